@@ -1,0 +1,34 @@
+"""Errors that a person reads: each names the field, its value and the fix."""
+
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work, found before anything is compiled or written."""
+
+    def __init__(self, field: str, value: Any, fix: str) -> None:
+        super().__init__(f"{field} = {value!r} cannot be used: {fix}")
+        self.field, self.value, self.fix = field, value, fix
+
+
+def require(condition: bool, field: str, value: Any, fix: str) -> None:
+    """Raise :class:`ConfigError` unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(field, value, fix)
+
+
+def require_positive(**fields: float) -> None:
+    """Raise :class:`ConfigError` for the first field that is not a finite number above zero."""
+    for field, value in fields.items():
+        require(0 < value < float("inf"), field, value, "it must be a finite number above zero.")
+
+
+def require_non_negative(**fields: float) -> None:
+    """Raise :class:`ConfigError` for the first field that is not a finite number of at least zero."""
+    for field, value in fields.items():
+        require(0 <= value < float("inf"), field, value, "it must be a finite number, zero or above.")
+
+
+def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is one of ``choices``."""
+    require(value in choices, field, value, f"choose one of {', '.join(choices)}.")
