@@ -1,0 +1,1 @@
+"""Flax modules. Everything outside this folder sees ``init`` and ``apply`` functions and pytrees only."""
