@@ -1,0 +1,23 @@
+"""What every algorithm here does with an optax optimiser."""
+
+from typing import Any, TypeVar
+
+import jax
+import optax
+
+Params = TypeVar("Params")
+
+
+def apply_gradients(
+    optimiser: optax.GradientTransformation, gradients: Params, opt_state: Any, params: Params
+) -> tuple[Params, Any]:
+    """One optimiser step: ``(gradients, opt_state, params) -> (new params, new opt_state)``."""
+    # Optax raises Python floats to the power of an int32 step count, which strict dtype promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimiser.update(gradients, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def ema_update(average: Params, params: Params, *, decay: float) -> Params:
+    """Exponential moving average, ``decay * average + (1 - decay) * params``, leaf by leaf."""
+    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
