@@ -1,0 +1,1 @@
+"""What touches the world while training: programs, checkpoints, writers, the loop."""

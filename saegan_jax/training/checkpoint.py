@@ -1,0 +1,135 @@
+"""Orbax in one file: background saves of whole states, restored to the bit."""
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from saegan_jax.errors import ConfigError
+
+# Orbax reports every save and load at level INFO through absl's logger, and each array it skips at WARNING.
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def layout(state: Any) -> dict[str, str]:
+    """Path of every leaf -> its dtype and shape, as text: what two states must share to be interchangeable."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def layout_difference(saved: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """One line for every leaf in which two layouts differ."""
+    lines = []
+    for path in sorted(saved.keys() | wanted.keys()):
+        have, want = saved.get(path, "nothing"), wanted.get(path, "nothing")
+        if have != want:
+            lines.append(f"{path}: the checkpoint has {have}, this configuration needs {want}")
+    return lines
+
+
+def abstract(state: Any) -> Any:
+    """Shapes, dtypes and placements of ``state`` (arrays or shapes), on the default device where it has none."""
+    default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def leaf(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default)
+
+    return jax.tree.map(leaf, state)
+
+
+class Checkpoints:
+    """The checkpoints of one training: the newest ``keep``, each the whole state and the run's configuration.
+
+    A context manager: leaving it waits for the save in progress. Not for use from several threads.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+        self.directory = directory.absolute()
+        self.damaged: list[tuple[int, str]] = []
+        self._open(keep)
+
+    def _open(self, keep: int) -> None:
+        self._keep = keep
+        self._checkpointer = ocp.training.Checkpointer(
+            self.directory,
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._checkpointer.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(c.step for c in self._checkpointer.checkpoints)
+
+    def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
+        """Save in the background; the state's buffers may be donated as soon as this returns."""
+        record = {"run": config, "layout": layout(state)}
+        self._checkpointer.save_checkpointables_async(step, {"state": state, "config": record}, force=True)
+
+    def restore(self, like: Any, *, step: int | None = None) -> tuple[int, Any] | None:
+        """The newest checkpoint that can be read, or the one of ``step``; None where there is none.
+
+        Args:
+          like: a state of the same structure, arrays or ``jax.eval_shape``'s result; its shardings are the targets.
+          step: take exactly this one.
+
+        Returns:
+          ``(step, state)``. Checkpoints that could not be read are listed in ``damaged``, with the reason, and left as
+          they are.
+
+        Raises:
+          ConfigError: no such step, or a checkpoint of another architecture, with the list of differences.
+        """
+        steps = self.steps
+        if step is not None and step not in steps:
+            fix = f"{self.directory} holds steps {', '.join(map(str, steps)) or 'none'}; choose one of them."
+            raise ConfigError("step", step, fix)
+        for candidate in reversed(steps) if step is None else [step]:
+            try:
+                saved = self._checkpointer.load_checkpointables(candidate, {"config": None})["config"]["layout"]
+            except Exception as error:  # whatever a damaged folder makes Orbax raise: the older ones may be whole
+                self.damaged.append((candidate, _first_line(error)))
+                continue
+            difference = layout_difference(saved, layout(like))
+            if difference:
+                shown = "; ".join(difference[:4]) + (f"; and {len(difference) - 4} more" if len(difference) > 4 else "")
+                raise ConfigError(
+                    "checkpoint",
+                    str(self.directory / str(candidate)),
+                    f"it is of another architecture ({shown}). Use the configuration it was trained with, or another folder.",
+                )
+            try:
+                return candidate, self._checkpointer.load_checkpointables(candidate, {"state": abstract(like)})["state"]
+            except Exception as error:
+                self.damaged.append((candidate, _first_line(error)))
+        return None
+
+    def set_aside_damaged(self) -> None:
+        """Rename the damaged checkpoints, contents untouched, so that the run can pass their steps again."""
+        for step, _ in self.damaged:
+            folder = self.directory / str(step)
+            if folder.exists():
+                aside = self.directory.parent / f"{self.directory.name}-damaged-{step}"
+                number = 1
+                while aside.exists():
+                    number += 1
+                    aside = self.directory.parent / f"{self.directory.name}-damaged-{step}-{number}"
+                folder.rename(aside)
+        if self.damaged:
+            self._checkpointer.close()
+            self._open(self._keep)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"

@@ -1,0 +1,206 @@
+"""Running a phase of training: chunks of steps, numbers one chunk late, checkpoints, clean stops."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saegan_jax.algorithms.base import Batch
+from saegan_jax.errors import ConfigError, require
+from saegan_jax.training.checkpoint import Checkpoints
+from saegan_jax.training.transforms import Step, compile_chunk, ensemble, many_steps
+from saegan_jax.training.writers import Display, MetricsWriter, Rate
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a parameter is no longer a finite number."""
+
+
+class StoppedError(RuntimeError):
+    """The run was asked to stop, and did so after saving."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One training of a run.
+
+    Attributes:
+      name: names its rows in the metrics and its folder of checkpoints.
+      init: makes the initial state; called only where no checkpoint exists.
+      step: ``step(state, batch) -> (state, info)``, of one member.
+      n_seeds: members of the state; a state of one member has no leading axis.
+      steps, batch_size: length of the training and examples a step.
+      log_every, save_every, picture_every: in steps; the latter three are multiples of the first.
+      shown: fields of the info that the live display shows.
+      picture: called with ``(step, state)`` every ``picture_every`` steps.
+    """
+
+    name: str
+    init: Callable[[], Any]
+    step: Step
+    n_seeds: int
+    steps: int
+    batch_size: int
+    log_every: int
+    save_every: int
+    picture_every: int
+    shown: tuple[str, ...]
+    picture: Callable[[int, Any], None] | None = None
+
+
+def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, picture_every: int) -> None:
+    """Raise :class:`ConfigError` unless every interval is a whole number of logging intervals.
+
+    One compiled program of ``log_every`` steps runs the whole training, which is what makes a resumed run equal to an
+    uninterrupted one to the bit.
+    """
+    require(log_every >= 1, "log_every", log_every, "it must be at least one step.")
+    for field, value in ((f"{name}.steps", steps), ("save_every", save_every), ("picture_every", picture_every)):
+        lower = value // log_every * log_every
+        options = f"{lower} or {lower + log_every}" if lower else f"{log_every}"
+        require(
+            value > 0 and value % log_every == 0,
+            field,
+            value,
+            f"it must be a multiple of log_every = {log_every}; use {options}.",
+        )
+
+
+def check_batch(name: str, batch_size: int, n_examples: int) -> None:
+    """Raise :class:`ConfigError` for a batch larger than the data."""
+    require(
+        batch_size <= n_examples,
+        f"{name}.batch_size",
+        batch_size,
+        f"the training data has {n_examples} images; use at most that.",
+    )
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM ask for a stop at the end of the chunk; a second one has its usual effect."""
+    requested = False
+    before: dict[int, Any] = {}
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal requested
+        requested = True
+        signal.signal(number, before[number])
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        try:
+            before[number] = signal.signal(number, handler)
+        except ValueError:  # not in the main thread: leave signals to whoever owns them
+            break
+    try:
+        yield lambda: requested
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@jax.jit
+def _all_finite(state: Any) -> jax.Array:
+    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+
+
+def _check_infos(phase: Phase, step: int, infos: dict[str, np.ndarray]) -> None:
+    """Name the first step of the chunk ending at ``step`` at which a quantity is not finite."""
+    bad = {name: ~np.isfinite(values).reshape(-1, phase.log_every) for name, values in infos.items()}
+    firsts = [(int(np.argmax(b.any(axis=0))), name) for name, b in bad.items() if b.any()]
+    if not firsts:
+        return
+    index, name = min(firsts)
+    member = int(np.argmax(bad[name][:, index]))
+    value = infos[name].reshape(-1, phase.log_every)[member, index]
+    which = f" of member {member}" if phase.n_seeds > 1 else ""
+    raise NonFiniteError(
+        f"{phase.name}: {name}{which} became {value} at step {step - phase.log_every + index + 1}. Training stopped; the "
+        f"last good checkpoint is kept. Lower the learning rate or raise the gradient penalties, and start anew."
+    )
+
+
+def train(
+    phase: Phase, data: Batch, *, folder: Path, config: dict[str, Any], writer: MetricsWriter, display: Display
+) -> Any:
+    """Train ``phase`` to its last step, from its newest checkpoint where one exists.
+
+    Args:
+      phase: see :class:`Phase`.
+      data: all training images (uint8) and labels, on the device.
+      folder: the run folder; checkpoints go to ``checkpoints/<phase>``.
+      config: the run's configuration, stored in every checkpoint.
+      writer: takes a row of means over each logging interval.
+      display: live progress.
+
+    Returns:
+      The final state.
+
+    Raises:
+      NonFiniteError: a step's numbers, or the state at a checkpoint, are not finite. Nothing is saved after that.
+      StoppedError: the process was asked to stop; the state has been saved.
+      ConfigError: the folder holds checkpoints of another architecture.
+    """
+    with Checkpoints(folder / "checkpoints" / phase.name) as checkpoints, _stop_requests() as stop_requested:
+        like = jax.eval_shape(phase.init)
+        restored = checkpoints.restore(like)
+        for step, reason in checkpoints.damaged:
+            display.console.print(f"[yellow]Checkpoint {phase.name}/{step} is damaged and was skipped ({reason}).")
+        checkpoints.set_aside_damaged()
+        step, state = restored if restored else (0, phase.init())
+        if step > phase.steps:
+            raise ConfigError(
+                f"{phase.name}.steps", phase.steps, f"the run folder is already at step {step}; ask for more."
+            )
+        writer.forget_after(phase.name, step)
+        if step == phase.steps:
+            return state
+
+        chunk = many_steps(phase.step, length=phase.log_every, batch_size=phase.batch_size)
+        program = compile_chunk(ensemble(chunk) if phase.n_seeds > 1 else chunk)
+        display.start(phase.name, step, phase.steps)
+        rate = Rate(step)
+        pending: tuple[int, Any] | None = None
+
+        def report() -> None:
+            nonlocal pending
+            if pending is None:
+                return
+            at, infos = pending
+            pending = None
+            arrays = {name: np.asarray(value) for name, value in infos._asdict().items()}
+            _check_infos(phase, at, arrays)
+            scalars = {name: value.mean(axis=-1).tolist() for name, value in arrays.items()}
+            steps_per_second = rate(at)
+            writer.write(phase.name, at, {**scalars, "steps_per_second": steps_per_second})
+            display.update(at, steps_per_second, scalars, phase.shown)
+
+        while step < phase.steps:
+            state, infos = program(state, data)
+            step += phase.log_every
+            report()  # the chunk before, while this one runs
+            pending = (step, infos)
+            stopping = stop_requested()
+            if stopping or step % phase.save_every == 0 or step == phase.steps:
+                report()
+                if not _all_finite(state):
+                    raise NonFiniteError(
+                        f"{phase.name}: a parameter or optimiser statistic is not finite at step {step}, though every loss "
+                        f"before it was. Training stopped; the last good checkpoint is kept. Lower the learning rate."
+                    )
+                checkpoints.save(step, state, config)
+            if phase.picture is not None and (step % phase.picture_every == 0 or step == phase.steps):
+                phase.picture(step, state)
+            if stopping and step < phase.steps:
+                raise StoppedError(
+                    f"Stopped at step {step} of {phase.steps} of phase {phase.name!r}; everything is saved."
+                )
+        return state

@@ -1,0 +1,93 @@
+"""A run folder and the configuration it belongs to."""
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from saegan_jax.errors import ConfigError, require
+from saegan_jax.training.files import write_json
+
+Config = TypeVar("Config")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A dataclass of settings as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(kind: type[Config], values: dict[str, Any]) -> Config:
+    """The dataclass of settings that :func:`to_json` wrote, validated again.
+
+    Raises:
+      ConfigError: a setting that ``kind`` does not have.
+    """
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        require(name in hints, name, value, f"{kind.__name__} has no such setting; was it written by another version?")
+        if dataclasses.is_dataclass(hints[name]):
+            value = from_json(hints[name], value)
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a run folder.
+
+    Raises:
+      ConfigError: no such file, or one that is not JSON.
+    """
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError("run", str(folder), "there is no config.json in it; give the folder of a run.") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError("run", str(folder), f"its config.json is damaged ({error}).") from None
+
+
+def check_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
+    """Refuse a folder that this configuration must not write to; writes nothing itself.
+
+    Raises:
+      ConfigError: it holds another configuration, or a run while ``resume`` is off, or none while it is on, or other files.
+    """
+    empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if empty:
+        require(
+            not resume, "resume", resume, f"{folder} holds no run to continue; leave --resume out, or name its --out."
+        )
+        return
+    require(folder.is_dir(), "out", str(folder), "it is a file; name a folder.")
+    require(
+        (folder / "config.json").exists(), "out", str(folder), "it holds files that are no run; name another --out."
+    )
+    saved, wanted = _flat(read_config(folder)), _flat(config)
+    # Another version of this package may continue a run; what it must share is the configuration.
+    names = sorted((saved.keys() | wanted.keys()) - {"version"})
+    differences = [
+        f"{name}: {saved.get(name, 'unset')!r} there, {wanted.get(name, 'unset')!r} here"
+        for name in names
+        if saved.get(name) != wanted.get(name)
+    ]
+    if differences:
+        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+        raise ConfigError("out", str(folder), f"it holds a run of another configuration ({shown}). Name another --out.")
+    require(
+        resume, "out", str(folder), "it holds this run already; add --resume to continue it, or name another --out."
+    )
+
+
+def open_folder(folder: Path, config: dict[str, Any]) -> None:
+    """Make the folder and write its ``config.json``, unless it is there."""
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", config)

@@ -1,0 +1,75 @@
+"""From settings to programs for one seed or for many: initial states, samples, and empty states to restore into."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.sae import SAEConfig, sae
+from saegan_jax.algorithms.saegan import Frozen, SAEGANConfig, freeze, saegan
+
+
+def member_keys(seed: int, n_seeds: int) -> jax.Array:
+    """Keys of the seeds ``seed .. seed + n_seeds - 1``, so that a member equals the single run of its seed."""
+    return jax.vmap(jax.random.key)(seed + jnp.arange(n_seeds))
+
+
+def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int) -> Any:
+    """The initial state of one seed, or of ``n_seeds`` stacked along a leading axis."""
+    if n_seeds == 1:
+        return algorithm.init(jax.random.key(seed))
+    return jax.vmap(algorithm.init)(member_keys(seed, n_seeds))
+
+
+def init_saegan(
+    config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int, int], seed: int, n_seeds: int
+) -> Any:
+    """As :func:`init_members`; with several seeds each member has its own autoencoder in ``frozen``."""
+    if n_seeds == 1:
+        return saegan(config, frozen, image_shape=image_shape).init(jax.random.key(seed))
+    return jax.vmap(lambda key, own: saegan(config, own, image_shape=image_shape).init(key))(
+        member_keys(seed, n_seeds), frozen
+    )
+
+
+def freeze_members(config: SAEConfig, sae_params: Any, images: jax.Array, *, n_seeds: int) -> Frozen:
+    """:func:`freeze` for one trained autoencoder, or for a stack of them on the same images."""
+    if n_seeds == 1:
+        return freeze(config, sae_params, images)
+    return jax.lax.map(lambda params: freeze(config, params, images), sae_params)
+
+
+def abstract_saegan(config: SAEGANConfig, *, image_shape: tuple[int, int, int], n_seeds: int) -> Any:
+    """Shapes of a SAE-GAN's state, made without training or data: what a checkpoint is restored into."""
+
+    def init() -> Any:
+        state = init_members(sae(config.sae, image_shape=image_shape), seed=0, n_seeds=n_seeds)
+        frozen = freeze_members(config.sae, state.params, jnp.zeros((1, *image_shape)), n_seeds=n_seeds)
+        return init_saegan(config, frozen, image_shape=image_shape, seed=0, n_seeds=n_seeds)
+
+    return jax.eval_shape(init)
+
+
+def draw(algorithm: Algorithm, state: Any, *, seed: int, n: int, n_seeds: int, batch_size: int = 500) -> np.ndarray:
+    """Samples of every member, as the run's user would draw them.
+
+    Args:
+      algorithm: whose ``sample`` is called.
+      state: of one member, or stacked.
+      seed: fixes the samples; batch i uses ``fold_in(key(seed), i)``.
+      n: samples a member.
+      n_seeds: members in ``state``.
+      batch_size: samples drawn at a time, which bounds the memory.
+
+    Returns:
+      ``(n_seeds, n, height, width, channels)`` float32 in [0, 1], on the host.
+    """
+    size = min(n, batch_size)
+    sample = jax.jit(lambda s, k: algorithm.sample(s, k, size))
+    if n_seeds > 1:
+        sample = jax.jit(jax.vmap(lambda s, k: algorithm.sample(s, k, size), in_axes=(0, None)))
+    key = jax.random.key(seed)
+    batches = [np.asarray(sample(state, jax.random.fold_in(key, i))) for i in range(-(-n // size))]
+    return np.concatenate([b if n_seeds > 1 else b[None] for b in batches], axis=1)[:, :n]
