@@ -1,0 +1,1 @@
+"""Scripts that train, sample and show; run each with ``python -m experiments.<name> --help``."""

@@ -1,0 +1,234 @@
+"""What the training scripts share: opening a run, its pictures, its scores and its closing table."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.config import RunOptions
+from saegan_jax import __version__
+from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.sae import SAEConfig, flatten_images, module
+from saegan_jax.data import Dataset, load
+from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
+from saegan_jax.report import dictionary_picture, image_grid, training_curves
+from saegan_jax.training.features import load_feature_network, sample_quality
+from saegan_jax.training.files import write_json
+from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train
+from saegan_jax.training.run_folder import check_folder, open_folder, to_json
+from saegan_jax.training.systems import draw
+from saegan_jax.training.transforms import to_unit_float
+from saegan_jax.training.writers import Display, MetricsWriter, read_metrics
+
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "preset")  # where things lie here, not what is trained
+SAMPLE_SEED = 0
+GRID = 64
+
+
+def main(script: Callable[[], None]) -> None:
+    """Run a script; what a person can mend is told in one paragraph, not in a traceback."""
+    try:
+        script()
+    except (ValueError, NonFiniteError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except StoppedError as stop:
+        Console(stderr=True).print(f"{stop} Add --resume to the same command to continue.", soft_wrap=True)
+        sys.exit(130)
+
+
+@dataclass
+class Run:
+    """An open run folder with its data on the device."""
+
+    options: RunOptions
+    folder: Path
+    config: dict[str, Any]
+    dataset: Dataset
+    data: Batch
+    writer: MetricsWriter
+    display: Display
+
+    @property
+    def n_seeds(self) -> int:
+        """Members trained at once."""
+        return self.options.seeds
+
+    def train(
+        self,
+        name: str,
+        step: Callable[..., Any],
+        init: Callable[[], Any],
+        settings: Any,
+        *,
+        shown: tuple[str, ...],
+        picture: Callable[[int, Any], None] | None = None,
+    ) -> Any:
+        """Train one phase (see :class:`Phase`) with the steps and batch size of ``settings``."""
+        phase = Phase(
+            name=name,
+            init=init,
+            step=step,
+            n_seeds=self.n_seeds,
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            log_every=self.options.log_every,
+            save_every=self.options.save_every,
+            picture_every=self.options.picture_every,
+            shown=shown,
+            picture=picture,
+        )
+        return train(phase, self.data, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
+
+    def sample_pictures(self, name: str, algorithm: Algorithm) -> Callable[[int, Any], None]:
+        """A picture of every member's samples, always of the same latents, under ``samples/``."""
+        count = GRID if self.n_seeds == 1 else 16
+
+        def picture(step: int, state: Any) -> None:
+            images = draw(algorithm, state, seed=SAMPLE_SEED, n=count, n_seeds=self.n_seeds)
+            columns = int(GRID**0.5) if self.n_seeds == 1 else count  # one row a member
+            path = self.folder / "samples" / f"{name}-{step:07d}.png"
+            image_grid(images.reshape(-1, *images.shape[2:]), path, columns=columns)
+
+        return picture
+
+
+def open_run(stack: ExitStack, options: RunOptions, *, name: str, phases: dict[str, Any]) -> Run:
+    """Check everything that can be checked, then open the run folder.
+
+    Args:
+      stack: closes the writers.
+      options: of the script.
+      name: the default folder is ``runs/<name>``.
+      phases: settings of each training phase, with ``steps`` and ``batch_size``.
+
+    Raises:
+      ValueError: whatever cannot work; nothing has been compiled or written then.
+    """
+    folder = options.out or Path("runs") / name
+    settings = {key: value for key, value in to_json_options(options).items() if key not in LOCAL}
+    for phase, phase_settings in phases.items():
+        check_schedule(
+            phase,
+            steps=phase_settings.steps,
+            log_every=options.log_every,
+            save_every=options.save_every,
+            picture_every=options.picture_every,
+        )
+    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
+    for phase, phase_settings in phases.items():
+        check_batch(phase, phase_settings.batch_size, len(dataset.train.label))
+    config = {
+        "script": name.split("-")[0],
+        "version": __version__,
+        "image_shape": list(dataset.image_shape),
+        "options": settings,
+    }
+    check_folder(folder, config, resume=options.resume)
+    open_folder(folder, config)
+    writer, display = MetricsWriter(folder), Display()
+    stack.callback(writer.close)
+    stack.callback(display.stop)
+    data = Batch(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
+    return Run(options, folder, config, dataset, data, writer, display)
+
+
+def to_json_options(options: RunOptions) -> dict[str, Any]:
+    """All options as JSON values; paths as text."""
+    paths = {f.name: str(getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in LOCAL}
+    return to_json(dataclasses.replace(options, out=None, manual_dir=None, data_dir=None)) | paths
+
+
+def score_sae(run: Run, config: SAEConfig, params: Any) -> SAEMetrics:
+    """Metrics of every member on the test images; each field has a leading axis of members."""
+    net = module(config, int(np.prod(run.dataset.image_shape)))
+    x = flatten_images(to_unit_float(jnp.asarray(run.dataset.test.image)))
+    size = min(1000, len(x))
+
+    @jax.jit
+    def one(params: Any) -> SAEMetrics:
+        stats = init_sae_stats(net.d_in, net.d_sae)
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            x_hat, codes, _ = net.apply(params, part)
+            stats = update_sae_stats(stats, part, x_hat, codes, threshold=config.active_threshold)
+        return summarise(stats)
+
+    members = params if run.n_seeds > 1 else jax.tree.map(lambda leaf: leaf[None], params)
+    return jax.tree.map(np.asarray, jax.lax.map(one, members))
+
+
+def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
+    """Draw the dictionary and score the autoencoder: rows of the closing table."""
+    metrics = score_sae(run, config, params)
+    weights = params["params"]
+    W_dec = np.asarray(np.swapaxes(weights["W_enc"], -1, -2) if config.tied else weights["W_dec"])
+    first = W_dec if run.n_seeds == 1 else W_dec[0]
+    dictionary_picture(
+        first, run.dataset.image_shape, run.folder / "dictionary.png", density=metrics.feature_density[0]
+    )
+    threshold = f"codes > {config.active_threshold:g}"
+    return {
+        "SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image"),
+        "SAE L0": row(metrics.l0, f"of {config.d_sae} units", threshold),
+        "SAE dead units": row(metrics.dead_fraction, "share", f"never {threshold}"),
+        "SAE Hoyer": row(metrics.hoyer, "0 dense, 1 one-hot", "mean over test images"),
+    }
+
+
+def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[str, Any]]:
+    """Score samples of every member: rows of the closing table."""
+    if not run.options.evaluate:
+        return {}
+    with run.display.console.status("scoring samples"):
+        network = load_feature_network(run.dataset)
+        n = min(len(run.dataset.test.label), len(run.dataset.validation.label))
+        images = draw(algorithm, state, seed=SAMPLE_SEED + 1, n=n, n_seeds=run.n_seeds)
+        scores: list[dict[str, Any]] = [sample_quality(network, member, run.dataset) for member in images]
+    first = scores[0]
+    compared = f"{first['samples']} samples; real against real {first['floor']:.3g}"
+    features = f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}"
+    return {
+        "Frechet distance": row([s["frechet"] for s in scores], "squared features", compared, floor=first["floor"]),
+        "Frechet / floor": row([s["ratio"] for s in scores], "ratio", features),
+        "class balance KL": row(
+            [s["class_balance_kl"] for s in scores],
+            "nats",
+            f"real {first['class_balance_kl_floor']:.3g}",
+            floor=first["class_balance_kl_floor"],
+        ),
+    }
+
+
+def row(values: Any, unit: str, note: str, floor: float | None = None) -> dict[str, Any]:
+    """One row of the closing table: a value for every member."""
+    return {"values": [float(v) for v in np.atleast_1d(np.asarray(values))], "unit": unit, "note": note, "floor": floor}
+
+
+def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
+    """Curves, summary.json and the closing table."""
+    run.display.stop()
+    training_curves(read_metrics(run.folder), run.folder / "curves.png", title=run.folder.name)
+    write_json(run.folder / "summary.json", {"device": str(jax.devices()[0]), "rows": rows})
+    several = run.n_seeds > 1
+    table = Table(title=f"{run.folder}", title_justify="left")
+    table.add_column("measure")
+    table.add_column(f"mean of {run.n_seeds} seeds" if several else "value", justify="right")
+    if several:
+        table.add_column("lowest .. highest", justify="right")
+    table.add_column("unit")
+    table.add_column("beside")
+    for name, content in rows.items():
+        values = content["values"]
+        spread = [f"{min(values):.3g} .. {max(values):.3g}"] if several else []
+        table.add_row(name, f"{np.mean(values):.3g}", *spread, content["unit"], content["note"])
+    run.display.console.print(table)

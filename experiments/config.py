@@ -1,0 +1,192 @@
+"""What the training scripts can be told, and the presets they start from."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.errors import require
+
+Options = TypeVar("Options", bound="RunOptions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What to train on, how many seeds, and where the run goes."""
+
+    dataset: str = "digits"
+    """digits (8x8, embedded), mnist (28x28), fashion_mnist, kmnist, or any prepared TFDS image data set."""
+    preset: str = "auto"
+    """Starting values of all other options; auto takes the data set's own. Listed at the top of this help."""
+    seed: int = 0
+    """Seed of the run; with several seeds, of its first member."""
+    seeds: int = 1
+    """Members trained at once in one vmapped program, with seeds seed, seed+1, ..."""
+    out: Path | None = None
+    """Run folder; by default runs/<what is trained>."""
+    resume: bool = False
+    """Continue the run in the folder from its newest complete checkpoint."""
+    manual_dir: Path | None = None
+    """Folder that holds the four official MNIST gz files, to prepare the data set without the network."""
+    data_dir: Path | None = None
+    """Folder of prepared data sets; by default TFDS's own, ~/tensorflow_datasets."""
+    log_every: int = 100
+    """Steps between two rows of metrics; also the length of one compiled scan."""
+    save_every: int = 1000
+    """Steps between two checkpoints; a multiple of log_every."""
+    picture_every: int = 1000
+    """Steps between two pictures of samples; a multiple of log_every."""
+    evaluate: bool = True
+    """Score samples against held-out data in the features of a small classifier, trained once and cached."""
+
+    def __post_init__(self) -> None:
+        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
+        require(0 <= self.seed < 2**31 - self.seeds, "seed", self.seed, "it must be a number from 0 to 2^31.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSAE(RunOptions):
+    """Train a sparse autoencoder."""
+
+    sae: SAEConfig = field(default_factory=SAEConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGAN(RunOptions):
+    """Train the plain GAN, the baseline of every comparison."""
+
+    gan: GANConfig = field(default_factory=GANConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSAEGAN(RunOptions):
+    """Train a sparse autoencoder, fit the sparse prior to its codes, and train a GAN with either or both."""
+
+    # Unprefixed: --generator-input, --discriminator, --sae.rho, --gan.width.
+    model: Annotated[SAEGANConfig, tyro.conf.arg(name="")] = field(default_factory=SAEGANConfig)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Starting values, and what they are for."""
+
+    purpose: str
+    dataset: str
+    model: SAEGANConfig
+    log_every: int
+    save_every: int
+    picture_every: int
+
+
+PRESETS: Mapping[str, Preset] = {
+    "digits": Preset(
+        "8x8 digits on a CPU, under three minutes",
+        "digits",
+        SAEGANConfig(
+            sae=SAEConfig(d_sae=128, beta=1.0, steps=3000, learning_rate=5e-3),
+            gan=GANConfig(network="mlp", hidden=(256, 256), d_noise=32, r1_gamma=0.5, r2_gamma=0.5, steps=20000),
+        ),
+        log_every=200,
+        save_every=2000,
+        picture_every=2000,
+    ),
+    "mnist-cpu": Preset(
+        "28x28 images on a CPU, about ten minutes",
+        "mnist",
+        SAEGANConfig(
+            sae=SAEConfig(d_sae=256, steps=2000),
+            gan=GANConfig(network="dcgan", width=32, steps=8000),
+        ),
+        log_every=100,
+        save_every=1000,
+        picture_every=1000,
+    ),
+    "mnist-gpu": Preset(
+        "28x28 images on a GPU or TPU: four times the width, batch 256",
+        "mnist",
+        SAEGANConfig(
+            sae=SAEConfig(d_sae=1024, steps=20000, batch_size=1024),
+            gan=GANConfig(network="dcgan", width=128, batch_size=256, ema_half_life=64000, steps=50000),
+            code_hidden=(512, 512),
+        ),
+        log_every=500,
+        save_every=5000,
+        picture_every=5000,
+    ),
+    "tutorial": Preset(
+        "the smallest form of the idea: 784-128 SAE, 100 noise dimensions, one dense layer each, Adam, batch 32, 10 epochs",
+        "mnist",
+        SAEGANConfig(
+            generator_input="sparse",
+            discriminator="codes",
+            code_hidden=(),
+            sae=SAEConfig(d_sae=128, batch_size=32, steps=17200, learning_rate=1e-3),
+            gan=GANConfig(
+                network="mlp",
+                hidden=(),
+                d_noise=100,
+                loss="non_saturating",
+                r1_gamma=0.0,
+                r2_gamma=0.0,
+                beta1=0.5,
+                beta2=0.999,
+                batch_size=32,
+                steps=17200,
+            ),
+        ),
+        log_every=100,
+        save_every=1000,
+        picture_every=1000,
+    ),
+}
+DATASET_PRESETS = {"digits": "digits"}  # every other data set starts from mnist-cpu
+
+
+def preset_name(dataset: str | None, preset: str) -> str:
+    """The preset that ``--preset`` and ``--dataset`` together name."""
+    if preset == "auto":
+        return DATASET_PRESETS.get(dataset or "digits", "mnist-cpu")
+    close = difflib.get_close_matches(preset, PRESETS, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    require(preset in PRESETS, "preset", preset, f"{hint}choose auto, {', '.join(PRESETS)}.")
+    return preset
+
+
+def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Options:
+    """The command line as options: the preset first, then whatever the user set.
+
+    Raises:
+      ConfigError: a setting that cannot work.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--dataset")
+    first.add_argument("--preset", default="auto")
+    chosen, _ = first.parse_known_args(arguments)
+    name = preset_name(chosen.dataset, chosen.preset)
+    preset = PRESETS[name]
+    shared: dict[str, Any] = {
+        "dataset": chosen.dataset or preset.dataset,
+        "preset": name,
+        "log_every": preset.log_every,
+        "save_every": preset.save_every,
+        "picture_every": preset.picture_every,
+    }
+    parts: dict[str, Any] = {"model": preset.model, "sae": preset.model.sae, "gan": preset.model.gan}
+    own = {f.name: parts[f.name] for f in dataclasses.fields(kind) if f.name in parts}
+    presets = "\n".join(f"  {key}: {value.purpose}" for key, value in PRESETS.items())
+    return tyro.cli(
+        kind,
+        args=arguments,
+        default=kind(**shared, **own),
+        description=f"{kind.__doc__}\n\nPresets (--preset); defaults shown are those of {name}:\n{presets}",
+    )

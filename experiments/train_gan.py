@@ -1,0 +1,30 @@
+"""The plain GAN, with no sparse autoencoder anywhere: the baseline of every comparison."""
+
+from contextlib import ExitStack
+
+import jax
+
+from experiments.common import finish, main, open_run, sample_rows
+from experiments.config import TrainGAN, parse
+from saegan_jax.algorithms.gan import gan
+from saegan_jax.training.systems import init_members
+
+
+def run(options: TrainGAN) -> None:
+    """Train, score and show one run."""
+    with ExitStack() as stack:
+        job = open_run(stack, options, name=f"gan-{options.dataset}-seed{options.seed}", phases={"gan": options.gan})
+        algorithm = gan(options.gan, image_shape=job.dataset.image_shape)
+        state = job.train(
+            "gan",
+            algorithm.step,
+            jax.jit(lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds)),
+            options.gan,
+            shown=("discriminator_loss", "generator_loss"),
+            picture=job.sample_pictures("gan", algorithm),
+        )
+        finish(job, sample_rows(job, algorithm, state))
+
+
+if __name__ == "__main__":
+    main(lambda: run(parse(TrainGAN)))

@@ -1,0 +1,30 @@
+"""A sparse autoencoder alone: reconstruction plus KL sparsity on images."""
+
+from contextlib import ExitStack
+
+import jax
+
+from experiments.common import finish, main, open_run, sae_rows
+from experiments.config import TrainSAE, parse
+from saegan_jax.algorithms.sae import sae
+from saegan_jax.training.systems import init_members
+
+
+def run(options: TrainSAE) -> None:
+    """Train, score and show one run."""
+    with ExitStack() as stack:
+        job = open_run(stack, options, name=f"sae-{options.dataset}-seed{options.seed}", phases={"sae": options.sae})
+        algorithm = sae(options.sae, image_shape=job.dataset.image_shape)
+        state = job.train(
+            "sae",
+            algorithm.step,
+            jax.jit(lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds)),
+            options.sae,
+            shown=("reconstruction", "sparsity", "l0"),
+            picture=job.sample_pictures("sae", algorithm),
+        )
+        finish(job, sae_rows(job, options.sae, state.params))
+
+
+if __name__ == "__main__":
+    main(lambda: run(parse(TrainSAE)))

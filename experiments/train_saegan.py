@@ -1,0 +1,48 @@
+"""The main job: train a sparse autoencoder, fit the sparse prior, train a GAN that uses both, and show the result."""
+
+from contextlib import ExitStack
+
+import jax
+
+from experiments.common import finish, main, open_run, sae_rows, sample_rows
+from experiments.config import TrainSAEGAN, parse
+from saegan_jax.algorithms.sae import sae
+from saegan_jax.algorithms.saegan import saegan
+from saegan_jax.training.systems import freeze_members, init_members, init_saegan
+
+
+def run(options: TrainSAEGAN) -> None:
+    """Train, score and show one run."""
+    model = options.model
+    name = f"saegan-{options.dataset}-{model.generator_input}-{model.discriminator}-seed{options.seed}"
+    with ExitStack() as stack:
+        job = open_run(stack, options, name=name, phases={"sae": model.sae, "gan": model.gan})
+        shape, members = job.dataset.image_shape, {"seed": options.seed, "n_seeds": options.seeds}
+
+        autoencoder = sae(model.sae, image_shape=shape)
+        sae_state = job.train(
+            "sae",
+            autoencoder.step,
+            jax.jit(lambda: init_members(autoencoder, **members)),
+            model.sae,
+            shown=("reconstruction", "sparsity", "l0"),
+        )
+        rows = sae_rows(job, model.sae, sae_state.params)
+
+        freeze = jax.jit(lambda params, images: freeze_members(model.sae, params, images, n_seeds=options.seeds))
+        frozen = freeze(sae_state.params, job.data.image)
+        algorithm = saegan(model, frozen, image_shape=shape)
+        gan_state = job.train(
+            "gan",
+            algorithm.step,
+            jax.jit(lambda: init_saegan(model, frozen, image_shape=shape, **members)),
+            model.gan,
+            shown=("discriminator_loss", "generator_loss"),
+            picture=job.sample_pictures("gan", algorithm),
+        )
+        rows |= sample_rows(job, algorithm, gan_state)
+        finish(job, rows)
+
+
+if __name__ == "__main__":
+    main(lambda: run(parse(TrainSAEGAN)))
