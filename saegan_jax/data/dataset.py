@@ -1,0 +1,94 @@
+"""What a loaded data set is, and the one way this package holds out part of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DataError(ValueError):
+    """A data set that cannot be had as asked for; the message names the field, the value and the fix."""
+
+
+class Split(NamedTuple):
+    """image: uint8 (n, h, w, c), 0 to 255; label: int32 (n,), 0 to num_classes - 1."""
+
+    image: NDArray[np.uint8]
+    label: NDArray[np.int32]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three disjoint splits of labelled images, all of one shape, in host memory.
+
+    Raises:
+        DataError: a split is empty, has another dtype, rank or image shape, or labels outside [0, num_classes).
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        for field in ("train", "validation", "test"):
+            image, label = getattr(self, field)
+            problem = None
+            if image.dtype != np.uint8 or image.ndim != 4 or label.dtype != np.int32 or label.shape != image.shape[:1]:
+                problem = (
+                    f"image {image.dtype} {image.shape} and label {label.dtype} {label.shape}, "
+                    "but wants uint8 (n, h, w, c) and int32 (n,)"
+                )
+            elif not len(label):
+                problem = "no images"
+            elif image.shape[1:] != self.image_shape:
+                problem = f"images of shape {image.shape[1:]}, but those of train are {self.image_shape}"
+            elif label.min() < 0 or label.max() >= self.num_classes:
+                problem = (
+                    f"labels from {label.min()} to {label.max()}, but num_classes={self.num_classes} wants 0 to "
+                    f"{self.num_classes - 1} (TFDS marks a split without labels by -1; such a split cannot be scored)"
+                )
+            if problem:
+                raise DataError(f"dataset={self.name!r}: split {field!r} has {problem}.")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of every image."""
+        h, w, c = self.train.image.shape[1:]
+        return h, w, c
+
+
+def hold_out(split: Split, n: int) -> tuple[Split, Split]:
+    """Splits off n examples, stratified by class: (the rest, the n held out), both in their original order.
+
+    Systematic sampling: examples sorted by class, and at random within one, are taken at n equal distances, so each
+    class gives its share of n to within one example. The random order is PCG64's raw stream, which NumPy guarantees
+    never to change for a fixed seed (unlike its distributions and shuffles), so the result is the same for ever.
+
+    Raises:
+        DataError: n is not between 1 and len(split) - 1.
+    """
+    size = len(split.label)
+    if not 0 < n < size:
+        raise DataError(f"n={n} examples cannot be held out of {size}: choose n between 1 and {size - 1}.")
+    order = np.lexsort((np.random.PCG64(0).random_raw(size), split.label))
+    held = np.zeros(size, dtype=bool)
+    held[order[(2 * np.arange(n) + 1) * size // (2 * n)]] = True
+    return Split(split.image[~held], split.label[~held]), Split(split.image[held], split.label[held])
+
+
+def check_size(name: str, image_shape: tuple[int | None, ...], size: int | tuple[int, int] | None) -> None:
+    """Refuses a size (pixels; one number for a square) that the images do not have: they are never resized silently."""
+    if size is None:
+        return
+    height, width = image_shape[:2]
+    if (size if isinstance(size, tuple) else (size, size)) != (height, width):
+        raise DataError(
+            f"size={size!r} does not exist for dataset={name!r}, whose images are {height}x{width}, and images are not "
+            f"resized silently: leave size unset, or pass size={height if height == width else (height, width)!r}. "
+            "Sizes of the built-in data sets: digits 8x8; mnist, fashion_mnist and kmnist 28x28."
+        )

@@ -1,0 +1,42 @@
+"""`load`: one name to one data set."""
+
+from __future__ import annotations
+
+import os
+
+from saegan_jax.data import embedded, idx, tfds_source
+from saegan_jax.data.dataset import Dataset, check_size
+
+
+def load(
+    name: str,
+    *,
+    manual_dir: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    size: int | tuple[int, int] | None = None,
+) -> Dataset:
+    """Loads a labelled image data set into host memory: uint8 (n, h, w, c) and int32 (n,) per split.
+
+    Args:
+        name: "digits" (8x8, embedded: 1,297/250/250 train/validation/test); "mnist", "fashion_mnist" or "kmnist"
+            (28x28, 55,000/5,000/10,000; no TensorFlow); any other TFDS image-classification set, by `name`,
+            `name/config` or `name:version`, which needs TensorFlow (`pip install "saegan_jax[prepare]"`) if it is not
+            prepared yet.
+        manual_dir: a folder with the MNIST family's gz files, only read; else $SAEGAN_JAX_MANUAL_DIR; else they are
+            downloaded. Not needed once prepared.
+        data_dir: where prepared data sets are; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        size: the images' height and width in pixels, if the caller depends on it (one number for a square).
+
+    Splits are the same for ever: the official test split where there is one, the others held out by `hold_out`.
+
+    Raises:
+        DataError (a ValueError): an unknown name, another size, files missing or damaged, or a set that cannot be
+            prepared; names the field, the value and the fix.
+    """
+    if name == "digits":
+        check_size(name, embedded.DIGITS_SHAPE, size)
+        return embedded.digits()
+    if name in idx.SOURCES:
+        check_size(name, idx.IMAGE_SHAPE, size)
+        return tfds_source.load_idx(name, manual_dir=manual_dir, data_dir=data_dir)
+    return tfds_source.load_tfds(name, manual_dir=manual_dir, data_dir=data_dir, size=size)
