@@ -103,7 +103,7 @@ PRESETS: Mapping[str, Preset] = {
         "28x28 images on a CPU, about ten minutes",
         "mnist",
         SAEGANConfig(
-            sae=SAEConfig(d_sae=256, steps=2000),
+            sae=SAEConfig(d_sae=256, decoder_norm=3.0, learning_rate=5e-3, steps=2000),
             gan=GANConfig(network="dcgan", width=32, steps=8000),
         ),
         log_every=100,
@@ -114,7 +114,7 @@ PRESETS: Mapping[str, Preset] = {
         "28x28 images on a GPU or TPU: four times the width, batch 256",
         "mnist",
         SAEGANConfig(
-            sae=SAEConfig(d_sae=1024, steps=20000, batch_size=1024),
+            sae=SAEConfig(d_sae=1024, decoder_norm=3.0, steps=20000, batch_size=1024),
             gan=GANConfig(network="dcgan", width=128, batch_size=256, ema_half_life=64000, steps=50000),
             code_hidden=(512, 512),
         ),

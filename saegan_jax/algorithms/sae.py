@@ -34,8 +34,9 @@ class SAEConfig:
     """Weight of the sparsity term beside 1/2 squared error summed over pixels."""
     tied: bool = False
     """Decode with the encoder's weights transposed."""
-    unit_norm_decoder: bool = True
-    """Keep every row of W_dec at norm 1, so that a faint code cannot be made up for by a large weight."""
+    decoder_norm: float = 1.0
+    """Norm at which every row of W_dec is kept, so that a faint code cannot be made up for by a large weight; sigmoid codes
+    reach 1 at most, so that bright images want more than 1. 0 leaves the decoder free."""
     weight_decay: float = 0.0
     """Coefficient of 1/2 squared Frobenius norm of the weight matrices in the loss (UFLDL's lambda)."""
     learning_rate: float = 2e-3
@@ -51,6 +52,7 @@ class SAEConfig:
         require_positive(d_sae=self.d_sae, learning_rate=self.learning_rate)
         require_positive(batch_size=self.batch_size, steps=self.steps)
         require_non_negative(beta=self.beta, weight_decay=self.weight_decay, active_threshold=self.active_threshold)
+        require_non_negative(decoder_norm=self.decoder_norm)
         require_choice("activation", self.activation, ("sigmoid", "relu"))
         require_choice("sparsity", self.sparsity, ("kl", "kl_rate", "l1"))
         require(
@@ -60,10 +62,10 @@ class SAEConfig:
             "it is a mean activation and must lie strictly between 0 and 1; try 0.05.",
         )
         require(
-            not (self.tied and self.unit_norm_decoder),
-            "unit_norm_decoder",
-            self.unit_norm_decoder,
-            "a tied decoder is the encoder, whose norm must stay free; set unit_norm_decoder=False, or tied=False.",
+            not (self.tied and self.decoder_norm),
+            "decoder_norm",
+            self.decoder_norm,
+            "a tied decoder is the encoder, whose norm must stay free; set decoder_norm=0, or tied=False.",
         )
         require(
             (self.activation, self.sparsity) != ("relu", "kl"),
@@ -162,8 +164,8 @@ def sae(config: SAEConfig, *, image_shape: tuple[int, int, int]) -> Algorithm:
     def init(key: jax.Array) -> SAEState:
         params_key, run_key = jax.random.split(key)
         params = net.init(params_key, jnp.zeros((1, net.d_in)))
-        if config.unit_norm_decoder:
-            params = unit_norm(params)
+        if config.decoder_norm:
+            params = fix_norm(params)
         # Separate buffers: a donated state may not hold one array twice.
         return SAEState(
             step=jnp.zeros((), jnp.int32),
@@ -183,25 +185,27 @@ def sae(config: SAEConfig, *, image_shape: tuple[int, int, int]) -> Algorithm:
         decay = 0.5 * config.weight_decay * sum(jnp.sum(w**2) for w in matrices)
         return reconstruction + config.beta * sparsity + decay, (reconstruction, sparsity, codes)
 
-    def unit_norm(params: Any) -> Any:
+    def fix_norm(params: Any) -> Any:
         W_dec = params["params"]["W_dec"]
-        return {"params": {**params["params"], "W_dec": W_dec / jnp.linalg.norm(W_dec, axis=-1, keepdims=True)}}
+        W_dec = config.decoder_norm * W_dec / jnp.linalg.norm(W_dec, axis=-1, keepdims=True)
+        return {"params": {**params["params"], "W_dec": W_dec}}
 
     def tangent(gradients: Any, params: Any) -> Any:
         # Without its radial part, which the renormalisation would undo but Adam's second moment would remember.
         W_dec, g = params["params"]["W_dec"], gradients["params"]["W_dec"]
-        return {"params": {**gradients["params"], "W_dec": g - jnp.sum(g * W_dec, axis=-1, keepdims=True) * W_dec}}
+        unit = W_dec / config.decoder_norm
+        return {"params": {**gradients["params"], "W_dec": g - jnp.sum(g * unit, axis=-1, keepdims=True) * unit}}
 
     def step(state: SAEState, batch: Batch) -> tuple[SAEState, SAEInfo]:
         x = flatten_images(batch.image)
         (loss, (reconstruction, sparsity, codes)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, x
         )
-        if config.unit_norm_decoder:
+        if config.decoder_norm:
             gradients = tangent(gradients, state.params)
         params, opt_state = apply_gradients(optimiser, gradients, state.opt_state, state.params)
-        if config.unit_norm_decoder:
-            params = unit_norm(params)
+        if config.decoder_norm:
+            params = fix_norm(params)
         active = codes > config.active_threshold
         state = replace(
             state,
