@@ -1,0 +1,77 @@
+"""Pure loss functions: arrays in, arrays out. Importing them touches no device and imports nothing beyond jax."""
+
+from saegan_jax.losses.adversarial import (
+    BeganBalance,
+    began_balance,
+    energy_discriminator_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
+    minimax_discriminator_loss,
+    minimax_generator_loss,
+    non_saturating_discriminator_loss,
+    non_saturating_generator_loss,
+    pulling_away,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+    wasserstein_discriminator_loss,
+    wasserstein_generator_loss,
+)
+from saegan_jax.losses.cycle import cycle_consistency, identity_mapping
+from saegan_jax.losses.penalties import (
+    dragan_penalty,
+    gradient_penalty,
+    lecam,
+    logits_and_gradient_norm,
+    r1_penalty,
+    r2_penalty,
+)
+from saegan_jax.losses.sae import auxk_loss, sae_loss
+from saegan_jax.losses.sparsity import (
+    hoyer_sparsity,
+    kl_sparsity,
+    kl_sparsity_from_logits,
+    kl_sparsity_rate,
+    l1_sparsity,
+    mean_activation,
+)
+from saegan_jax.losses.vae import elbo, gaussian_kl, spike_and_slab_kl
+
+__all__ = [
+    "BeganBalance",
+    "auxk_loss",
+    "began_balance",
+    "cycle_consistency",
+    "dragan_penalty",
+    "elbo",
+    "energy_discriminator_loss",
+    "gaussian_kl",
+    "gradient_penalty",
+    "hinge_discriminator_loss",
+    "hinge_generator_loss",
+    "hoyer_sparsity",
+    "identity_mapping",
+    "kl_sparsity",
+    "kl_sparsity_from_logits",
+    "kl_sparsity_rate",
+    "l1_sparsity",
+    "least_squares_discriminator_loss",
+    "least_squares_generator_loss",
+    "lecam",
+    "logits_and_gradient_norm",
+    "mean_activation",
+    "minimax_discriminator_loss",
+    "minimax_generator_loss",
+    "non_saturating_discriminator_loss",
+    "non_saturating_generator_loss",
+    "pulling_away",
+    "r1_penalty",
+    "r2_penalty",
+    "relativistic_discriminator_loss",
+    "relativistic_generator_loss",
+    "sae_loss",
+    "spike_and_slab_kl",
+    "wasserstein_discriminator_loss",
+    "wasserstein_generator_loss",
+]
