@@ -1,0 +1,24 @@
+"""How good a sparse autoencoder or a generator is: pure functions of arrays."""
+
+from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
+from saegan_jax.metrics.sae import (
+    SAEMetrics,
+    SAEStats,
+    init_sae_stats,
+    merge_sae_stats,
+    sae_metrics,
+    summarise,
+    update_sae_stats,
+)
+
+__all__ = [
+    "SAEMetrics",
+    "SAEStats",
+    "class_balance_kl",
+    "frechet_distance",
+    "init_sae_stats",
+    "merge_sae_stats",
+    "sae_metrics",
+    "summarise",
+    "update_sae_stats",
+]
