@@ -1,0 +1,73 @@
+"""Published results: where they were measured, their intervals, and their Markdown."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.stats
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device() -> str:
+    """The accelerator's name, or the processor's with the cores that may be used."""
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return f"{jax.device_count()} x {first.device_kind}"
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"CPU, {cores()} cores, {name}"
+
+
+def commit(folder: Path) -> str:
+    """The commit checked out in ``folder``, marked ``+changes`` where its files differ from it; "none" outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--verify", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python and of the installed ones among ``packages``."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and bootstrap 95 % interval over seeds (percentile, 10,000 resamples); no interval for a single seed."""
+    low, high = None, None
+    if len(values) > 1 and np.isfinite(values).all():
+        sample = (np.asarray(values, np.float64),)
+        result = scipy.stats.bootstrap(sample, np.mean, n_resamples=10_000, method="percentile", rng=0)
+        low, high = map(float, result.confidence_interval)
+    return {"mean": float(np.mean(values)), "low": low, "high": high, "values": [float(v) for v in values]}
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    """``mean [low, high]`` of one row of results, or what there is of it."""
+    if row is None:
+        return ""
+    interval = "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}]"
+    return f"{row['mean']:.3g}{interval}"
