@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from saegan_jax.networks.layers import Conv4x4, ConvForm
+from saegan_jax.networks.layers import HE, Conv4x4, ConvForm
 
 
 class MLPDiscriminator(nn.Module):
@@ -17,7 +17,7 @@ class MLPDiscriminator(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         for features in self.hidden:
-            x = nn.leaky_relu(nn.Dense(features)(x), 0.2)
+            x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x), 0.2)
         return nn.Dense(1)(x).reshape(-1)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from saegan_jax.networks.layers import ConvForm, ConvTranspose4x4
+from saegan_jax.networks.layers import HE, ConvForm, ConvTranspose4x4
 
 
 class MLPGenerator(nn.Module):
@@ -18,7 +18,7 @@ class MLPGenerator(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         height, width, channels = self.image_shape
         for features in self.hidden:
-            z = nn.leaky_relu(nn.Dense(features)(z), 0.2)
+            z = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(z), 0.2)
         return nn.tanh(nn.Dense(height * width * channels)(z)).reshape(-1, height, width, channels)
 
 
@@ -36,7 +36,7 @@ class DCGANGenerator(nn.Module):
     def __call__(self, z: jax.Array) -> jax.Array:
         height, width, channels = self.image_shape
         rows, columns = height // 4, width // 4
-        x = nn.leaky_relu(nn.Dense(rows * columns * 2 * self.width)(z), 0.2)
+        x = nn.leaky_relu(nn.Dense(rows * columns * 2 * self.width, kernel_init=HE)(z), 0.2)
         x = x.reshape(-1, rows, columns, 2 * self.width)
         x = nn.leaky_relu(ConvTranspose4x4(self.width, form=self.conv_form)(x), 0.2)
         return nn.tanh(ConvTranspose4x4(channels, form=self.conv_form)(x))

@@ -14,6 +14,11 @@ import jax.numpy as jnp
 
 ConvForm = Literal["matrix", "native"]
 
+# For layers below a (leaky) ReLU. A pixel of a transposed convolution of stride 2 sees a quarter of the kernel's rows, so that
+# its true fan-in is a quarter of the one that initialisers compute.
+HE = nn.initializers.he_normal()
+HE_TRANSPOSED = nn.initializers.variance_scaling(4 * 2.0, "fan_in", "truncated_normal")
+
 
 def _windows(x: jax.Array) -> jax.Array:
     """All 2x2 neighbourhoods, ``(b, h, w, c) -> (b, h-1, w-1, 4c)``, ordered (row, column, channel)."""
@@ -95,12 +100,17 @@ class _Strided(nn.Module):
 
     features: int
     form: ConvForm = "matrix"
-    kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
 
-    def _apply(self, x: jax.Array, matrix: Callable[..., jax.Array], native: Callable[..., jax.Array]) -> jax.Array:
+    def _apply(
+        self,
+        x: jax.Array,
+        kernel_init: Callable[..., jax.Array],
+        matrix: Callable[..., jax.Array],
+        native: Callable[..., jax.Array],
+    ) -> jax.Array:
         if self.form not in ("matrix", "native"):
             raise ValueError(f"form must be 'matrix' or 'native', got {self.form!r}.")
-        kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features))
+        kernel = self.param("kernel", kernel_init, (4, 4, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         y = (matrix if self.form == "matrix" else native)(x, kernel)
         return y + bias.reshape(1, 1, 1, -1)
@@ -111,7 +121,7 @@ class Conv4x4(_Strided):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self._apply(x, conv4x4, _native_conv)
+        return self._apply(x, HE, conv4x4, _native_conv)
 
 
 class ConvTranspose4x4(_Strided):
@@ -119,4 +129,4 @@ class ConvTranspose4x4(_Strided):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self._apply(x, conv4x4_transpose, _native_conv_transpose)
+        return self._apply(x, HE_TRANSPOSED, conv4x4_transpose, _native_conv_transpose)
