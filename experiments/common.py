@@ -13,19 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from experiments.config import RunOptions
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig, flatten_images, module
+from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load
+from saegan_jax.errors import require
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
 from saegan_jax.training.features import load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, open_folder, to_json
-from saegan_jax.training.systems import draw
+from saegan_jax.training.systems import draw, rebuild
 from saegan_jax.training.transforms import to_unit_float
 from saegan_jax.training.writers import Display, MetricsWriter, read_metrics
 
@@ -38,11 +42,15 @@ def main(script: Callable[[], None]) -> None:
     """Run a script; what a person can mend is told in one paragraph, not in a traceback."""
     try:
         script()
-    except (ValueError, NonFiniteError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+    except (ValueError, OSError, NonFiniteError) as error:
+        # As Text: in a string rich would take a name in brackets for markup, and leave it out.
+        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
     except StoppedError as stop:
-        Console(stderr=True).print(f"{stop} Add --resume to the same command to continue.", soft_wrap=True)
+        Console(stderr=True).print(Text(f"{stop} Add --resume to the same command to continue."), soft_wrap=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(Text("Interrupted."))
         sys.exit(130)
 
 
@@ -102,13 +110,21 @@ class Run:
         return picture
 
 
-def open_run(stack: ExitStack, options: RunOptions, *, name: str, phases: dict[str, Any]) -> Run:
+def open_run(
+    stack: ExitStack,
+    options: RunOptions,
+    *,
+    name: str,
+    model: SAEConfig | GANConfig | SAEGANConfig,
+    phases: dict[str, Any],
+) -> Run:
     """Check everything that can be checked, then open the run folder.
 
     Args:
       stack: closes the writers.
       options: of the script.
       name: the default folder is ``runs/<name>``.
+      model: settings of what is trained.
       phases: settings of each training phase, with ``steps`` and ``batch_size``.
 
     Raises:
@@ -126,11 +142,16 @@ def open_run(stack: ExitStack, options: RunOptions, *, name: str, phases: dict[s
         )
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
     for phase, phase_settings in phases.items():
-        check_batch(phase, phase_settings.batch_size, len(dataset.train.label))
+        check_batch(phase, phase_settings.batch_size, len(dataset.train.label), steps=phase_settings.steps)
+    shape = dataset.image_shape
+    require(
+        shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
+    )
+    rebuild(model, image_shape=shape, n_seeds=options.seeds)  # finds networks that cannot make such images
     config = {
         "script": name.split("-")[0],
         "version": __version__,
-        "image_shape": list(dataset.image_shape),
+        "image_shape": list(shape),
         "options": settings,
     }
     check_folder(folder, config, resume=options.resume)
@@ -189,9 +210,10 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
     """Score samples of every member: rows of the closing table."""
     if not run.options.evaluate:
         return {}
+    run.display.stop()  # rich before 14 allows one live display at a time
     with run.display.console.status("scoring samples"):
         network = load_feature_network(run.dataset)
-        n = min(len(run.dataset.test.label), len(run.dataset.validation.label))
+        n = len(run.dataset.test.label)
         images = draw(algorithm, state, seed=SAMPLE_SEED + 1, n=n, n_seeds=run.n_seeds)
         scores: list[dict[str, Any]] = [sample_quality(network, member, run.dataset) for member in images]
     first = scores[0]
@@ -220,7 +242,7 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
     training_curves(read_metrics(run.folder), run.folder / "curves.png", title=run.folder.name)
     write_json(run.folder / "summary.json", {"device": str(jax.devices()[0]), "rows": rows})
     several = run.n_seeds > 1
-    table = Table(title=f"{run.folder}", title_justify="left")
+    table = Table(title=Text(str(run.folder)), title_justify="left")
     table.add_column("measure")
     table.add_column(f"mean of {run.n_seeds} seeds" if several else "value", justify="right")
     if several:

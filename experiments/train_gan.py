@@ -13,7 +13,8 @@ from saegan_jax.training.systems import init_members
 def run(options: TrainGAN) -> None:
     """Train, score and show one run."""
     with ExitStack() as stack:
-        job = open_run(stack, options, name=f"gan-{options.dataset}-seed{options.seed}", phases={"gan": options.gan})
+        name = f"gan-{options.dataset}-seed{options.seed}"
+        job = open_run(stack, options, name=name, model=options.gan, phases={"gan": options.gan})
         algorithm = gan(options.gan, image_shape=job.dataset.image_shape)
         state = job.train(
             "gan",

@@ -13,7 +13,8 @@ from saegan_jax.training.systems import init_members
 def run(options: TrainSAE) -> None:
     """Train, score and show one run."""
     with ExitStack() as stack:
-        job = open_run(stack, options, name=f"sae-{options.dataset}-seed{options.seed}", phases={"sae": options.sae})
+        name = f"sae-{options.dataset}-seed{options.seed}"
+        job = open_run(stack, options, name=name, model=options.sae, phases={"sae": options.sae})
         algorithm = sae(options.sae, image_shape=job.dataset.image_shape)
         state = job.train(
             "sae",

@@ -16,7 +16,7 @@ def run(options: TrainSAEGAN) -> None:
     model = options.model
     name = f"saegan-{options.dataset}-{model.generator_input}-{model.discriminator}-seed{options.seed}"
     with ExitStack() as stack:
-        job = open_run(stack, options, name=name, phases={"sae": model.sae, "gan": model.gan})
+        job = open_run(stack, options, name=name, model=model, phases={"sae": model.sae, "gan": model.gan})
         shape, members = job.dataset.image_shape, {"seed": options.seed, "n_seeds": options.seeds}
 
         autoencoder = sae(model.sae, image_shape=shape)

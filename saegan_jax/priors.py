@@ -48,11 +48,10 @@ def fit_factorised(codes: jax.Array, *, threshold: float, n_quantiles: int = 33)
     ordered = jnp.sort(codes, axis=0)
     n = codes.shape[0]
     level = jnp.linspace(0.0, 1.0, n_quantiles).reshape(-1, 1)
-    position = (n - count).reshape(1, -1) + level * (count.astype(codes.dtype) - 1).reshape(1, -1)
-    position = jnp.clip(position, 0, n - 1)
-    below = jnp.floor(position).astype(jnp.int32)
+    rank = level * jnp.maximum(count - 1, 0).astype(codes.dtype).reshape(1, -1)
+    weight = rank - jnp.floor(rank)
+    below = jnp.minimum((n - count).reshape(1, -1) + jnp.floor(rank).astype(jnp.int32), n - 1)
     above = jnp.minimum(below + 1, n - 1)
-    weight = position - below.astype(codes.dtype)
     low, high = (jnp.take_along_axis(ordered, index, axis=0) for index in (below, above))
     return FactorisedPrior(
         density=active.mean(axis=0, dtype=codes.dtype),

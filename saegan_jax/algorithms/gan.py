@@ -38,7 +38,7 @@ class GANConfig:
     hidden: tuple[int, ...] = (256, 256)
     """Units of each hidden layer (mlp); empty for a single dense map."""
     width: int = 32
-    """Channels next to the image; the inner layer has twice as many (dcgan)."""
+    """Channels next to the image; inner layers have a multiple of it (dcgan)."""
     conv_form: ConvForm = "matrix"
     """Strided convolutions as one matrix product, or XLA's native ones (dcgan)."""
     d_noise: int = 64

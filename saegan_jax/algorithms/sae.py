@@ -139,7 +139,7 @@ def sparsity_term(codes: jax.Array, logits: jax.Array, config: SAEConfig) -> jax
         return jnp.sum(losses.kl_sparsity_from_logits(logits, config.rho))
     if config.sparsity == "kl_rate":
         return jnp.sum(losses.kl_sparsity_rate(losses.mean_activation(codes), config.rho))
-    return jnp.mean(jnp.sum(jnp.abs(codes), axis=-1))
+    return losses.l1_sparsity(codes).mean()
 
 
 def sae(config: SAEConfig, *, image_shape: tuple[int, int, int]) -> Algorithm:
@@ -172,8 +172,9 @@ def sae(config: SAEConfig, *, image_shape: tuple[int, int, int]) -> Algorithm:
             key=run_key,
             params=params,
             opt_state=optimiser.init(params),
-            mean_activation=jnp.full((net.d_sae,), config.rho),
-            density=jnp.full((net.d_sae,), config.rho),
+            # With a dtype: a weakly typed number would become a strong one in the first step, and compile every program twice.
+            mean_activation=jnp.full((net.d_sae,), config.rho, jnp.float32),
+            density=jnp.full((net.d_sae,), config.rho, jnp.float32),
             steps_since_active=jnp.zeros((net.d_sae,), jnp.int32),
         )
 

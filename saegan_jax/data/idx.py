@@ -9,7 +9,6 @@ import http.client
 import math
 import os
 import struct
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saegan_jax.data.dataset import DataError
+from saegan_jax.training.files import write_bytes
 
 MANUAL_DIR_VARIABLE = "SAEGAN_JAX_MANUAL_DIR"
 TIMEOUT_SECONDS = 20.0
@@ -186,15 +186,6 @@ def _download(name: str, file: str, cache: Path) -> None:
         if problem := _sum_problem(name, file, content):
             failures.append(f"{mirror}{file}: {problem}")
             continue
-        cache.mkdir(parents=True, exist_ok=True)
-        # Renamed into place when whole, so an interrupted download is never seen and two at once cannot mix.
-        with tempfile.NamedTemporaryFile(dir=cache, prefix=f"{file}.", delete=False) as part:
-            try:
-                part.write(content)
-                part.close()
-                os.replace(part.name, target)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+        write_bytes(target, content)  # whole or not at all: two downloads at once cannot mix
         return
     raise DataError(f"dataset={name!r}: could not download {file} ({'; '.join(failures)}). {advice(name)}")

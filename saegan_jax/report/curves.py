@@ -128,7 +128,7 @@ def training_curves(rows: Rows, path: str | os.PathLike[str], *, title: str = ""
         if not panel.endswith(names[0]) or len(names) > 1:
             axes.legend(fontsize=8)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)  # a folder may be named a$b$
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(Path(path), buffer.getvalue())

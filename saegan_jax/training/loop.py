@@ -16,7 +16,7 @@ from saegan_jax.algorithms.base import Batch
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.transforms import Step, compile_chunk, ensemble, many_steps
-from saegan_jax.training.writers import Display, MetricsWriter, Rate
+from saegan_jax.training.writers import Display, MetricsWriter, Rate, warn
 
 
 class NonFiniteError(RuntimeError):
@@ -63,7 +63,7 @@ def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, pi
     """
     require(log_every >= 1, "log_every", log_every, "it must be at least one step.")
     for field, value in ((f"{name}.steps", steps), ("save_every", save_every), ("picture_every", picture_every)):
-        lower = value // log_every * log_every
+        lower = max(0, value // log_every * log_every)
         options = f"{lower} or {lower + log_every}" if lower else f"{log_every}"
         require(
             value > 0 and value % log_every == 0,
@@ -73,8 +73,10 @@ def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, pi
         )
 
 
-def check_batch(name: str, batch_size: int, n_examples: int) -> None:
-    """Raise :class:`ConfigError` for a batch larger than the data."""
+def check_batch(name: str, batch_size: int, n_examples: int, *, steps: int) -> None:
+    """Raise :class:`ConfigError` for a batch larger than the data, or more examples in all than an int32 counts."""
+    most = (2**31 - 1) // batch_size
+    require(steps <= most, f"{name}.steps", steps, f"with batches of {batch_size} at most {most} can be counted.")
     require(
         batch_size <= n_examples,
         f"{name}.batch_size",
@@ -85,7 +87,10 @@ def check_batch(name: str, batch_size: int, n_examples: int) -> None:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM ask for a stop at the end of the chunk; a second one has its usual effect."""
+    """SIGINT and SIGTERM ask for a stop at the end of the chunk; a second one has its usual effect.
+
+    Raises :class:`StoppedError` on leaving, if a request has come and nothing else was raised.
+    """
     requested = False
     before: dict[int, Any] = {}
 
@@ -104,6 +109,8 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+    if requested:  # after the last step, or while the last save was being finished
+        raise StoppedError("Stopped; everything is saved.")
 
 
 @jax.jit
@@ -149,11 +156,11 @@ def train(
       StoppedError: the process was asked to stop; the state has been saved.
       ConfigError: the folder holds checkpoints of another architecture.
     """
-    with Checkpoints(folder / "checkpoints" / phase.name) as checkpoints, _stop_requests() as stop_requested:
+    with _stop_requests() as stop_requested, Checkpoints(folder / "checkpoints" / phase.name) as checkpoints:
         like = jax.eval_shape(phase.init)
         restored = checkpoints.restore(like)
         for step, reason in checkpoints.damaged:
-            display.console.print(f"[yellow]Checkpoint {phase.name}/{step} is damaged and was skipped ({reason}).")
+            warn(f"Checkpoint {phase.name}/{step} is damaged and was skipped ({reason}).")
         checkpoints.set_aside_damaged()
         step, state = restored if restored else (0, phase.init())
         if step > phase.steps:
@@ -189,17 +196,20 @@ def train(
             report()  # the chunk before, while this one runs
             pending = (step, infos)
             stopping = stop_requested()
-            if stopping or step % phase.save_every == 0 or step == phase.steps:
+            save = stopping or step % phase.save_every == 0 or step == phase.steps
+            draw = phase.picture is not None and (step % phase.picture_every == 0 or step == phase.steps)
+            if save or draw:
                 report()
                 if not _all_finite(state):
                     raise NonFiniteError(
                         f"{phase.name}: a parameter or optimiser statistic is not finite at step {step}, though every loss "
                         f"before it was. Training stopped; the last good checkpoint is kept. Lower the learning rate."
                     )
+            if save:
                 checkpoints.save(step, state, config)
-            if phase.picture is not None and (step % phase.picture_every == 0 or step == phase.steps):
+            if draw and phase.picture is not None:
                 phase.picture(step, state)
-            if stopping and step < phase.steps:
+            if stopping:
                 raise StoppedError(
                     f"Stopped at step {step} of {phase.steps} of phase {phase.name!r}; everything is saved."
                 )

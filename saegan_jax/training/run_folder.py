@@ -48,11 +48,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        config = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError("run", str(folder), "there is no config.json in it; give the folder of a run.") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text at all
         raise ConfigError("run", str(folder), f"its config.json is damaged ({error}).") from None
+    require(isinstance(config, dict), "run", str(folder), "its config.json is not that of a run.")
+    return config
 
 
 def check_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:

@@ -1,5 +1,7 @@
 """From settings to programs for one seed or for many: initial states, samples, and empty states to restore into."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import Frozen, SAEGANConfig, freeze, saegan
 
@@ -52,6 +55,32 @@ def abstract_saegan(config: SAEGANConfig, *, image_shape: tuple[int, int, int], 
     return jax.eval_shape(init)
 
 
+def rebuild(
+    settings: SAEConfig | GANConfig | SAEGANConfig, *, image_shape: tuple[int, int, int], n_seeds: int
+) -> tuple[Algorithm, Any]:
+    """A system as a run trained it, without its data: its algorithm, and the shapes of its state to restore into.
+
+    The algorithm of a SAE-GAN can ``step`` and ``sample``, which read the restored autoencoder, but not ``init``.
+
+    Raises:
+      ConfigError: an image size that the networks cannot make.
+    """
+    if isinstance(settings, SAEGANConfig):
+        state = abstract_saegan(settings, image_shape=image_shape, n_seeds=n_seeds)
+        return saegan(settings, state.context, image_shape=image_shape), state
+    if isinstance(settings, GANConfig):
+        algorithm = gan(settings, image_shape=image_shape)
+    else:
+        algorithm = sae(settings, image_shape=image_shape)
+    return algorithm, jax.eval_shape(lambda: init_members(algorithm, seed=0, n_seeds=n_seeds))
+
+
+@functools.partial(jax.jit, static_argnames=("sample", "n", "n_seeds"))
+def _batch(state: Any, key: jax.Array, *, sample: Callable[..., jax.Array], n: int, n_seeds: int) -> jax.Array:
+    # At the top level, so that the pictures of a training are one compiled program.
+    return sample(state, key, n) if n_seeds == 1 else jax.vmap(lambda member: sample(member, key, n))(state)
+
+
 def draw(algorithm: Algorithm, state: Any, *, seed: int, n: int, n_seeds: int, batch_size: int = 500) -> np.ndarray:
     """Samples of every member, as the run's user would draw them.
 
@@ -67,9 +96,6 @@ def draw(algorithm: Algorithm, state: Any, *, seed: int, n: int, n_seeds: int, b
       ``(n_seeds, n, height, width, channels)`` float32 in [0, 1], on the host.
     """
     size = min(n, batch_size)
-    sample = jax.jit(lambda s, k: algorithm.sample(s, k, size))
-    if n_seeds > 1:
-        sample = jax.jit(jax.vmap(lambda s, k: algorithm.sample(s, k, size), in_axes=(0, None)))
-    key = jax.random.key(seed)
-    batches = [np.asarray(sample(state, jax.random.fold_in(key, i))) for i in range(-(-n // size))]
+    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(-(-n // size))]
+    batches = [np.asarray(_batch(state, key, sample=algorithm.sample, n=size, n_seeds=n_seeds)) for key in keys]
     return np.concatenate([b if n_seeds > 1 else b[None] for b in batches], axis=1)[:, :n]

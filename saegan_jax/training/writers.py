@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 from tensorboardX import SummaryWriter
 
 from saegan_jax.training.files import write_bytes
@@ -25,6 +26,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def warn(message: str) -> None:
+    """Tell a person something, on stderr: stdout is for the result."""
+    Console(stderr=True).print(Text(message, style="yellow"), soft_wrap=True)
 
 
 class MetricsWriter:
