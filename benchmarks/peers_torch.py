@@ -1,0 +1,315 @@
+"""The same training steps in PyTorch, written for speed: functions of tensors, fused Adam, in-memory uint8 data.
+
+The eager variants differentiate with ``torch.autograd``, the compiled one with ``torch.func`` inside ``torch.compile``,
+because compiled autograd functions cannot be differentiated twice. All on the CPU.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import Arm
+from benchmarks.work import Observation, Peer
+from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.sae import STATISTICS_DECAY, SAEConfig
+from saegan_jax.report.results import cores
+
+Mode = Literal["eager", "channels_last", "compile"]
+Params = dict[str, torch.Tensor]
+COMPILED = "PyTorch, compiled"
+
+
+def configure() -> None:
+    """As many threads as XLA has, exact float32 products, and no kernels compiled by an earlier run."""
+    import torch._inductor.config
+
+    warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")  # says that caches are off
+    torch.set_num_threads(cores())
+    torch.set_float32_matmul_precision("highest")
+    torch._inductor.config.force_disable_caches = True
+    torch.manual_seed(0)
+
+
+def variants(build: Callable[[Mode], Peer], *, images: bool = False) -> Mapping[str, Callable[[], Peer]]:
+    """The peers of one work by name; ``images`` adds the channels-last memory format."""
+    named: dict[str, Mode] = {"PyTorch, eager": "eager", COMPILED: "compile"}
+    if images:
+        named["PyTorch, channels last"] = "channels_last"
+    return {name: (lambda mode=mode: build(mode)) for name, mode in named.items()}  # type: ignore[misc]
+
+
+def product(shape: tuple[int, int, int]) -> Arm:
+    """The float32 product ``(m, k) x (k, n)`` in PyTorch: 2 m k n operations a call."""
+    m, k, n = shape
+    a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
+
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            torch.mm(a, b, out=out)
+
+    return Arm(f"PyTorch {m}x{k}x{n}", run, 1, 2.0 * m * k * n)
+
+
+def _leaves(arrays: Mapping[str, np.ndarray], mode: Mode) -> Params:
+    tensors = {name: torch.tensor(a) for name, a in arrays.items()}
+    if mode == "channels_last":
+        last = torch.channels_last
+        tensors = {name: t.contiguous(memory_format=last) if t.ndim == 4 else t for name, t in tensors.items()}
+    return {name: t.requires_grad_(mode != "compile") for name, t in tensors.items()}
+
+
+def _numpy(params: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: t.detach().numpy().copy() for name, t in params.items()}
+
+
+class _Peer:
+    """What both peers share: the data, differentiation and Adam."""
+
+    def __init__(self, images: np.ndarray, batch_size: int, mode: Mode):
+        self.mode, self.batch_size = mode, batch_size
+        self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        if mode == "channels_last":
+            self.images = self.images.contiguous(memory_format=torch.channels_last)
+        self.indices = self._epochs()
+        self.info: dict[str, torch.Tensor] = {}
+
+    def _epochs(self) -> Any:
+        while True:
+            order = torch.randperm(len(self.images))
+            for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
+                yield order[start : start + self.batch_size]
+
+    def _value_and_grad(self, loss: Callable[..., Any]) -> Callable[..., Any]:
+        """``loss(params, *rest) -> (scalar, aux)`` to ``f(params, *rest) -> (list of gradients, (scalar, aux))``."""
+        if self.mode == "compile":
+            return torch.compile(torch.func.grad_and_value(loss, has_aux=True), fullgraph=True, dynamic=False)
+
+        def eager(params: Params, *rest: Any) -> Any:
+            value, aux = loss(params, *rest)
+            return dict(zip(params, torch.autograd.grad(value, list(params.values())), strict=True)), (value, aux)
+
+        return eager
+
+    def _adam(self, params: Params, rate: float, **options: Any) -> torch.optim.Adam:
+        return torch.optim.Adam(list(params.values()), lr=rate, eps=1e-8, fused=True, **options)
+
+    @staticmethod
+    def _apply(optimiser: torch.optim.Adam, params: Params, gradients: Params) -> None:
+        for name, p in params.items():
+            gradient = gradients[name]
+            # Fused Adam reads both in memory order, and second derivatives of convolutions come transposed. `backward`
+            # would copy them into the parameter's order as well.
+            p.grad = gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
+        optimiser.step()
+
+    @staticmethod
+    def _moments(optimiser: torch.optim.Adam, params: Params) -> dict[str, np.ndarray]:
+        first = {name: optimiser.state[p]["exp_avg"] for name, p in params.items()}
+        return _numpy(first | {f"{name} squared": optimiser.state[p]["exp_avg_sq"] for name, p in params.items()})
+
+    def _scalars(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self.info.items()}
+
+    def _draws(self) -> tuple[torch.Tensor, ...]:
+        return ()
+
+    def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
+        raise NotImplementedError
+
+    def step(self, images: np.ndarray, *draws: np.ndarray) -> None:
+        """See :class:`benchmarks.work.Peer`."""
+        batch = torch.from_numpy(images).permute(0, 3, 1, 2)
+        last = self.mode == "channels_last"
+        batch = batch.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        self._train(batch.float().div_(255), *(torch.tensor(d) for d in draws))
+
+    def run(self, steps: int) -> None:
+        """See :class:`benchmarks.work.Peer`."""
+        for index in itertools.islice(self.indices, steps):
+            self._train(self.images[index].float().div_(255), *self._draws())
+
+    def flops(self) -> float | None:
+        """See :class:`benchmarks.work.Peer`; None for compiled programs, whose fused kernels are not counted."""
+        if self.mode == "compile":
+            return None
+        with FlopCounterMode(display=False) as counter:
+            self.run(1)
+        return float(counter.get_total_flops())
+
+
+class SAEPeer(_Peer):
+    """The sigmoid + KL autoencoder, with the running statistics that our state keeps."""
+
+    def __init__(self, config: SAEConfig, arrays: Mapping[str, np.ndarray], images: np.ndarray, mode: Mode):
+        super().__init__(images, config.batch_size, mode)
+        self.config, self.steps = config, 0
+        self.params = _leaves(arrays, mode)
+        self.optimiser = self._adam(self.params, config.learning_rate)
+        target = torch.full((config.d_sae,), config.rho)
+        self.statistics = (target.clone(), target.clone(), torch.zeros(config.d_sae, dtype=torch.int32))
+        self.gradients = self._value_and_grad(self._loss)
+
+    def _loss(self, p: Params, x: torch.Tensor, statistics: tuple[torch.Tensor, ...]) -> Any:
+        config, log_n = self.config, math.log(len(x))
+        rho = config.rho
+        logits = F.linear(x, p["W_enc"], p["b_enc"])
+        codes = torch.sigmoid(logits)
+        x_hat = F.linear(codes, p["W_dec"], p["b_dec"])
+        reconstruction = 0.5 * (x_hat - x).square().sum(-1).mean()
+        log_on = torch.logsumexp(F.logsigmoid(logits), 0) - log_n
+        log_off = torch.logsumexp(F.logsigmoid(-logits), 0) - log_n
+        kl = rho * (math.log(rho) - log_on) + (1 - rho) * (math.log1p(-rho) - log_off)
+        sparsity = kl.sum()
+        fixed = codes.detach()
+        active = fixed > config.active_threshold
+        mean, density, since = statistics
+        statistics = (
+            mean.lerp(fixed.mean(0), 1 - STATISTICS_DECAY),
+            density.lerp(active.float().mean(0), 1 - STATISTICS_DECAY),
+            torch.where(active.any(0), 0, since + 1),
+        )
+        l0 = active.sum(-1).float().mean()
+        return reconstruction + config.beta * sparsity, (reconstruction.detach(), sparsity.detach(), l0, statistics)
+
+    def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
+        config = self.config
+        gradients, (loss, aux) = self.gradients(self.params, images.flatten(1), self.statistics)
+        reconstruction, sparsity, l0, self.statistics = aux
+        cosine = 0.5 * (1 + math.cos(math.pi * min(self.steps / config.steps, 1.0)))
+        self.optimiser.param_groups[0]["lr"] = config.learning_rate * (0.1 + 0.9 * cosine)
+        self._apply(self.optimiser, self.params, gradients)
+        self.steps += 1
+        self.info = {"loss": loss.detach(), "reconstruction": reconstruction, "sparsity": sparsity, "l0": l0}
+
+    def observe(self) -> Observation:
+        """See :class:`benchmarks.work.Peer`."""
+        names = ("mean_activation", "density", "steps_since_active")
+        return Observation(
+            self._scalars(),
+            moments={"autoencoder": self._moments(self.optimiser, self.params)},
+            params={
+                "autoencoder": _numpy(self.params),
+                "statistics": _numpy(dict(zip(names, self.statistics, strict=True))),
+            },
+        )
+
+
+class GANPeer(_Peer):
+    """The DCGAN with the relativistic or the non-saturating loss, R1 and R2 from the logits' own forward pass, and EMA."""
+
+    def __init__(
+        self,
+        config: GANConfig,
+        generator: Mapping[str, np.ndarray],
+        discriminator: Mapping[str, np.ndarray],
+        images: np.ndarray,
+        mode: Mode,
+    ):
+        super().__init__(images, config.batch_size, mode)
+        if config.loss not in ("relativistic", "non_saturating") or config.final_learning_rate != 1:
+            raise ValueError(f"This peer has no loss {config.loss!r} or learning-rate schedule; add it first.")
+        self.config, self.side = config, (images.shape[1] // 4, images.shape[2] // 4)
+        self.g, self.d = _leaves(generator, mode), _leaves(discriminator, mode)
+        self.ema = {name: p.detach().clone() for name, p in self.g.items()}
+        options = {"betas": (config.beta1, config.beta2)}
+        self.adam_g = self._adam(self.g, config.learning_rate, **options)
+        self.adam_d = self._adam(self.d, config.learning_rate, **options)
+        self.critic_gradients = self._value_and_grad(self._critic_loss)
+        self.maker_gradients = self._value_and_grad(self._maker_loss)
+        self.generate = torch.compile(self._generator, dynamic=False) if mode == "compile" else self._generator
+
+    def _generator(self, p: Params, x: torch.Tensor) -> torch.Tensor:
+        last = len(p) // 2 - 1
+        for i in range(last + 1):
+            w, b = p[f"w{i}"], p[f"b{i}"]
+            if w.ndim == 4 and x.ndim == 2:
+                x = x.unflatten(1, (-1, *self.side))
+                if self.mode == "channels_last":
+                    x = x.contiguous(memory_format=torch.channels_last)
+            x = F.linear(x, w, b) if w.ndim == 2 else F.conv_transpose2d(x, w, b, 2, 1)
+            x = F.leaky_relu(x, 0.2) if i < last else torch.tanh(x)
+        return x
+
+    @staticmethod
+    def _critic(p: Params, x: torch.Tensor) -> torch.Tensor:
+        head = len(p) // 2 - 1
+        for i in range(head):
+            x = F.leaky_relu(F.conv2d(x, p[f"w{i}"], p[f"b{i}"], 2, 1), 0.2)
+        return F.linear(x.flatten(1), p[f"w{head}"], p[f"b{head}"]).flatten()
+
+    def _logits_and_norms(self, p: Params, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and squared gradient norms per example; the latter differentiable in ``p``."""
+        if self.mode == "compile":
+
+            def summed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+                logits = self._critic(p, x)
+                return logits.sum(), logits
+
+            gradient, logits = torch.func.grad(summed, has_aux=True)(x)
+        else:
+            x.requires_grad_()
+            logits = self._critic(p, x)
+            (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+        return logits, gradient.square().flatten(1).sum(1)
+
+    def _critic_loss(self, p: Params, both: torch.Tensor) -> Any:
+        config, n = self.config, self.batch_size
+        if config.r1_gamma or config.r2_gamma:
+            logits, norms = self._logits_and_norms(p, both)
+            r1, r2 = norms[:n].mean(), norms[n:].mean()
+            penalty = 0.5 * (config.r1_gamma * r1 + config.r2_gamma * r2)
+        else:
+            logits, r1 = self._critic(p, both), both.new_zeros(())
+            r2 = penalty = r1
+        real, fake = logits[:n], logits[n:]
+        if config.loss == "relativistic":
+            loss = F.softplus(fake - real).mean()
+        else:
+            loss = (F.softplus(-real) + F.softplus(fake)).mean()
+        return loss + penalty, tuple(t.detach() for t in (real.mean(), fake.mean(), r1, r2))
+
+    def _maker_loss(self, p: Params, d: Params, real: torch.Tensor, z: torch.Tensor) -> Any:
+        fake = self._critic(d, self._generator(p, z))
+        if self.config.loss == "relativistic":
+            with torch.no_grad():  # constant in the generator's parameters
+                real_logits = self._critic(d, real)
+            return F.softplus(real_logits - fake).mean(), ()
+        return F.softplus(-fake).mean(), ()
+
+    def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
+        real, (critic_z, maker_z) = images.mul_(2).sub_(1), draws
+        with torch.no_grad():
+            fake = self.generate(self.g, critic_z)
+        gradients, (loss_d, aux) = self.critic_gradients(self.d, torch.cat([real, fake]))
+        self._apply(self.adam_d, self.d, gradients)
+        gradients, (loss_g, _) = self.maker_gradients(self.g, self.d, real, maker_z)
+        self._apply(self.adam_g, self.g, gradients)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.values()), list(self.g.values()), 1 - self.config.ema_decay)
+        names = ("real_logits", "fake_logits", "r1", "r2")
+        self.info = {"discriminator_loss": loss_d.detach(), "generator_loss": loss_g.detach()}
+        self.info |= dict(zip(names, aux, strict=True)) | {"generator_extra": torch.zeros(())}
+
+    def _draws(self) -> tuple[torch.Tensor, ...]:
+        shape = self.batch_size, self.config.d_noise
+        return torch.randn(shape), torch.randn(shape)
+
+    def observe(self) -> Observation:
+        """See :class:`benchmarks.work.Peer`."""
+        scalars = self._scalars()
+        scalars["logit_gap"] = scalars["real_logits"] - scalars["fake_logits"]
+        return Observation(
+            scalars,
+            moments={
+                "generator": self._moments(self.adam_g, self.g),
+                "discriminator": self._moments(self.adam_d, self.d),
+            },
+            params={"generator": _numpy(self.g), "discriminator": _numpy(self.d), "ema": _numpy(self.ema)},
+        )

@@ -1,0 +1,228 @@
+"""What is timed: one training step as our loop, our scan and our ensemble, and as the peers that must agree with it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.measure import Arm, stopwatch
+from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps, to_unit_float
+
+Arrays = dict[str, np.ndarray]
+
+
+class Observation(NamedTuple):
+    """What both sides must agree on after a step: scalars, and arrays in the peer's names and layout.
+
+    Attributes:
+      scalars: losses, penalties, logits, l0.
+      moments: Adam's moments, after the first step multiples of the gradients and of their squares; by network, in the
+        order in which a step updates them.
+      params: parameters, by network; averaged weights and running statistics count as networks.
+    """
+
+    scalars: dict[str, float]
+    moments: dict[str, Arrays]
+    params: dict[str, Arrays]
+
+
+class Peer(Protocol):
+    """The same training in another framework."""
+
+    def step(self, images: np.ndarray, *draws: np.ndarray) -> None:
+        """One step on uint8 images ``(batch, height, width, channels)`` and the given random draws."""
+
+    def observe(self) -> Observation:
+        """What the last step gave."""
+
+    def run(self, steps: int) -> None:
+        """Steps on random batches of the data, each epoch in a fresh order."""
+
+    def flops(self) -> float | None:
+        """Operations in matrix products and convolutions of one step."""
+
+
+class Work(NamedTuple):
+    """One thing to time.
+
+    Attributes:
+      name: as in the results.
+      algorithm, batch_size, image_shape: our side.
+      chunk: steps in one scan.
+      draws: ``draws(state)``, the random numbers that our next step will draw.
+      observe: ``observe(state, info)``, ours in the peer's names and layout.
+      peers: ``peers(params, images)`` -> named builders of peers that start from our parameters.
+    """
+
+    name: str
+    algorithm: Algorithm
+    batch_size: int
+    image_shape: tuple[int, int, int]
+    chunk: int
+    draws: Callable[[Any], tuple[np.ndarray, ...]]
+    observe: Callable[[Any, Any], Observation]
+    peers: Callable[[Any, np.ndarray], Mapping[str, Callable[[], Peer]]]
+
+
+class DisagreementError(AssertionError):
+    """A peer that does not compute what we compute; timing it would compare different things."""
+
+
+def moments(layout: Callable[[Any], Arrays], adam: Any) -> Arrays:
+    """Both moments of optax's Adam in the peer's layout, the second ones under ``"<name> squared"``."""
+    return layout(adam.mu) | {f"{name} squared": a for name, a in layout(adam.nu).items()}
+
+
+def images(n: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """``n`` uint8 images of ``shape`` to time on: scikit-learn's digits enlarged and shifted, nothing downloaded."""
+    from scipy.ndimage import zoom
+    from sklearn.datasets import load_digits
+
+    height, width, channels = shape
+    digits = load_digits().images  # (1797, 8, 8), 0 to 16
+    large = zoom(digits, (1, height / 8, width / 8), order=1).clip(0, 16) * (255 / 16)
+    large = np.repeat(large.astype(np.uint8)[..., None], channels, axis=-1)
+    rng = np.random.default_rng(0)
+    out = large[rng.integers(len(large), size=n)]
+    for rows in range(-2, 3):  # shifted by up to two pixels, a fifth of the images each
+        out[rows + 2 :: 5] = np.roll(out[rows + 2 :: 5], (rows, -rows), axis=(1, 2))
+    return out
+
+
+def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
+    """Our three arms: a Python loop over a jitted step, a scan, and ``seeds`` members under vmap (seed-steps)."""
+    data = Batch(jnp.asarray(pixels), jnp.zeros(len(pixels), jnp.int32))
+    b, per_epoch = work.batch_size, len(pixels) // work.batch_size
+    init = jax.jit(work.algorithm.init)
+
+    def one(state: Any, data: Batch, order: jax.Array) -> tuple[Any, Any]:
+        index = jax.lax.dynamic_slice_in_dim(order, state.step % per_epoch * b, b)
+        return work.algorithm.step(state, Batch(to_unit_float(data.image[index]), data.label[index]))
+
+    rng = np.random.default_rng(0)
+    state, order = init(jax.random.key(0)), jnp.arange(len(pixels), dtype=jnp.int32)
+    step = jax.jit(one, donate_argnums=0)
+    program, compile_s = stopwatch(lambda: step.lower(state, data, order).compile())
+    analysis = program.cost_analysis() or {}
+    # Of the single step: a scan's analysis counts its body once, whatever its length.
+    flops = float(analysis["flops"]) if analysis.get("flops", 0) > 0 else None
+
+    taken = 0
+
+    def loop(calls: int) -> None:
+        nonlocal state, order, taken
+        for _ in range(calls):
+            if taken % per_epoch == 0:
+                order = jnp.asarray(rng.permutation(len(pixels)).astype(np.int32))
+            state, info = program(state, data, order)
+            taken += 1
+        jax.block_until_ready((state, info))
+
+    def scanned(name: str, chunk: Callable[..., Any], start: Any, members: int) -> Arm:
+        jitted = compile_chunk(chunk)
+        program, compile_s = stopwatch(lambda: jitted.lower(start, data).compile())  # type: ignore[attr-defined]
+
+        def run(calls: int) -> None:
+            nonlocal start
+            for _ in range(calls):
+                start, infos = program(start, data)
+            jax.block_until_ready((start, infos))
+
+        return Arm(name, run, work.chunk * members, flops, compile_s)
+
+    chunk = many_steps(work.algorithm.step, length=work.chunk, batch_size=b)
+    members = jax.jit(jax.vmap(work.algorithm.init))(jax.random.split(jax.random.key(0), seeds))
+    return [
+        Arm("ours, loop", loop, 1, flops, compile_s),
+        scanned("ours, scan", chunk, init(jax.random.key(0)), 1),
+        scanned(f"ours, {seeds} seeds", ensemble(chunk), members, seeds),
+    ]
+
+
+AGREEMENT_STEPS = 3
+TOLERANCE = 1e-4
+# Adam's first steps have the sign of the gradient, at random where the gradient is rounding error, and a leaky ReLU whose
+# input is rounding error has a slope of 1 on one side and 0.2 on the other. So what depends on an update agrees less well.
+LATER_SCALAR_TOLERANCE = 1e-3
+LATER_GRADIENT_TOLERANCE = 1e-2
+UPDATE_TOLERANCE = 5e-2
+
+
+def agree(work: Work, peer: Peer, pixels: np.ndarray, name: str) -> tuple[list[dict[str, Any]], float]:
+    """Take the same steps on both sides, from the same weights, on the same batches and draws, and compare.
+
+    Compared are every scalar after each of three steps (relative to its size or 0.01, whichever is larger); Adam's moments
+    after the first step, which are the gradients and their squares (in norm, per tensor, relative to the tensor's or a
+    thousandth of its network's, whichever is larger); and the change of all parameters, averages and running statistics in
+    the first step (in norm, per network).
+
+    Args:
+      work: our side.
+      peer: as it was built, from the parameters of ``init(key(0))``.
+      pixels: uint8 images to take batches from.
+      name: of the peer, for the report.
+
+    Returns:
+      ``(one row per quantity with the largest relative error, seconds of the peer's first step)``.
+
+    Raises:
+      DisagreementError: naming the quantity, both values and the tolerance.
+    """
+    state = jax.jit(work.algorithm.init)(jax.random.key(0))
+    step = jax.jit(work.algorithm.step)
+    worst: dict[str, tuple[float, float]] = {}
+
+    def note(quantity: str, error: float, tolerance: float, detail: str) -> None:
+        if not error <= tolerance:  # also catches NaN
+            raise DisagreementError(
+                f"{work.name}, {name}: {quantity} differs by {error:.2g} (relative), more than {tolerance:.0e}: {detail}. "
+                "Nothing was timed, because the two sides do not compute the same thing."
+            )
+        worst[quantity] = max(
+            worst.get(quantity, (0.0, tolerance)), (error, tolerance), key=lambda pair: pair[0] / pair[1]
+        )
+
+    first_s = 0.0
+    for t in range(AGREEMENT_STEPS):
+        batch = pixels[(t * work.batch_size + np.arange(work.batch_size)) % len(pixels)]
+        draws = work.draws(state)
+        label = jnp.zeros(work.batch_size, jnp.int32)
+        before = state
+        state, info = step(before, Batch(to_unit_float(jnp.asarray(batch)), label))
+        took = stopwatch(lambda batch=batch, draws=draws: peer.step(batch, *draws))[1]  # type: ignore[misc]
+        mine, theirs = work.observe(state, info), peer.observe()
+        for key, value in mine.scalars.items():
+            other = theirs.scalars[key]
+            error = abs(value - other) / max(abs(value), 1e-2)
+            note(
+                key,
+                error,
+                LATER_SCALAR_TOLERANCE if t else TOLERANCE,
+                f"ours {value:.7g}, theirs {other:.7g} after step {t + 1}",
+            )
+        if t > 0:
+            continue
+        first_s, start = took, work.observe(before, info)
+        for place, (net, moments) in enumerate(mine.moments.items()):
+            tolerance = LATER_GRADIENT_TOLERANCE if place else TOLERANCE
+            floor = 1e-3 * _norm(moments.values())
+            for key, moment in moments.items():
+                size = _norm([moment])
+                error = _norm([theirs.moments[net][key] - moment]) / max(size, floor)
+                note(f"gradient of {net}", error, tolerance, f"tensor {key!r} of norm {size:.3g}")
+        for net, params in mine.params.items():
+            change = _norm([params[key] - start.params[net][key] for key in params])
+            error = _norm([theirs.params[net][key] - params[key] for key in params]) / max(change, 1e-12)
+            note(f"update of {net}", error, UPDATE_TOLERANCE, f"our change has norm {change:.3g}")
+    rows = [
+        {"work": work.name, "arm": name, "quantity": q, "relative_error": e, "tolerance": t}
+        for q, (e, t) in worst.items()
+    ]
+    return rows, first_s
+
+
+def _norm(arrays: Any) -> float:
+    return float(np.sqrt(sum(np.sum(np.square(a, dtype=np.float64)) for a in arrays)))
