@@ -15,7 +15,7 @@ from experiments import train_saegan
 from experiments.common import main
 from experiments.config import TrainSAEGAN, parse
 from saegan_jax.algorithms.saegan import Discriminator, GeneratorInput
-from saegan_jax.report.results import cell, commit, device, over_seeds, versions
+from saegan_jax.report.results import cell, over_seeds, provenance
 from saegan_jax.training.files import write_bytes, write_json
 from saegan_jax.training.run_folder import read_config
 
@@ -83,10 +83,7 @@ def run(options: Placements) -> None:
             )
     result = {
         "name": f"placements on {options.dataset}",
-        "command": f"python -m experiments.placements {shlex.join(sys.argv[1:])}".strip(),
-        "commit": commit(Path(__file__).parent),
-        "device": device(),
-        "versions": versions("saegan_jax", "jax", "flax", "optax", "numpy"),
+        **provenance(f"python -m experiments.placements {shlex.join(sys.argv[1:])}".strip()),
         "note": (
             f"{steps:,} GAN steps of batch {options.model.gan.batch_size} in every arm, {seeds} seed{'s' * (seeds > 1)}"
             + ("; mean and bootstrap 95 % interval over seeds." if seeds > 1 else "; no interval.")

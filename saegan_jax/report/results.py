@@ -55,6 +55,16 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
+def provenance(command: str) -> dict[str, Any]:
+    """What a published result says of its origin: command, commit, device, versions."""
+    return {
+        "command": command,
+        "commit": commit(Path(__file__).parent),
+        "device": device(),
+        "versions": versions("saegan_jax", "jax", "flax", "optax", "numpy"),
+    }
+
+
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     """Mean and bootstrap 95 % interval over seeds (percentile, 10,000 resamples); no interval for a single seed."""
     low, high = None, None

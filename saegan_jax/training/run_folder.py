@@ -75,10 +75,10 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     )
     saved, wanted = _flat(read_config(folder)), _flat(config)
     # Another version of this package may continue a run; what it must share is the configuration.
-    names = sorted((saved.keys() | wanted.keys()) - {"version"})
+    names = (saved.keys() | wanted.keys()) - {"version"}
     differences = [
         f"{name}: {saved.get(name, 'unset')!r} there, {wanted.get(name, 'unset')!r} here"
-        for name in names
+        for name in sorted(names, key=lambda name: (name.count("."), name))  # another script says it all: first
         if saved.get(name) != wanted.get(name)
     ]
     if differences:

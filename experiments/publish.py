@@ -1,0 +1,73 @@
+"""Turn a finished run's summary into a published result: JSON with provenance, and the Markdown table made from it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments.common import main
+from saegan_jax.errors import ConfigError, require
+from saegan_jax.report.results import cell, over_seeds, provenance
+from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.training.run_folder import read_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish:
+    """Write the closing table of a run as a result that can be committed."""
+
+    run: Path
+    """Run folder, of a finished run."""
+    command: str
+    """The command that made the run."""
+    out: Path
+    """JSON to write; its Markdown goes beside it."""
+
+    def __post_init__(self) -> None:
+        require(self.out.suffix == ".json", "out", str(self.out), "give it a name that ends in .json.")
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a Markdown table."""
+    n = len(result["rows"][0]["values"])
+    seeds = f"mean over {n} seeds [bootstrap 95 % interval]" if n > 1 else "one seed"
+    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    lines = [
+        f"`{result['command']}` on {result['device']}; {packages}; {seeds}.",
+        "",
+        "| measure | value | unit | beside |",
+        "|---|---|---|---|",
+        *(f"| {row['metric']} | {cell(row)} | {row['unit']} | {row['note']} |" for row in result["rows"]),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def publish(options: Publish) -> None:
+    """Read, convert, write."""
+    config = read_config(options.run)
+    try:
+        rows = json.loads((options.run / "summary.json").read_text())["rows"]
+    except FileNotFoundError:
+        raise ConfigError("run", str(options.run), "it has no summary.json yet; let it finish first.") from None
+    name = f"{config['script']} on {config['options']['dataset']}"
+    result = {
+        "name": name,
+        **provenance(options.command),
+        "config": config["options"],
+        "rows": [
+            {"arm": config["script"], "metric": metric, **over_seeds(row["values"])}
+            | {key: row[key] for key in ("unit", "note", "floor")}
+            for metric, row in rows.items()
+        ],
+    }
+    write_json(options.out, result)
+    write_bytes(options.out.with_suffix(".md"), markdown(result).encode())
+    Console().print(Text(f"{options.out} and {options.out.with_suffix('.md').name}: {name}"), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(lambda: publish(tyro.cli(Publish)))

@@ -1,0 +1,151 @@
+"""What cannot work is told in one paragraph, before anything is compiled or written."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from runs import Outcome, command, finished, start, tiny, tree
+
+import experiments.common
+from saegan_jax.data import Dataset, Split
+from saegan_jax.training import loop
+
+COMPILED: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **_: COMPILED.append(event))
+
+
+def paragraph(outcome: Outcome) -> str:
+    """What was said, on one line and out of tyro's box; everything that every failure has in common is checked here."""
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    if outcome.err.startswith("error: "):
+        assert outcome.err.count("\n") == 1
+    return re.sub(r"[\s│╭╮╰╯─]+", " ", outcome.err)
+
+
+@pytest.fixture(autouse=True)
+def nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in a folder that must stay as it is, and let nothing be trained or compiled."""
+
+    def never(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(loop, "train", never)
+    monkeypatch.setattr(experiments.common, "train", never)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("not a run")
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "empty").mkdir()
+    before = tree(tmp_path)
+    COMPILED.clear()
+    yield
+    assert tree(tmp_path) == before
+    assert not [event for event in COMPILED if "backend_compile" in event]
+
+
+def words(arguments: list[Any]) -> str:
+    return " ".join(map(str, arguments))
+
+
+CASES: list[tuple[str, list[Any], str]] = [
+    # (script, arguments, what must be said: field, value, fix)
+    ("train_saegan", ["--dataset", "digitz"], r"dataset='digitz' is unknown.* Known are digits, mnist"),
+    ("train_saegan", ["--preset", "mnist-cp"], r"preset = 'mnist-cp' .* did you mean mnist-cpu\?"),
+    ("train_gan", ["--preset", "none"], r"preset = 'none' .* choose auto, digits, mnist-cpu"),
+    ("train_gan", ["--gan.batch-size", 1298], r"gan\.batch_size = 1298 .* 1297 images; use at most that"),
+    ("train_sae", ["--sae.batch-size", 1298], r"sae\.batch_size = 1298 .* 1297 images; use at most that"),
+    ("train_saegan", ["--gan.batch-size", 1298], r"gan\.batch_size = 1298 "),
+    ("train_sae", ["--sae.rho", 0], r"sae: rho = 0\.0 .* strictly between 0 and 1; try 0\.05"),
+    ("train_sae", ["--sae.rho", 1], r"sae: rho = 1\.0 "),
+    ("train_saegan", ["--sae.rho", -0.1], r"sae: rho = -0\.1 "),
+    ("train_sae", ["--sae.activation", "relu"], r"sparsity = 'kl' .* use activation='sigmoid', or sparsity='kl_rate'"),
+    ("train_sae", ["--sae.sparsity", "kl_rate"], r"sparsity = 'kl_rate' .* take sparsity='kl'"),
+    ("train_sae", ["--sae.sparsity", "hoyer"], r"--sae\.sparsity.*kl.*kl_rate.*l1"),
+    ("train_sae", ["--sae.d-sae", 0], r"d_sae = 0 .* above zero"),
+    ("train_sae", ["--sae.beta", -1], r"beta = -1\.0 .* zero or above"),
+    ("train_sae", ["--sae.learning-rate", "nan"], r"learning_rate = nan .* finite"),
+    ("train_gan", ["--gan.hidden", 8, -8], r"hidden = \(8, -8\) .* at least one unit"),
+    ("train_gan", ["--gan.d-noise", -1], r"d_noise = -1 "),
+    ("train_gan", ["--gan.width", 0], r"width = 0 "),
+    ("train_gan", ["--gan.batch-size", 0], r"gan: batch_size = 0 "),
+    ("train_gan", ["--gan.steps", -5], r"gan: steps = -5 "),
+    ("train_gan", ["--gan.beta1", 1], r"beta1 = 1\.0 .* \[0, 1\)"),
+    ("train_gan", ["--gan.r1-gamma", "inf"], r"r1_gamma = inf "),
+    ("train_gan", ["--gan.loss", "wgan"], r"--gan\.loss.*relativistic.*wasserstein"),
+    (
+        "train_saegan",
+        ["--alignment", 1, "--generator-input", "gaussian"],
+        r"alignment = 1\.0 .* generator_input='sparse'",
+    ),
+    ("train_saegan", ["--code-hidden", 0], r"code_hidden = \(0,\) "),
+    ("train_gan", ["--seeds", 0], r"seeds = 0 .* at least one"),
+    ("train_gan", ["--seed", -1], r"seed = -1 "),
+    ("train_gan", ["--gan.steps", 21], r"gan\.steps = 21 .* log_every = 5; use 20 or 25"),
+    ("train_saegan", ["--gan.steps", 21], r"gan\.steps = 21 "),
+    ("train_saegan", ["--sae.steps", 21], r"sae\.steps = 21 "),
+    ("train_gan", ["--save-every", 12], r"save_every = 12 .* use 10 or 15"),
+    ("train_gan", ["--picture-every", 3], r"picture_every = 3 .* use 5"),
+    ("train_gan", ["--log-every", 0], r"log_every = 0 "),
+    ("train_gan", ["--gan.steps", 2**31 - 8], r"gan\.steps = 2147483640 .* at most 134217727"),
+    ("train_gan", ["--out", "mine"], r"out = 'mine' .* no run; name another --out"),
+    ("train_gan", ["--out", "file"], r"out = 'file' .* it is a file; name a folder"),
+    ("train_gan", ["--out", "file/run"], r"Not a directory: 'file/run'"),
+    ("train_gan", ["--out", "empty", "--resume"], r"resume = True .*empty holds no run to continue"),
+    ("train_gan", ["--out", "nowhere", "--resume"], r"resume = True .*nowhere holds no run to continue"),
+    ("train_gan", ["--gan.learnign-rate", 1], r"Unrecognized options: --gan\.learnign-rate"),
+    ("train_gan", ["--gan.steps", "many"], r"many"),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "message"), CASES, ids=[words(case[1]) for case in CASES])
+def test_settings_that_cannot_work(script: str, arguments: list[Any], message: str) -> None:
+    assert re.search(message, paragraph(command(script, *tiny(script, "--out", "run", *arguments))))
+
+
+def odd_images(height: int = 6, channels: int = 1) -> Dataset:
+    split = Split(np.zeros((32, height, 8, channels), np.uint8), np.zeros(32, np.int32))
+    return Dataset("[odd]", split, split, split, num_classes=1)
+
+
+@pytest.mark.parametrize("script", ["train_gan", "train_saegan"])
+def test_images_that_the_network_cannot_make(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments.common, "load", lambda *arguments, **options: odd_images())
+    message = paragraph(command(script, *tiny(script, "--out", "run", "--gan.network", "dcgan")))
+    assert re.search(r"network = 'dcgan' .*6x8 is not divisible by 4; use network='mlp' or pad", message)
+
+
+def test_images_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments.common, "load", lambda *arguments, **options: odd_images(8, channels=4))
+    message = paragraph(command("train_sae", *tiny("train_sae", "--out", "run")))
+    # Brackets are text, not rich's markup.
+    assert "dataset = '[odd]' cannot be used: its images have 4 channels" in message
+
+
+SAMPLES: list[tuple[list[Any], str]] = [
+    ([], r"--run"),
+    (["--run", "nowhere"], r"run = 'nowhere' .* no config\.json in it; give the folder of a run"),
+    (["--run", "mine"], r"run = 'mine' .* no config\.json"),
+    (["--run", "file"], r"run = 'file' .* no config\.json"),
+    (["--run", "mine", "--n", 0], r"n = 0 .* at least one"),
+    (["--run", "mine", "--seed", -1], r"seed = -1 "),
+    (["--run", "mine", "--out", "x.jpg"], r"out = 'x\.jpg' .* ends in \.png"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), SAMPLES, ids=[words(case[0]) for case in SAMPLES])
+def test_samples_that_cannot_be_drawn(arguments: list[Any], message: str) -> None:
+    assert re.search(message, paragraph(command("sample", *arguments)))
+
+
+def test_the_same_from_a_process_of_its_own() -> None:
+    # Both at once: what each mostly does is import.
+    wrong = start("train_saegan", *tiny("train_saegan", "--out", "run", "--sae.rho", 2))
+    unknown = start("train_gan", *tiny("train_gan", "--out", "run", "--dataset", "digitz"))
+    assert re.search(r"sae: rho = 2\.0 .* between 0 and 1; try 0\.05", paragraph(finished(wrong)))
+    assert re.search(r"dataset='digitz' is unknown.* Known are", paragraph(finished(unknown)))

@@ -1,0 +1,289 @@
+"""The scripts from end to end, on the embedded digits and at tiny size."""
+
+import functools
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import QUICK_TO_COMPILE, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
+
+import experiments.common
+import saegan_jax.data
+from saegan_jax.training.features import FeatureRecipe, load_feature_network
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
+SCRIPTS = ("train_sae", "train_gan", "train_saegan")
+SAE_ROWS = {"SAE FVU", "SAE L0", "SAE dead units", "SAE Hoyer"}
+SAMPLE_ROWS = {"Frechet distance", "Frechet / floor", "class balance KL"}
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run of each script, two members of the SAE-GAN; the GAN's scored by a classifier that is hardly trained."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAEGAN_JAX_CACHE", str(folder / "cache"))
+        recipe = FeatureRecipe(epochs=1, batch_size=256, width=4)
+        quick = functools.partial(load_feature_network, recipe=recipe)
+        patch.setattr(experiments.common, "load_feature_network", quick)
+        for script, extra in zip(
+            SCRIPTS, ([], [*QUICK_TO_COMPILE, "--evaluate"], [*QUICK_TO_COMPILE, "--seeds", 2]), strict=True
+        ):
+            outcome = command(script, *tiny(script, "--out", folder / script, *extra))
+            assert outcome.code == 0, outcome.err
+            assert outcome.err == ""
+            (folder / f"{script}.out").write_text(outcome.out)
+    return {script: folder / script for script in SCRIPTS}
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path.relative_to(folder)): pixels(path).shape[1::-1] for path in sorted(folder.rglob("*.png"))}
+
+
+def test_a_sparse_autoencoder(runs: dict[str, Path]) -> None:
+    folder = runs["train_sae"]
+    pictures = sizes(folder)
+    assert list(pictures) == ["curves.png", "dictionary.png", "samples/sae-0000020.png"]
+    # 64 digits of 8x8, seven times enlarged, and 2 pixels between them.
+    assert pictures["samples/sae-0000020.png"] == (8 * 58 + 2, 8 * 58 + 2)
+    assert pictures["dictionary.png"] == (3 * 58 + 2, 3 * 58 + 2)
+    rows = metrics(folder)
+    assert [(row["phase"], row["step"]) for row in rows] == [("sae", step) for step in (5, 10, 15, 20)]
+    assert set(rows[0]) == {"phase", "step", "loss", "reconstruction", "sparsity", "l0"}
+    assert all(np.isfinite(value) for row in rows for name, value in row.items() if name != "phase")
+    assert sorted(p.name for p in (folder / "checkpoints" / "sae").iterdir()) == ["10", "20"]
+    assert any(p.name.startswith("events.out.tfevents") for p in (folder / "tensorboard").iterdir())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary["rows"]) == SAE_ROWS
+    config = json.loads((folder / "config.json").read_text())
+    assert config["script"] == "sae"
+    assert config["image_shape"] == [8, 8, 1]
+    assert config["options"]["sae"]["d_sae"] == 8
+    assert "out" not in config["options"]
+
+
+def test_a_gan_is_scored_beside_the_floor(runs: dict[str, Path]) -> None:
+    folder = runs["train_gan"]
+    assert list(sizes(folder)) == ["curves.png", "samples/gan-0000020.png"]
+    rows = json.loads((folder / "summary.json").read_text())["rows"]
+    assert set(rows) == SAMPLE_ROWS
+    (distance,), floor = rows["Frechet distance"]["values"], rows["Frechet distance"]["floor"]
+    assert distance > floor > 0
+    assert rows["Frechet / floor"]["values"] == [pytest.approx(distance / floor)]
+    assert set(metrics(folder)[0]) >= {"phase", "step", "discriminator_loss", "generator_loss", "r1", "r2"}
+    assert [p.suffix for p in sorted((folder.parent / "cache").iterdir())] == [".json", ".safetensors"]
+
+
+def test_two_sae_gans_at_once(runs: dict[str, Path]) -> None:
+    folder = runs["train_saegan"]
+    pictures = sizes(folder)
+    assert list(pictures) == ["curves.png", "dictionary.png", "samples/gan-0000020.png"]
+    assert pictures["samples/gan-0000020.png"] == (16 * 58 + 2, 2 * 58 + 2)  # a row a member
+    rows = metrics(folder)
+    assert [(row["phase"], row["step"]) for row in rows] == [(p, s) for p in ("sae", "gan") for s in (5, 10, 15, 20)]
+    for row in rows:
+        for name in set(row) - {"phase", "step"}:
+            values: Any = row[name]
+            assert len(values) == 2
+            assert values[0] != values[1] or name in ("generator_extra", "r1", "r2")
+    assert set(os.listdir(folder / "checkpoints")) == {"sae", "gan"}
+    summary = json.loads((folder / "summary.json").read_text())["rows"]
+    assert set(summary) == SAE_ROWS
+    assert all(len(row["values"]) == 2 for row in summary.values())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_stdout_is_the_table_alone(script: str, runs: dict[str, Path]) -> None:
+    out = runs[script].with_suffix(".out").read_text()
+    assert not CONTROL.search(out)
+    names = set(json.loads((runs[script] / "summary.json").read_text())["rows"])
+    told = {match[1].strip() for line in out.splitlines() if (match := re.match(r"│ (\S[^│]*)│", line))}
+    assert told == names
+    header = ["mean of 2 seeds", "lowest .. highest"] if script == "train_saegan" else ["value"]
+    assert all(part in out for part in header)
+
+
+def test_a_process_of_its_own_is_quiet_too(runs: dict[str, Path], tmp_path: Path) -> None:
+    arguments = tiny("train_sae", "--out", tmp_path / "run", "--seed", 0)
+    code, out, err = finished(start("train_sae", *arguments))
+    assert (code, err) == (0, "")
+    assert not CONTROL.search(out)
+    assert "Traceback" not in out
+    # The same numbers as in this process.
+    assert metrics(tmp_path / "run") == metrics(runs["train_sae"])
+    assert (tmp_path / "run" / "summary.json").read_bytes() == (runs["train_sae"] / "summary.json").read_bytes()
+
+
+def test_a_member_is_the_run_of_its_seed(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert command("train_sae", *tiny("train_sae", "--out", tmp_path / "two", "--seeds", 2)).code == 0
+    one, two = metrics(runs["train_sae"]), metrics(tmp_path / "two")
+    for a, b in zip(one, two, strict=True):
+        for name in ("loss", "reconstruction", "sparsity", "l0"):
+            values: Any = b[name]
+            np.testing.assert_allclose(values[0], a[name], rtol=1e-4, err_msg=name)
+            if name != "l0":
+                assert values[0] != values[1]
+
+
+def test_runs_are_left_alone_unless_resumed_with_the_same_configuration(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs["train_sae"], tmp_path / "run"))
+    before = tree(folder)
+    for extra, message in (
+        ([], "it holds this run already; add --resume to continue it"),
+        (["--sae.d-sae", 9, "--resume"], "options.sae.d_sae: 8 there, 9 here"),
+        (["--sae.steps", 40, "--resume"], "options.sae.steps: 20 there, 40 here"),
+    ):
+        code, out, err = command("train_sae", *tiny("train_sae", "--out", folder, *extra))
+        assert (code, out) == (2, "")
+        assert message in err
+    code, out, err = command("train_gan", *tiny("train_gan", "--out", folder))
+    assert code == 2
+    assert "script: 'sae' there, 'gan' here" in err
+    assert tree(folder) == before
+
+    # A finished run resumed is scored and shown again, and trains no more.
+    resumed = command("train_sae", *tiny("train_sae", "--out", folder, "--resume"))
+    assert (resumed.code, resumed.err) == (0, "")
+    after = tree(folder)
+    assert {name for name in before if after[name] != before[name]} <= {"curves.png"}
+    assert after.keys() == before.keys()
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "sample"])
+def test_help_names_every_default(script: str) -> None:
+    code, out, err = command(script, "--help")
+    assert (code, err) == (0, "")
+    assert not CONTROL.search(out)
+    described = [text for text in re.split(r"\n[ │]+(?=-)", out)[1:] if not text.startswith(("-h,", "---"))]
+    assert len(described) >= 6
+    for option in described:
+        assert re.search(r"\((default:\s.*|required)\)", option, re.DOTALL), option
+    if script != "sample":
+        assert "(default: digits)" in out
+        for preset in ("digits", "mnist-cpu", "mnist-gpu", "tutorial"):
+            assert f"\n  {preset}: " in out
+
+
+# Samples
+
+
+def sampled(out: Path) -> dict[str, np.ndarray]:
+    with np.load(out.with_suffix(".npz")) as file:
+        return dict(file)
+
+
+def draw(run: Path, out: Path, *arguments: object) -> dict[str, np.ndarray]:
+    code, said, err = command("sample", "--run", run, "--out", out, *arguments)
+    assert (code, err) == (0, "")
+    assert said.count("\n") == 1
+    return sampled(out)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_samples_need_the_run_folder_alone_and_leave_it_alone(
+    script: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_data(*arguments: object, **options: object) -> None:
+        raise AssertionError("the data set was loaded")
+
+    monkeypatch.setattr(saegan_jax.data, "load", no_data)
+    monkeypatch.setattr(experiments.common, "load", no_data)
+    # A checkpoint that a training is writing at the moment.
+    phase = "sae" if script == "train_sae" else "gan"
+    (runs[script] / "checkpoints" / phase / "30.orbax-checkpoint-tmp").mkdir(exist_ok=True)
+    before = tree(runs[script])
+    members = 2 if script == "train_saegan" else 1
+    drawn = draw(runs[script], tmp_path / "a.png", "--n", 20)
+    assert drawn["images"].shape == (20 * members, 8, 8, 1)
+    assert drawn["images"].dtype == np.uint8
+    assert len(np.unique(drawn["images"].reshape(len(drawn["images"]), -1), axis=0)) > 4
+    np.testing.assert_array_equal(drawn["member"], np.repeat(np.arange(members), 20))
+    assert (drawn["seed"], drawn["step"], drawn["run"]) == (0, 20, script)
+    assert tree(runs[script]) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "a.png"]
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_process(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = runs["train_saegan"]
+    other = start("sample", "--run", run, "--n", 600)
+    first = draw(run, tmp_path / "a.png", "--n", 600)
+    assert finished(other).code == 0
+    for suffix in (".png", ".npz"):
+        default = tmp_path / f"train_saegan-step20-seed0{suffix}"
+        assert default.read_bytes() == (tmp_path / "a.png").with_suffix(suffix).read_bytes()
+    assert not np.array_equal(draw(run, tmp_path / "b.png", "--n", 600, "--seed", 1)["images"], first["images"])
+    assert not np.array_equal(draw(run, tmp_path / "c.png", "--n", 600, "--step", 10)["images"], first["images"])
+    assert sampled(tmp_path / "c.png")["step"] == 10
+    # One member alone draws what it draws among the others.
+    for member in (0, 1):
+        own = draw(run, tmp_path / "d.png", "--n", 600, "--member", member)
+        np.testing.assert_array_equal(own["images"], first["images"][first["member"] == member])
+        assert set(own["member"]) == {member}
+
+
+def test_samples_are_those_that_the_training_drew(runs: dict[str, Path], tmp_path: Path) -> None:
+    draw(runs["train_gan"], tmp_path / "a.png", "--n", 64, "--seed", experiments.common.SAMPLE_SEED)
+    np.testing.assert_array_equal(pixels(tmp_path / "a.png"), pixels(runs["train_gan"] / "samples" / "gan-0000020.png"))
+
+
+def test_a_picture_of_many_shows_some_and_of_members_keeps_them_apart(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert len(draw(runs["train_gan"], tmp_path / "many.png", "--n", 1500)["images"]) == 1500
+    assert pixels(tmp_path / "many.png").shape == (32 * 58 + 2, 32 * 58 + 2)
+    draw(runs["train_saegan"], tmp_path / "two.png", "--n", 20)
+    picture = pixels(tmp_path / "two.png")
+    assert picture.shape == (5 * 58 + 2, 16 * 58 + 2)  # two rows, an empty one, two rows
+    assert (picture[2 * 58 + 2 : 3 * 58 + 2] == 255).all()
+    assert not (picture[: 2 * 58] == 255).all()
+    assert not (picture[3 * 58 + 2 :] == 255).all()
+
+
+def test_samples_that_cannot_be_had(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs["train_saegan"], tmp_path / "run"))
+    out = ["--out", tmp_path / "a.png"]
+    before = tree(run)
+    for arguments, message in (
+        (["--step", 7], "step = 7 cannot be used: "),
+        (["--member", 2], "member = 2 cannot be used: the run has 2, counted from 0."),
+        (["--member", -1], "member = -1 cannot be used"),
+    ):
+        code, said, err = command("sample", "--run", run, *out, *arguments)
+        assert (code, said, err.count("\n")) == (2, "", 1)
+        assert message in err
+    assert tree(run) == before
+
+    # The newest damaged: said, and the older one used.
+    for file in (run / "checkpoints" / "gan" / "20").rglob("d/*"):
+        file.write_bytes(b"")
+    code, said, err = command("sample", "--run", run, *out)
+    assert code == 0
+    assert err.startswith("Damaged checkpoints were skipped (step 20: ")
+    assert sampled(tmp_path / "a.png")["step"] == 10
+
+    shutil.rmtree(run / "checkpoints" / "gan")
+    assert "nothing has been saved yet" in command("sample", "--run", run, *out).err
+    config = json.loads((run / "config.json").read_text())
+    for broken in (
+        {**config, "script": "vae"},
+        {**config, "options": 3},
+        {k: v for k, v in config.items() if k != "options"},
+    ):
+        (run / "config.json").write_text(json.dumps(broken))
+        code, said, err = command("sample", "--run", run, *out)
+        assert code == 2
+        assert "is not that of a run that this version can draw from" in err
+    assert not (run / "checkpoints" / "gan").exists()

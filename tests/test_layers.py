@@ -1,0 +1,122 @@
+"""The matrix forms of the strided convolutions against Flax's layers, against XLA's convolutions and by definition."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_close, normal, random_params
+
+from saegan_jax.networks.discriminators import DCGANDiscriminator
+from saegan_jax.networks.generators import DCGANGenerator
+from saegan_jax.networks.layers import Conv4x4, ConvTranspose4x4, conv4x4, conv4x4_transpose
+
+# (height, width, c_in, c_out): smallest, odd channels and not square, one row of outputs.
+SHAPES = [(2, 2, 1, 1), (6, 10, 3, 5), (2, 8, 5, 2)]
+LAYERS = {
+    "conv": (Conv4x4, lambda n: nn.Conv(n, (4, 4), strides=(2, 2), padding=1)),
+    "transpose": (ConvTranspose4x4, lambda n: nn.ConvTranspose(n, (4, 4), strides=(2, 2), padding="SAME")),
+}
+
+
+def inputs(shape, *, batch=2):
+    h, w, c_in, c_out = shape
+    kernel, bias = normal(4, 4, c_in, c_out, seed=1), normal(c_out, seed=2)
+    return normal(batch, h, w, c_in, seed=3), {"params": {"kernel": kernel, "bias": bias}}
+
+
+def value_and_gradients(module, params, x):
+    """The output, and the gradients of a fixed random functional of it with respect to parameters and input."""
+    y, pullback = jax.vjp(module.apply, params, x)
+    return y, pullback(normal(*y.shape, seed=4))
+
+
+def compare(got_module, want_module, params, x):
+    """Values and gradients of two modules with the same parameters."""
+    got, want = jax.jit(lambda p, x: [value_and_gradients(m, p, x) for m in (got_module, want_module)])(params, x)
+    assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["matrix", "native"])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_the_flax_layer_in_value_and_gradient(kind, shape, form):
+    layer, reference = LAYERS[kind]
+    x, params = inputs(shape)
+    ours, theirs = layer(shape[3], form=form), reference(shape[3])
+    # The same parameter tree, so that weights move freely.
+    for module in (ours, theirs):
+        assert jax.tree.map(jnp.shape, jax.eval_shape(module.init, jax.random.key(0), x)) == jax.tree.map(
+            jnp.shape, params
+        )
+    compare(ours, theirs, params, x)
+
+
+def test_conv_by_definition():
+    x, params = inputs((4, 6, 3, 2))
+    kernel, x64 = np.asarray(params["params"]["kernel"], np.float64), np.asarray(x, np.float64)
+    want = np.zeros((2, 2, 3, 2))
+    for i, j, r, s in np.ndindex(2, 3, 4, 4):
+        row, column = 2 * i + r - 1, 2 * j + s - 1
+        if 0 <= row < 4 and 0 <= column < 6:
+            want[:, i, j] += x64[:, row, column] @ kernel[r, s]
+    np.testing.assert_allclose(conv4x4(x, params["params"]["kernel"]), want, rtol=1e-5, atol=1e-5)
+
+
+def test_transpose_by_definition_also_for_odd_sizes():
+    x, params = inputs((3, 5, 3, 2))
+    kernel, x64 = np.asarray(params["params"]["kernel"], np.float64), np.asarray(x, np.float64)
+    # Along one axis: outputs 2i, 2i+1 take (input offset, row of the kernel) pairs.
+    taps = {0: ((-1, 0), (0, 2)), 1: ((0, 1), (1, 3))}
+    want = np.zeros((2, 6, 10, 2))
+    for i, j, p, q in np.ndindex(3, 5, 2, 2):
+        for di, r in taps[p]:
+            for dj, s in taps[q]:
+                if 0 <= i + di < 3 and 0 <= j + dj < 5:
+                    want[:, 2 * i + p, 2 * j + q] += x64[:, i + di, j + dj] @ kernel[r, s]
+    np.testing.assert_allclose(conv4x4_transpose(x, params["params"]["kernel"]), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_vmap_over_weights(kind):
+    layer, reference = LAYERS[kind]
+    x, params = inputs((4, 6, 3, 2))
+    scales = (1.0, -0.5, 2.0)
+    stacked = jax.tree.map(lambda p: jnp.stack([c * p for c in scales]), params)
+    got = jax.jit(jax.vmap(lambda p: value_and_gradients(layer(2), p, x)))(stacked)
+    alone = jax.jit(lambda p: value_and_gradients(reference(2), p, x))
+    for i, c in enumerate(scales):
+        want = alone(jax.tree.map(lambda p, c=c: c * p, params))
+        assert_close(jax.tree.map(lambda a, i=i: a[i], got), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 4, 3), (1, 4, 5, 3)])
+def test_odd_size_raises(shape):
+    with pytest.raises(ValueError, match=r"must be even.*pad them"):
+        conv4x4(jnp.zeros(shape), jnp.zeros((4, 4, 3, 2)))
+
+
+@pytest.mark.parametrize("kernel", [(4, 4, 2, 5), (3, 3, 3, 5), (4, 2, 3, 5)])
+@pytest.mark.parametrize("function", [conv4x4, conv4x4_transpose])
+def test_kernel_of_another_shape_raises(function, kernel):
+    with pytest.raises(ValueError, match=r"kernel must have shape \(4, 4, 3, c_out\)"):
+        function(jnp.zeros((1, 4, 4, 3)), jnp.zeros(kernel))
+
+
+@pytest.mark.parametrize("layer", [Conv4x4, ConvTranspose4x4])
+def test_unknown_form_raises(layer, key):
+    with pytest.raises(ValueError, match="'matrix' or 'native', got 'fft'"):
+        layer(2, form="fft").init(key, jnp.zeros((1, 4, 4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (lambda form: DCGANGenerator((8, 12, 3), width=2, conv_form=form), (2, 5)),
+        (lambda form: DCGANDiscriminator(width=3, conv_form=form), (2, 8, 12, 3)),
+    ],
+    ids=["generator", "discriminator"],
+)
+def test_dcgan_is_the_same_function_in_both_forms(network, shape):
+    x = normal(*shape, seed=5)
+    compare(network("matrix"), network("native"), random_params(network("matrix"), x), x)

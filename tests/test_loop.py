@@ -1,0 +1,400 @@
+"""The loop: a run that was stopped, killed or damaged ends where an undisturbed one does, and a diverging one stops."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_same, uint8_data
+from rich.console import Console
+from runs import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny  # noqa: F401 (a fixture)
+
+from experiments.sample import SYSTEMS
+from saegan_jax.errors import ConfigError
+from saegan_jax.training.checkpoint import Checkpoints
+from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train
+from saegan_jax.training.run_folder import from_json, read_config
+from saegan_jax.training.systems import rebuild
+from saegan_jax.training.writers import Display, MetricsWriter, read_metrics
+
+DATA = uint8_data(13)
+
+
+@flax.struct.dataclass
+class Walk:
+    """A random walk that depends on the key, the data and its own past."""
+
+    step: jax.Array
+    key: jax.Array
+    w: jax.Array
+
+
+class Info(NamedTuple):
+    loss: jax.Array
+    size: jax.Array
+
+
+def init() -> Walk:
+    return Walk(step=jnp.zeros((), jnp.int32), key=jax.random.key(1), w=jnp.ones(3))
+
+
+def two() -> Walk:
+    return jax.vmap(lambda key: init().replace(key=key))(jax.vmap(jax.random.key)(jnp.arange(2)))
+
+
+def walk(state: Walk, batch: Any) -> tuple[Walk, Info]:
+    noise = jax.random.normal(jax.random.fold_in(state.key, state.step), (3,))
+    w = 0.9 * state.w + batch.image.mean() * noise
+    return state.replace(step=state.step + 1, w=w), Info(loss=w.sum(), size=jnp.abs(w).max())
+
+
+def phase(**changes: Any) -> Phase:
+    settings: dict[str, Any] = {
+        "name": "walk",
+        "init": init,
+        "step": walk,
+        "n_seeds": 1,
+        "steps": 40,
+        "batch_size": 4,
+        "log_every": 5,
+        "save_every": 10,
+        "picture_every": 5,
+        "shown": ("loss",),
+    }
+    return Phase(**(settings | changes))
+
+
+def go(folder: Path, **changes: Any) -> Any:
+    writer = MetricsWriter(folder)
+    folder.mkdir(exist_ok=True)
+    try:
+        display = Display(Console(file=io.StringIO()))
+        return train(phase(**changes), DATA, folder=folder, config={"a": 1}, writer=writer, display=display)
+    finally:
+        writer.close()
+
+
+def saved(folder: Path, like: Callable[[], Any] = init) -> tuple[int, Any]:
+    with Checkpoints(folder / "checkpoints" / "walk") as checkpoints:
+        restored = checkpoints.restore(jax.eval_shape(like))
+    assert restored is not None
+    return restored
+
+
+def stop_at(step: int) -> Callable[[int, Any], None]:
+    return lambda at, state: signal.raise_signal(signal.SIGTERM) if at == step else None
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_stopped_twice_and_resumed_equals_undisturbed_to_the_bit(n_seeds: int, tmp_path: Path) -> None:
+    many = {"n_seeds": n_seeds, "init": init if n_seeds == 1 else two}
+    whole = go(tmp_path / "whole", **many)
+    assert int(np.max(whole.step)) == 40
+    # The request comes after the chunk that ends at 10, so the next one is the last; 15 is no multiple of save_every.
+    with pytest.raises(StoppedError, match="step 15 of 40 of phase 'walk'"):
+        go(tmp_path / "parts", **many, picture=stop_at(10))
+    with pytest.raises(StoppedError, match="step 25 of 40"):
+        go(tmp_path / "parts", **many, picture=stop_at(20))
+    assert_same(go(tmp_path / "parts", **many), whole)
+    assert_same(saved(tmp_path / "parts", many["init"])[1], whole)
+    rows = metrics(tmp_path / "parts")
+    assert [row["step"] for row in rows] == list(range(5, 45, 5))
+    assert rows == metrics(tmp_path / "whole")
+
+
+def test_rows_are_means_over_each_interval(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def spy(state: Walk, batch: Any) -> tuple[Walk, Info]:
+        after, info = walk(state, batch)
+        jax.debug.callback(lambda x: seen.append(float(x)), info.loss, ordered=True)
+        return after, info
+
+    go(tmp_path, step=spy, steps=20)
+    jax.effects_barrier()
+    assert len(seen) == 20
+    expected = np.reshape(seen, (4, 5)).mean(axis=1)
+    np.testing.assert_allclose([row["loss"] for row in read_metrics(tmp_path)], expected, rtol=1e-5)
+
+
+def test_a_stop_in_the_last_chunk_is_not_forgotten(tmp_path: Path) -> None:
+    # Or the run would go on with its next phase, or with minutes of scoring.
+    with pytest.raises(StoppedError):
+        go(tmp_path, picture=stop_at(35))
+    assert saved(tmp_path)[0] == 40
+    with pytest.raises(StoppedError):
+        go(tmp_path / "b", picture=stop_at(40))
+    assert saved(tmp_path / "b")[0] == 40
+
+
+def test_a_finished_phase_is_returned_without_a_step(tmp_path: Path) -> None:
+    whole = go(tmp_path)
+
+    def never(state: Walk, batch: Any) -> tuple[Walk, Info]:
+        raise AssertionError("a step was traced")
+
+    assert_same(go(tmp_path, step=never), whole)
+    assert len(metrics(tmp_path)) == 8
+    with pytest.raises(ConfigError, match=r"walk\.steps = 20 .* already at step 40"):
+        go(tmp_path, steps=20)
+
+
+def test_signals_have_their_usual_effect_before_after_and_the_second_time(tmp_path: Path) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+
+        def twice(step: int, state: Any) -> None:
+            if step > 5:
+                return
+            signal.raise_signal(signal.SIGTERM)
+            assert received == []
+            signal.raise_signal(signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+            assert signal.getsignal(signal.SIGINT) is not interrupt
+
+        with pytest.raises(StoppedError):
+            go(tmp_path, picture=twice)
+        assert signal.getsignal(signal.SIGINT) is interrupt
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_trains_in_a_thread_that_may_not_handle_signals(tmp_path: Path) -> None:
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(go(tmp_path)))
+    thread.start()
+    thread.join()
+    assert int(results[0].step) == 40
+
+
+def bad_from(step: int, *, loss: bool, member: int | None = None) -> Callable[..., Any]:
+    """The walk, in which the loss or a parameter is no longer finite from ``step`` on (counted from 1)."""
+
+    def bad_walk(state: Walk, batch: Any) -> tuple[Walk, Info]:
+        state, info = walk(state, batch)
+        bad = state.step >= step
+        if member is not None:
+            # Keys of the two members differ in their last word, which is the seed.
+            bad &= jax.random.key_data(state.key)[1] == jnp.uint32(member)
+        if loss:
+            return state, info._replace(size=jnp.where(bad, jnp.nan, info.size))
+        return state.replace(w=jnp.where(bad, jnp.inf, state.w)), info._replace(loss=jnp.zeros(()), size=jnp.ones(()))
+
+    return bad_walk
+
+
+def test_a_loss_that_is_not_finite_stops_within_one_interval(tmp_path: Path) -> None:
+    reached: list[int] = []
+    drawn: list[int] = []
+
+    def spy(state: Walk, batch: Any) -> tuple[Walk, Info]:
+        jax.debug.callback(lambda x: reached.append(int(x)), state.step)
+        return bad_from(7, loss=True)(state, batch)
+
+    go(tmp_path, step=walk, steps=5)
+    with pytest.raises(NonFiniteError, match=r"^walk: size became nan at step 7\. .*last good checkpoint is kept"):
+        go(tmp_path, step=spy, save_every=20, picture=lambda step, state: drawn.append(step))
+    jax.effects_barrier()
+    assert max(reached) < 15  # found while the chunk after it runs at the latest
+    assert drawn == []
+    assert [row["step"] for row in metrics(tmp_path)] == [5]
+    step, state = saved(tmp_path)
+    assert step == 5
+    assert np.isfinite(state.w).all()
+
+
+def test_the_first_of_several_bad_quantities_and_its_member_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"^walk: size of member 1 became nan at step 13\."):
+        go(tmp_path, step=bad_from(13, loss=True, member=1), init=two, n_seeds=2, save_every=40)
+    assert not list((tmp_path / "checkpoints" / "walk").iterdir())
+
+
+def test_parameters_that_are_not_finite_are_never_saved_nor_drawn(tmp_path: Path) -> None:
+    drawn: list[int] = []
+    bad = {"step": bad_from(17, loss=False), "picture_every": 40, "picture": lambda step, state: drawn.append(step)}
+    with pytest.raises(NonFiniteError, match="not finite at step 20, though every loss before it was"):
+        go(tmp_path, **bad)
+    step, state = saved(tmp_path)
+    assert step == 10
+    assert np.isfinite(state.w).all()
+    with pytest.raises(NonFiniteError, match="not finite at step 20"):
+        go(tmp_path, **(bad | {"picture_every": 5, "save_every": 40}))
+    assert drawn == [15]
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_its_step_passed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = go(tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        go(tmp_path / "parts", picture=stop_at(15))
+    newest = tmp_path / "parts" / "checkpoints" / "walk" / "20"
+    for file in newest.rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:20])
+    capsys.readouterr()
+    assert_same(go(tmp_path / "parts"), whole)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Checkpoint walk/20 is damaged and was skipped (")
+    assert err.count("\n") == 1
+    assert (tmp_path / "parts" / "checkpoints" / "walk-damaged-20").is_dir()
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"log_every": 0}, "log_every = 0 "),
+        ({"steps": 44}, r"gan\.steps = 44 .* log_every = 10; use 40 or 50\."),
+        ({"steps": 4}, r"gan\.steps = 4 .* use 10\."),
+        ({"save_every": 15}, "save_every = 15 .* use 10 or 20"),
+        ({"save_every": 0}, r"save_every = 0 .* use 10\."),
+        ({"picture_every": -20}, r"picture_every = -20 .* use 10\."),
+    ],
+)
+def test_intervals_that_are_no_multiples(changes: dict[str, int], message: str) -> None:
+    good = {"steps": 40, "log_every": 10, "save_every": 20, "picture_every": 40}
+    check_schedule("gan", **good)
+    with pytest.raises(ConfigError, match=message):
+        check_schedule("gan", **(good | changes))
+
+
+def test_batches_and_steps_that_cannot_be_taken() -> None:
+    check_batch("gan", 13, 13, steps=100)
+    with pytest.raises(ConfigError, match=r"gan\.batch_size = 14 .* 13 images"):
+        check_batch("gan", 14, 13, steps=100)
+    # The position in the data is an int32.
+    check_batch("gan", 1024, 2000, steps=2**21 - 1)
+    with pytest.raises(ConfigError, match=r"gan\.steps = 2097152 .* at most 2097151"):
+        check_batch("gan", 1024, 2000, steps=2**21)
+
+
+# Whole runs, each a process that is stopped or killed.
+
+
+def wait_for_rows(process: subprocess.Popen[str], folder: Path, phase: str, rows: int) -> None:
+    deadline = time.monotonic() + 600
+    file = folder / "metrics.jsonl"
+    while not file.exists() or file.read_text().count(f'"phase": "{phase}"') < rows:
+        assert process.poll() is None, f"it ended first: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def interrupt(script: str, arguments: list[str], folder: Path, number: int, *, phase: str, rows: int) -> Outcome:
+    """Start a run, and send it a signal once ``rows`` rows of ``phase`` are written."""
+    with start(script, *arguments) as process:
+        try:
+            wait_for_rows(process, folder, phase, rows)
+            os.kill(process.pid, number)
+            return finished(process)
+        finally:
+            process.kill()
+
+
+def final_states(folder: Path) -> dict[str, Any]:
+    """The last state of every phase, restored."""
+    config = read_config(folder)
+    kind, field, last = SYSTEMS[config["script"]]
+    options = from_json(kind, config["options"])
+    settings = getattr(options, field)
+    phases = {last: settings} if field != "model" else {"sae": settings.sae, "gan": settings}
+    states = {}
+    for name, value in phases.items():
+        like = rebuild(value, image_shape=tuple(config["image_shape"]), n_seeds=options.seeds)[1]
+        with Checkpoints(folder / "checkpoints" / name, read_only=True) as checkpoints:
+            restored = checkpoints.restore(like)
+            assert restored is not None
+            assert checkpoints.damaged == []
+            step, state = restored
+            assert step == int(np.max(state.step))
+        states[name] = state
+    return states
+
+
+def assert_same_runs(folder: Path, undisturbed: Path) -> None:
+    assert_same(final_states(folder), final_states(undisturbed))
+    assert metrics(folder) == metrics(undisturbed)
+    names = sorted(p.name for p in (undisturbed / "samples").iterdir())
+    assert sorted(p.name for p in (folder / "samples").iterdir()) == names
+    for name in [*(f"samples/{n}" for n in names), "summary.json", "config.json", "dictionary.png"]:
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
+LONG = ["--save-every", "250", "--picture-every", "500"]
+
+
+def test_a_sparse_autoencoder_stopped_then_killed_ends_the_same_to_the_bit(tmp_path: Path) -> None:
+    def arguments(name: str) -> list[str]:
+        return tiny("train_sae", *LONG, "--sae.steps", 2500, "--out", tmp_path / name)
+
+    assert command("train_sae", *arguments("whole")).code == 0
+    folder = tmp_path / "parts"
+    code, out, err = interrupt("train_sae", arguments("parts"), folder, signal.SIGTERM, phase="sae", rows=60)
+    assert code == 130
+    assert out == ""
+    stopped = re.fullmatch(
+        r"Stopped at step (\d+) of 2500 of phase 'sae'; everything is saved\. Add --resume to the same command to "
+        r"continue\.\n",
+        err,
+    )
+    assert stopped
+    assert metrics(folder)[-1]["step"] == int(stopped[1])
+    resumed = [*arguments("parts"), "--resume"]
+    rows = int(stopped[1]) // 5 + 75  # half an interval of saving past the next checkpoint
+    assert interrupt("train_sae", resumed, folder, signal.SIGKILL, phase="sae", rows=rows).code == -signal.SIGKILL
+    assert command("train_sae", *resumed).code == 0
+    assert_same_runs(folder, tmp_path / "whole")
+
+
+def test_a_sae_gan_stopped_in_its_first_phase_ends_the_same_to_the_bit(tmp_path: Path) -> None:
+    def arguments(name: str) -> list[str]:
+        return tiny("train_saegan", *LONG, "--sae.steps", 1000, "--gan.steps", 250, "--out", tmp_path / name)
+
+    assert command("train_saegan", *arguments("whole")).code == 0
+    stopped = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGTERM, phase="sae", rows=20)
+    assert stopped.code == 130
+    assert "of phase 'sae'" in stopped.err
+    assert command("train_saegan", *arguments("parts"), "--resume").code == 0
+    assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_two_sae_gans_at_once_killed_end_the_same_to_the_bit(tmp_path: Path) -> None:
+    def arguments(name: str) -> list[str]:
+        steps = ["--sae.steps", 250, "--gan.steps", 1500, "--seeds", 2]
+        return tiny(
+            "train_saegan", *LONG, *QUICK_TO_COMPILE, "--discriminator", "codes", *steps, "--out", tmp_path / name
+        )
+
+    assert command("train_saegan", *arguments("whole")).code == 0
+    # Half an interval of saving past a checkpoint.
+    killed = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGKILL, phase="gan", rows=75)
+    assert killed.code == -signal.SIGKILL
+    assert command("train_saegan", *arguments("parts"), "--resume").code == 0
+    assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_diverging_run_ends_in_one_paragraph_with_its_last_good_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = tiny("train_gan", *QUICK_TO_COMPILE, "--gan.learning-rate", 1e18, "--out", out)
+    code, stdout, err = command("train_gan", *arguments)
+    assert code == 2
+    assert stdout == ""
+    assert re.fullmatch(r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Training stopped; .*\n", err)
+    assert not (out / "summary.json").exists()

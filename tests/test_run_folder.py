@@ -1,0 +1,158 @@
+"""Configurations to JSON and back, and which folders a run may write to."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import tree
+
+from experiments.common import LOCAL, to_json_options
+from experiments.config import PRESETS, RunOptions, TrainGAN, TrainSAE, TrainSAEGAN, parse
+from saegan_jax.errors import ConfigError
+from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.training.loop import check_schedule
+from saegan_jax.training.run_folder import check_folder, from_json, open_folder, read_config, to_json
+
+KINDS = (TrainSAE, TrainGAN, TrainSAEGAN)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_parses_is_consistent_and_comes_back_from_json(kind: type[RunOptions], preset: str) -> None:
+    options = parse(kind, ["--preset", preset, "--seed", "3"])
+    assert (options.preset, options.dataset, options.seed) == (preset, PRESETS[preset].dataset, 3)
+    assert from_json(kind, json.loads(json.dumps(to_json(options)))) == options
+    # What a run folder keeps is enough, too.
+    kept = {name: value for name, value in to_json_options(options).items() if name not in LOCAL}
+    assert from_json(kind, kept) == dataclasses.replace(options, preset="auto")
+    model = getattr(options, "model", options)
+    for phase in ("sae", "gan"):
+        if hasattr(model, phase):
+            every = {name: getattr(options, name) for name in ("log_every", "save_every", "picture_every")}
+            check_schedule(phase, steps=getattr(model, phase).steps, **every)
+
+
+def test_the_preset_is_chosen_by_name_or_by_data_set_and_options_win() -> None:
+    assert parse(TrainGAN, []).preset == "digits"
+    assert parse(TrainGAN, ["--dataset", "kmnist"]).preset == "mnist-cpu"
+    assert parse(TrainGAN, ["--dataset=kmnist"]).dataset == "kmnist"
+    tutorial = parse(TrainSAEGAN, ["--preset", "tutorial", "--gan.batch-size", "48", "--dataset", "digits"])
+    assert tutorial.model.gan == dataclasses.replace(PRESETS["tutorial"].model.gan, batch_size=48)
+    assert tutorial.model.sae == PRESETS["tutorial"].model.sae
+    assert tutorial.dataset == "digits"
+
+
+def test_other_values_than_the_defaults_survive_json() -> None:
+    arguments = (
+        "--generator-input sparse --discriminator codes --alignment 0.5 --code-hidden 7 9 --sae.activation relu "
+        "--sae.sparsity l1 --gan.hidden --gan.loss hinge --gan.learning-rate 1e-07 --no-evaluate --seeds 4"
+    )
+    options = parse(TrainSAEGAN, arguments.split())
+    assert options.model.code_hidden == (7, 9)
+    assert options.model.gan.hidden == ()
+    back = from_json(TrainSAEGAN, json.loads(json.dumps(to_json(options))))
+    assert back == options
+    assert isinstance(back.model.gan.hidden, tuple)
+
+
+def test_an_unknown_setting_is_named_wherever_it_is() -> None:
+    values = to_json(parse(TrainGAN, []))
+    with pytest.raises(ConfigError, match=r"momentum = 0\.9 .*TrainGAN has no such setting"):
+        from_json(TrainGAN, values | {"momentum": 0.9})
+    values["gan"]["spectral_norm"] = True
+    with pytest.raises(ConfigError, match=r"spectral_norm = True .*GANConfig has no such setting"):
+        from_json(TrainGAN, values)
+
+
+def test_values_from_json_are_validated_again() -> None:
+    values = to_json(parse(TrainSAE, []))
+    values["sae"]["rho"] = 1.5
+    with pytest.raises(ConfigError, match=r"rho = 1\.5 "):
+        from_json(TrainSAE, values)
+
+
+CONFIG = {"script": "gan", "version": "1", "image_shape": [8, 8, 1], "options": {"seed": 0, "gan": {"hidden": [8]}}}
+
+
+def folder_with(path: Path, *, config: Any = None, other: bool = False) -> Path:
+    path.mkdir()
+    if config is not None:
+        (path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    if other:
+        (path / "notes.txt").write_text("mine")
+    return path
+
+
+def changed(**options: Any) -> dict[str, Any]:
+    return CONFIG | {"options": CONFIG["options"] | options}  # type: ignore[operator]
+
+
+def test_folders_that_a_run_may_write_to(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new", CONFIG, resume=False)
+    check_folder(folder_with(tmp_path / "empty"), CONFIG, resume=False)
+    check_folder(folder_with(tmp_path / "run", config=CONFIG, other=True), CONFIG, resume=True)
+    # The same configuration trained by another version of this package.
+    check_folder(tmp_path / "run", CONFIG | {"version": "2"}, resume=True)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "config", "resume", "message"),
+    [
+        ({}, CONFIG, True, r"resume = True .*holds no run to continue"),
+        (None, CONFIG, True, r"resume = True .*holds no run to continue"),
+        ({"other": True}, CONFIG, False, r"out = '.*folder' .*files that are no run"),
+        ({"other": True}, CONFIG, True, r"out = '.*folder' .*files that are no run"),
+        ({"config": CONFIG}, CONFIG, False, r"out = '.*folder' .*holds this run already; add --resume"),
+        ({"config": CONFIG}, changed(seed=1), False, r"another configuration \(options\.seed: 0 there, 1 here\)"),
+        ({"config": CONFIG}, changed(seed=1), True, r"another configuration \(options\.seed: 0 there, 1 here\)"),
+        ({"config": CONFIG}, changed(gan={"hidden": [9]}), True, r"options\.gan\.hidden: \[8\] there, \[9\] here"),
+        ({"config": CONFIG}, changed(new=1), True, r"options\.new: 'unset' there, 1 here"),
+        ({"config": CONFIG}, changed(**{f"o{i}": 1 for i in range(7)}), True, r"; and 2 more\)"),
+        ({"config": "{"}, CONFIG, True, r"config\.json is damaged"),
+        ({"config": "[1]"}, CONFIG, True, r"config\.json is not that of a run"),
+    ],
+)
+def test_folders_that_it_may_not(
+    content: dict[str, Any] | None, config: dict[str, Any], resume: bool, message: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        folder_with(tmp_path / "folder", **content)
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        check_folder(tmp_path / "folder", config, resume=resume)
+    assert tree(tmp_path) == before
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="it is a file"):
+        check_folder(tmp_path / "file", CONFIG, resume=False)
+    for path in (tmp_path / "file", tmp_path / "nowhere"):
+        with pytest.raises(ConfigError, match=r"no config\.json in it"):
+            read_config(path)
+
+
+def test_the_configuration_is_written_once(tmp_path: Path) -> None:
+    open_folder(tmp_path / "a" / "run", CONFIG)
+    assert read_config(tmp_path / "a" / "run") == CONFIG
+    open_folder(tmp_path / "a" / "run", changed(seed=9))
+    assert read_config(tmp_path / "a" / "run") == CONFIG
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "file.json"
+    write_json(path, {"a": [1, 2]})
+    assert json.loads(path.read_text()) == {"a": [1, 2]}
+    assert path.stat().st_mode & 0o777 == 0o644
+
+    def fail(*arguments: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_bytes(path, b"half")
+    assert json.loads(path.read_text()) == {"a": [1, 2]}
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]

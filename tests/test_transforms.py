@@ -1,0 +1,215 @@
+"""Many steps, many seeds, donation: each gives what single calls give."""
+
+import functools
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import SHAPE, assert_close, assert_every_leaf_moved, assert_same, filled, numpy_leaves, uint8_data
+
+from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.gan import GANConfig, gan
+from saegan_jax.algorithms.sae import SAEConfig, sae
+from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
+from saegan_jax.training.systems import init_members
+from saegan_jax.training.transforms import compile_chunk, ensemble, epoch_order, many_steps, to_unit_float
+
+N = 10
+
+
+@flax.struct.dataclass
+class ToyState:
+    """What `many_steps` asks of a state, and a number that depends on the order of all batches."""
+
+    step: jax.Array
+    key: jax.Array
+    value: jax.Array
+
+
+def toy_state(seed=0):
+    return ToyState(jnp.zeros((), jnp.int32), jax.random.key(seed), jnp.zeros(()))
+
+
+def toy_step(state, batch):
+    value = 0.9 * state.value + batch.image.reshape(-1).mean() * (1 + batch.label[0].astype(jnp.float32))
+    return state.replace(step=state.step + 1, value=value), (batch.label, batch.image)
+
+
+@functools.cache
+def toy_chunk(length, batch_size):
+    return jax.jit(many_steps(toy_step, length=length, batch_size=batch_size))
+
+
+def labels_seen(state, length, batch_size, data):
+    state, (labels, _) = toy_chunk(length, batch_size)(state, data)
+    return state, np.asarray(labels).reshape(-1)
+
+
+@pytest.mark.parametrize("batch_size", [4, 10])
+def test_every_example_is_seen_once_an_epoch_in_a_new_order(batch_size):
+    """Also where batches straddle epochs."""
+    data = uint8_data(N)
+    _, seen = labels_seen(toy_state(), 100 // batch_size, batch_size, data)
+    epochs = seen.reshape(10, N)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(N), (10, 1)))
+    assert len(np.unique(epochs, axis=0)) == 10
+    # The documented order.
+    want = np.concatenate([order_of(jax.random.key(0), np.int32(e), N) for e in range(2)])
+    np.testing.assert_array_equal(seen[: 2 * N], want)
+
+
+def test_the_order_depends_on_the_key():
+    data = uint8_data(N)
+    _, a = labels_seen(toy_state(0), 25, 4, data)
+    _, b = labels_seen(toy_state(1), 25, 4, data)
+    _, again = labels_seen(toy_state(0), 25, 4, data)
+    np.testing.assert_array_equal(a, again)
+    assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("lengths", [(1, 24), (7, 7, 7, 1, 1, 1, 1), (24, 1)])
+def test_chunks_of_any_lengths_are_the_same_run(lengths):
+    data = uint8_data(N)
+    whole, want = labels_seen(toy_state(), 25, 4, data)
+    state, seen = toy_state(), []
+    for length in lengths:
+        state, labels = labels_seen(state, length, 4, data)
+        seen.append(labels)
+    np.testing.assert_array_equal(np.concatenate(seen), want)
+    assert_close(state, whole, rtol=1e-6, atol=0)
+
+
+def test_images_keep_their_labels_and_become_unit_floats():
+    data = uint8_data(N)
+    _, (labels, images) = toy_chunk(25, 4)(toy_state(), data)
+    assert images.dtype == jnp.float32
+    assert images.shape == (25, 4, *SHAPE)
+    want = np.asarray(data.image, np.float64)[np.asarray(labels)] / 255
+    np.testing.assert_allclose(images, want, rtol=1e-6)
+    assert data.image.max() > 240  # so that a wrong divisor would show
+
+
+def test_to_unit_float_maps_the_ends_exactly():
+    got = to_unit_float(jnp.array([0, 51, 255], jnp.uint8))
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, [0, 0.2, 1], rtol=1e-7)
+    assert got[2] == 1
+
+
+def test_a_batch_larger_than_the_data_raises():
+    with pytest.raises(ValueError, match="batch_size = 11 is larger than the data, 10 examples"):
+        many_steps(toy_step, length=1, batch_size=11)(toy_state(), uint8_data(N))
+
+
+BATCH = 4
+SAE = SAEConfig(d_sae=5, rho=0.2, batch_size=BATCH, steps=20, learning_rate=0.01)
+GAN = GANConfig(hidden=(5,), d_noise=3, batch_size=BATCH, steps=20, learning_rate=1e-3, loss="non_saturating")
+SAEGAN = SAEGANConfig(code_hidden=(), sae=SAE, gan=replace(GAN, hidden=(), r1_gamma=0.0, r2_gamma=0.0))
+order_of = jax.jit(epoch_order, static_argnums=2)
+
+
+class System(NamedTuple):
+    """An algorithm, its jitted init, the program of five steps as a training runs it, and a mark for each of its traces."""
+
+    algorithm: Algorithm
+    init: Any
+    program: Any
+    traces: list[int]
+
+
+@functools.cache
+def system(name):
+    if name == "saegan":
+        params = filled(jax.eval_shape(sae(SAE, image_shape=SHAPE).init, jax.random.key(0))).params
+        algorithm = saegan(SAEGAN, freeze(SAE, params, uint8_data(N).image), image_shape=SHAPE)
+    else:
+        algorithm = {"sae": lambda: sae(SAE, image_shape=SHAPE), "gan": lambda: gan(GAN, image_shape=SHAPE)}[name]()
+    chunk, traces = many_steps(algorithm.step, length=5, batch_size=BATCH), []
+
+    def counted(state, data):
+        traces.append(1)
+        return chunk(state, data)
+
+    return System(algorithm, jax.jit(algorithm.init), compile_chunk(counted), traces)
+
+
+def copy(state):
+    """To give away, as the program takes its state's buffers over."""
+    return jax.tree.map(lambda a: a.copy(), state)
+
+
+def member(tree, i):
+    return jax.tree.map(lambda a: a[i], tree)
+
+
+@pytest.mark.parametrize("name", ["sae", "gan", "saegan"])
+def test_one_program_runs_all_chunks_and_takes_over_the_state(name):
+    """One trace however many chunks (a dtype or weak type that a step changes would make it two), and old buffers go."""
+    _, init, program, traces = system(name)
+    data, state = uint8_data(N), init(jax.random.key(0))
+    for _ in range(4):
+        before, (state, _) = state, program(state, data)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert len(traces) == 1
+    assert state.step == 20
+    # The data are shared by all chunks and stay.
+    assert not data.image.is_deleted()
+    assert not data.label.is_deleted()
+
+
+@pytest.mark.parametrize("name", ["sae", "gan"])
+def test_many_steps_equal_single_ones(name):
+    algorithm, init, program, _ = system(name)
+    start, data, step = init(jax.random.key(3)), uint8_data(N), jax.jit(algorithm.step)
+    got, infos = program(copy(start), data)
+    infos = jax.tree.map(np.asarray, infos)
+    order = np.concatenate([order_of(start.key, np.int32(e), N) for e in range(2)])
+    state = start
+    for t in range(5):
+        index = order[t * BATCH : (t + 1) * BATCH]
+        image = np.asarray(data.image)[index].astype(np.float32) / 255
+        state, info = step(state, Batch(jnp.asarray(image), jnp.asarray(np.asarray(data.label)[index])))
+        assert_close(member(infos, t), info, rtol=1e-4, atol=1e-5)
+    # The tolerance is a hundredth of one step of size learning_rate, or less.
+    assert_close(got, state, rtol=1e-4, atol=1e-5)
+    assert_every_leaf_moved(got.params, start.params)
+
+
+def test_two_chunks_of_five_are_ten_steps():
+    algorithm, init, program, _ = system("sae")
+    start, data = init(jax.random.key(3)), uint8_data(N)
+    ten, infos = jax.jit(many_steps(algorithm.step, length=10, batch_size=BATCH))(start, data)
+    first, infos_a = program(copy(start), data)
+    second, infos_b = program(first, data)
+    assert_close(second, ten, rtol=1e-5, atol=1e-6)
+    both = jax.tree.map(lambda a, b: np.concatenate([a, b]), infos_a, infos_b)
+    assert_close(jax.tree.map(np.asarray, both), infos, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sae", "gan"])
+def test_member_of_an_ensemble_equals_the_single_run_of_its_seed(name):
+    """To the bit at the start; after five steps up to rounding, as a batched matrix product sums in another order."""
+    algorithm, init, program, _ = system(name)
+    members = jax.jit(lambda: init_members(algorithm, seed=7, n_seeds=3))()
+    final, infos = jax.jit(ensemble(many_steps(algorithm.step, length=5, batch_size=BATCH)))(members, uint8_data(N))
+    members, final, infos = (numpy_leaves(tree) for tree in (members, final, infos))
+    for i in range(3):
+        start = init(jax.random.key(7 + i))
+        assert_same({path: a[i] for path, a in members.items()}, numpy_leaves(start))
+        alone, alone_infos = program(start, uint8_data(N))
+        assert_close({path: a[i] for path, a in final.items()}, numpy_leaves(alone), rtol=1e-3, atol=1e-5)
+        assert_close({path: a[i] for path, a in infos.items()}, numpy_leaves(alone_infos), rtol=1e-3, atol=1e-5)
+    for a in infos.values():
+        assert a.shape == (3, 5)
+    # Members differ.
+    assert any(len(np.unique(a[:, 0])) == 3 for a in infos.values())
+
+
+def test_one_seed_has_no_axis_of_members():
+    algorithm, init, _, _ = system("sae")
+    got = jax.jit(lambda: init_members(algorithm, seed=7, n_seeds=1))()
+    assert_same(got, init(jax.random.key(7)))

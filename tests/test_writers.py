@@ -1,0 +1,124 @@
+"""Where the numbers of a run go."""
+
+import io
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
+
+from saegan_jax.training import writers
+from saegan_jax.training.writers import Display, MetricsWriter, Rate, read_metrics, warn
+
+
+def rows(folder: Path) -> list[tuple[str, int]]:
+    return [(row["phase"], row["step"]) for row in read_metrics(folder)]
+
+
+def events(folder: Path) -> dict[tuple[str, int], float]:
+    """Scalars by tag and step, from the files' records: length, checksum, event, checksum."""
+    scalars = {}
+    for file in sorted((folder / "tensorboard").iterdir()):
+        content, at = file.read_bytes(), 0
+        while at < len(content):
+            (length,) = struct.unpack("<Q", content[at : at + 8])
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            scalars.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
+            at += 16 + length
+    return scalars
+
+
+def test_rows_and_events_hold_every_number(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    writer.write("sae", 5, {"loss": 0.5, "l0": 3.0})
+    writer.write("gan", 5, {"loss": [1.0, 2.0]})
+    writer.close()
+    assert read_metrics(tmp_path) == [
+        {"phase": "sae", "step": 5, "loss": 0.5, "l0": 3.0},
+        {"phase": "gan", "step": 5, "loss": [1.0, 2.0]},
+    ]
+    assert events(tmp_path) == {
+        ("sae/loss", 5): 0.5,
+        ("sae/l0", 5): 3.0,
+        ("gan/loss/seed_0", 5): 1.0,
+        ("gan/loss/seed_1", 5): 2.0,
+    }
+
+
+def test_rows_are_on_disk_at_once(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    writer.write("sae", 5, {"loss": 0.5})
+    assert rows(tmp_path) == [("sae", 5)]  # not closed: a kill loses nothing
+    writer.close()
+    writer.close()
+
+
+def test_a_resumed_run_writes_each_step_once(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    for phase, step in (("sae", 5), ("sae", 10), ("gan", 5), ("gan", 10), ("gan", 15)):
+        writer.write(phase, step, {"loss": 0.0})
+    writer.forget_after("gan", 5)
+    assert rows(tmp_path) == [("sae", 5), ("sae", 10), ("gan", 5)]
+    writer.write("gan", 10, {"loss": 1.0})
+    writer.close()
+    assert rows(tmp_path) == [("sae", 5), ("sae", 10), ("gan", 5), ("gan", 10)]
+    assert events(tmp_path)["gan/loss", 10] == 1.0
+
+
+def test_a_line_cut_short_by_a_kill_is_dropped_and_mended(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    assert read_metrics(tmp_path) == []
+    writer.forget_after("sae", 0)
+    assert read_metrics(tmp_path) == []
+    writer.write("sae", 5, {"loss": 0.5})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"phase": "sae", "step": 10, "lo')
+    assert rows(tmp_path) == [("sae", 5)]
+    writer.forget_after("sae", 5)
+    writer.write("sae", 10, {"loss": 0.25})
+    writer.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [5, 10]
+
+
+def show(display: Display) -> None:
+    display.start("gan", 10, 40)
+    display.update(20, 12.345, {"loss": [1.0, 3.0], "hidden": 9.0}, ("loss",))
+    display.stop()
+
+
+def test_the_display_is_silent_unless_on_a_terminal() -> None:
+    quiet, loud = io.StringIO(), io.StringIO()
+    show(Display(Console(file=quiet)))
+    assert quiet.getvalue() == ""
+    show(Display(Console(file=loud, force_terminal=True, width=120)))
+    shown = loud.getvalue()
+    for part in ("gan", "20/40", "12.3 steps/s", "loss 2"):
+        assert part in shown
+    assert "hidden" not in shown
+
+
+def test_a_display_that_was_stopped_starts_again() -> None:
+    out = io.StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=120))
+    show(display)
+    out.truncate(0)
+    display.start("second", 0, 10)
+    display.stop()
+    display.stop()
+    assert "second" in out.getvalue()
+
+
+def test_warnings_go_to_stderr_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("install saegan_jax[prepare], or see [/tmp/x]")
+    assert capsys.readouterr() == ("", "install saegan_jax[prepare], or see [/tmp/x]\n")
+
+
+def test_the_rate_is_that_since_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 102.0, 102.5])
+    monkeypatch.setattr(writers.time, "perf_counter", lambda: next(times))
+    rate = Rate(50)
+    assert rate(60) == pytest.approx(5)
+    assert rate(70) == pytest.approx(20)
