@@ -129,15 +129,21 @@ PRESETS: Mapping[str, Preset] = {
         picture_every=5000,
     ),
     "tutorial": Preset(
-        "the smallest form of the idea: 784-128 SAE, 100 noise dimensions, one dense layer each, Adam, batch 32, 10 epochs",
+        "the smallest sound form: 784-128 SAE, 100 noise dimensions, one hidden dense layer, Adam, batch 32, 10 epochs",
         "mnist",
         SAEGANConfig(
-            generator_input="sparse",
-            discriminator="codes",
-            code_hidden=(),
+            code_hidden=(128,),
             sae=SAEConfig(d_sae=128, decoder_norm=3.0, batch_size=32, steps=17200, learning_rate=1e-3),
-            # The relativistic loss and the penalties are what makes it sound: a linear critic alone runs in circles.
-            gan=GANConfig(hidden=(), d_noise=100, batch_size=32, steps=17200),
+            gan=GANConfig(
+                hidden=(256,),
+                d_noise=100,
+                r1_gamma=0.2,
+                r2_gamma=0.2,
+                learning_rate=1e-3,
+                final_learning_rate=0.05,
+                batch_size=32,
+                steps=17200,
+            ),
         ),
         log_every=100,
         save_every=1000,
