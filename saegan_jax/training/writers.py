@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 from tensorboardX import SummaryWriter
 
@@ -76,11 +77,12 @@ class Display:
         self.console = console or Console()
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[numbers]}"),
+            BarColumn(bar_width=10),
+            # On a narrow terminal the numbers at the end give way, not the steps or the time left.
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=11)),
+            TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, min_width=12)),
+            TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True, min_width=7)),
+            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -93,7 +95,8 @@ class Display:
 
     def update(self, step: int, rate: float, scalars: Scalars, shown: tuple[str, ...]) -> None:
         """Show the numbers named in ``shown``, as means over seeds."""
-        numbers = "  ".join(f"{name} {float(np.mean(scalars[name])):.3g}" for name in shown)
+        short = {name: name.replace("discriminator", "d").replace("generator", "g") for name in shown}
+        numbers = "  ".join(f"{short[name]} {float(np.mean(scalars[name])):.3g}" for name in shown)
         self._progress.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", numbers=numbers)
 
     def stop(self) -> None:
