@@ -14,7 +14,9 @@ def filled(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         lines = (ROOT / match["path"]).read_text().splitlines()
-        body = "\n".join(line for line in lines if not line.startswith("# ")).strip()
+        # One level down, below README's own headings.
+        lines = [f"#{line}" if line.startswith("## ") else line for line in lines if not line.startswith("# ")]
+        body = "\n".join(lines).strip()
         return f"{match[1]}\n{body}\n\n{match[3]}"
 
     return BLOCK.sub(table, text)
