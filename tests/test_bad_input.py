@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from runs import Outcome, command, finished, start, tiny, tree
+from command_line import Outcome, command, finished, start, tiny, tree
 
 import experiments.common
 from saegan_jax.data import Dataset, Split

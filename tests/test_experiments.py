@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import QUICK_TO_COMPILE, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
 from PIL import Image
-from runs import QUICK_TO_COMPILE, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
 
 import experiments.common
 import saegan_jax.data
@@ -34,7 +34,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         quick = functools.partial(load_feature_network, recipe=recipe)
         patch.setattr(experiments.common, "load_feature_network", quick)
         for script, extra in zip(
-            SCRIPTS, ([], [*QUICK_TO_COMPILE, "--evaluate"], [*QUICK_TO_COMPILE, "--seeds", 2]), strict=True
+            SCRIPTS,
+            ([], [*QUICK_TO_COMPILE, "--evaluate"], [*QUICK_TO_COMPILE, "--discriminator", "codes", "--seeds", 2]),
+            strict=True,
         ):
             outcome = command(script, *tiny(script, "--out", folder / script, *extra))
             assert outcome.code == 0, outcome.err

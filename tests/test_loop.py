@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_line import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny  # noqa: F401 (a fixture)
 from helpers import assert_same, uint8_data
 from rich.console import Console
-from runs import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny  # noqa: F401 (a fixture)
 
 from experiments.sample import SYSTEMS
 from saegan_jax.errors import ConfigError

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from runs import command
+from command_line import command
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import tree
+from command_line import tree
 
 from experiments.common import LOCAL, to_json_options
 from experiments.config import PRESETS, RunOptions, TrainGAN, TrainSAE, TrainSAEGAN, parse

@@ -68,6 +68,20 @@ def _quiet_reads() -> Iterator[None]:
         logger.disabled, sys.unraisablehook = before, hook
 
 
+def _ignore_late_reads() -> None:
+    """Let reads that were under way when another failed end without a word, whenever that is: their loop is closed."""
+    hook: Any = sys.unraisablehook
+    if getattr(hook, "ignores_late_reads", False):
+        return
+
+    def ignore(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    ignore.ignores_late_reads = True  # type: ignore[attr-defined]
+    sys.unraisablehook = ignore
+
+
 class Checkpoints:
     """The checkpoints of one training: the newest ``keep``, each the whole state and the run's configuration.
 
@@ -137,6 +151,7 @@ class Checkpoints:
                     raise
                 except Exception as error:  # whatever a damaged folder makes Orbax raise: the older ones may be whole
                     self.damaged.append((candidate, _reason(error)))
+            _ignore_late_reads()
         return None
 
     def _load(self, step: int, like: Any) -> Any:
