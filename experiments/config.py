@@ -106,7 +106,7 @@ PRESETS: Mapping[str, Preset] = {
         picture_every=1000,
     ),
     "mnist-cpu": Preset(
-        "28x28 images on a CPU, about ten minutes",
+        "28x28 images on a CPU, minutes",
         "mnist",
         SAEGANConfig(
             sae=SAEConfig(d_sae=256, decoder_norm=3.0, learning_rate=5e-3, steps=2000),
