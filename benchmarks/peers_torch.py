@@ -168,7 +168,7 @@ class SAEPeer(_Peer):
         kl = rho * (math.log(rho) - log_on) + (1 - rho) * (math.log1p(-rho) - log_off)
         sparsity = kl.sum()
         fixed = codes.detach()
-        active = fixed > config.active_threshold
+        active = fixed > config.active_above
         mean, density, since = statistics
         statistics = (
             mean.lerp(fixed.mean(0), 1 - STATISTICS_DECAY),
@@ -176,17 +176,25 @@ class SAEPeer(_Peer):
             torch.where(active.any(0), 0, since + 1),
         )
         l0 = active.sum(-1).float().mean()
-        return reconstruction + config.beta * sparsity, (reconstruction.detach(), sparsity.detach(), l0, statistics)
+        dead = (since >= config.dead_after).float().mean()
+        return reconstruction + config.beta * sparsity, (reconstruction.detach(), sparsity.detach(), l0, dead, statistics)
 
     def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
         config = self.config
         gradients, (loss, aux) = self.gradients(self.params, images.flatten(1), self.statistics)
-        reconstruction, sparsity, l0, self.statistics = aux
+        reconstruction, sparsity, l0, dead, self.statistics = aux
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.steps / config.steps, 1.0)))
         self.optimiser.param_groups[0]["lr"] = config.learning_rate * (0.1 + 0.9 * cosine)
         self._apply(self.optimiser, self.params, gradients)
         self.steps += 1
-        self.info = {"loss": loss.detach(), "reconstruction": reconstruction, "sparsity": sparsity, "l0": l0}
+        self.info = {
+            "loss": loss.detach(),
+            "reconstruction": reconstruction,
+            "sparsity": sparsity,
+            "auxiliary": torch.zeros(()),
+            "l0": l0,
+            "dead_fraction": dead,
+        }
 
     def observe(self) -> Observation:
         """See :class:`benchmarks.work.Peer`."""

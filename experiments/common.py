@@ -19,18 +19,18 @@ from experiments.config import RunOptions
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig, flatten_images, module
+from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load
 from saegan_jax.errors import require
-from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
+from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
 from saegan_jax.training.features import load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, open_folder, to_json
+from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import draw, rebuild
-from saegan_jax.training.transforms import to_unit_float
 from saegan_jax.training.writers import Display, MetricsWriter, read_metrics
 
 LOCAL = ("out", "resume", "manual_dir", "data_dir", "preset")  # where things lie here, not what is trained
@@ -171,21 +171,9 @@ def to_json_options(options: RunOptions) -> dict[str, Any]:
 
 def score_sae(run: Run, config: SAEConfig, params: Any) -> SAEMetrics:
     """Metrics of every member on the test images; each field has a leading axis of members."""
-    net = module(config, int(np.prod(run.dataset.image_shape)))
-    x = flatten_images(to_unit_float(jnp.asarray(run.dataset.test.image)))
-    size = min(1000, len(x))
-
-    @jax.jit
-    def one(params: Any) -> SAEMetrics:
-        stats = init_sae_stats(net.d_in, net.d_sae)
-        for start in range(0, len(x), size):
-            part = x[start : start + size]
-            x_hat, codes, _ = net.apply(params, part)
-            stats = update_sae_stats(stats, part, x_hat, codes, threshold=config.active_threshold)
-        return summarise(stats)
-
+    images = jnp.asarray(run.dataset.test.image)
     members = params if run.n_seeds > 1 else jax.tree.map(lambda leaf: leaf[None], params)
-    return jax.tree.map(np.asarray, jax.lax.map(one, members))
+    return jax.tree.map(np.asarray, jax.lax.map(jax.jit(lambda one: score(config, one, images)), members))
 
 
 def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
@@ -194,10 +182,10 @@ def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, An
     weights = params["params"]
     W_dec = np.asarray(np.swapaxes(weights["W_enc"], -1, -2) if config.tied else weights["W_dec"])
     first = W_dec if run.n_seeds == 1 else W_dec[0]
-    dictionary_picture(
-        first, run.dataset.image_shape, run.folder / "dictionary.png", density=metrics.feature_density[0]
-    )
-    threshold = f"codes > {config.active_threshold:g}"
+    shape = run.dataset.image_shape
+    atom = (config.patch_size, config.patch_size, shape[2]) if config.patch_size else shape
+    dictionary_picture(first, atom, run.folder / "dictionary.png", density=metrics.feature_density[0])
+    threshold = f"codes > {config.active_above:g}"
     return {
         "SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image"),
         "SAE L0": row(metrics.l0, f"of {config.d_sae} units", threshold),

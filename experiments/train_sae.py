@@ -7,6 +7,7 @@ import jax
 from experiments.common import finish, main, open_run, sae_rows
 from experiments.config import TrainSAE, parse
 from saegan_jax.algorithms.sae import sae
+from saegan_jax.training.sweep import data_center
 from saegan_jax.training.systems import init_members
 
 
@@ -15,7 +16,8 @@ def run(options: TrainSAE) -> None:
     with ExitStack() as stack:
         name = f"sae-{options.dataset}-seed{options.seed}"
         job = open_run(stack, options, name=name, model=options.sae, phases={"sae": options.sae})
-        algorithm = sae(options.sae, image_shape=job.dataset.image_shape)
+        middle = data_center(options.sae, job.data.image)
+        algorithm = sae(options.sae, image_shape=job.dataset.image_shape, center=middle)
         state = job.train(
             "sae",
             algorithm.step,

@@ -8,6 +8,7 @@ from experiments.common import finish, main, open_run, sae_rows, sample_rows
 from experiments.config import TrainSAEGAN, parse
 from saegan_jax.algorithms.sae import sae
 from saegan_jax.algorithms.saegan import saegan
+from saegan_jax.training.sweep import data_center
 from saegan_jax.training.systems import freeze_members, init_members, init_saegan
 
 
@@ -19,7 +20,7 @@ def run(options: TrainSAEGAN) -> None:
         job = open_run(stack, options, name=name, model=model, phases={"sae": model.sae, "gan": model.gan})
         shape, members = job.dataset.image_shape, {"seed": options.seed, "n_seeds": options.seeds}
 
-        autoencoder = sae(model.sae, image_shape=shape)
+        autoencoder = sae(model.sae, image_shape=shape, center=data_center(model.sae, job.data.image))
         sae_state = job.train(
             "sae",
             autoencoder.step,

@@ -115,13 +115,13 @@ def test_autoencoder_parameters_have_the_shared_names(tied, key):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-def test_autoencoder_by_hand(activation, tied):
-    net, x = SparseAutoencoder(d_in=6, d_sae=4, activation=activation, tied=tied), normal(5, 6)
+@pytest.mark.parametrize("variant", ["kl", "l1"])
+def test_autoencoder_by_hand(variant, tied):
+    net, x = SparseAutoencoder(d_in=6, d_sae=4, variant=variant, tied=tied), normal(5, 6)
     params = random_params(net, x)
     p = {name: np.asarray(value, np.float64) for name, value in params["params"].items()}
     logits = np.asarray(x) @ p["W_enc"] + p["b_enc"]
-    codes = 1 / (1 + np.exp(-logits)) if activation == "sigmoid" else np.maximum(logits, 0)
+    codes = 1 / (1 + np.exp(-logits)) if variant == "kl" else np.maximum(logits, 0)
     x_hat = codes @ (p["W_enc"].T if tied else p["W_dec"]) + p["b_dec"]
     # encode and decode are the halves of the whole.
     whole, encoded = jax.jit(lambda: (net.apply(params, x), net.apply(params, x, method="encode")))()

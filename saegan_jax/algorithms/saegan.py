@@ -18,7 +18,7 @@ from saegan_jax.algorithms.gan import (
     init_params,
     to_unit,
 )
-from saegan_jax.algorithms.sae import SAEConfig, encoder
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.errors import require, require_choice, require_non_negative
 from saegan_jax.networks.discriminators import MLPDiscriminator
 from saegan_jax.priors import FactorisedPrior, fit_factorised, sample_factorised
@@ -54,6 +54,12 @@ class SAEGANConfig:
             self.alignment,
             "it ties images to the codes they were made from; set generator_input='sparse', or alignment to 0.",
         )
+        require(
+            self.sae.patch_size == 0,
+            "sae.patch_size",
+            self.sae.patch_size,
+            "the generator's input and the critic on codes take one code per image; set it to 0.",
+        )
         hidden = self.code_hidden
         require(all(h > 0 for h in hidden), "code_hidden", hidden, "every hidden layer needs at least one unit.")
 
@@ -84,12 +90,12 @@ def freeze(config: SAEConfig, sae_params: Any, images: jax.Array, *, batch_size:
       A :class:`Frozen` pair of the parameters and the prior.
     """
     height, width, channels = images.shape[1:]
-    encode = encoder(config, image_shape=(height, width, channels))
+    encode = autoencoder(config, image_shape=(height, width, channels)).encode
     scale = 1 / 255 if images.dtype == jnp.uint8 else 1.0
     codes = jax.lax.map(
         lambda image: encode(sae_params, scale * image[None].astype(jnp.float32))[0], images, batch_size=batch_size
     )
-    return Frozen(sae=sae_params, prior=fit_factorised(codes, threshold=config.active_threshold))
+    return Frozen(sae=sae_params, prior=fit_factorised(codes, threshold=config.active_above))
 
 
 def alignment_loss(target: jax.Array, codes: jax.Array) -> jax.Array:
@@ -125,7 +131,7 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
     """
     nets = image_networks(config.gan, image_shape)
     code_net: Any = MLPDiscriminator(config.code_hidden)
-    encode = encoder(config.sae, image_shape=image_shape)
+    encode = autoencoder(config.sae, image_shape=image_shape).encode
     d_sae, d_noise = config.sae.d_sae, config.gan.d_noise
     sparse = config.generator_input == "sparse"
 

@@ -1,5 +1,6 @@
 """How good a sparse autoencoder or a generator is: pure functions of arrays."""
 
+from saegan_jax.metrics.dictionary import Coherence, DictionaryMatch, coherence, dictionary_match
 from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
 from saegan_jax.metrics.sae import (
     SAEMetrics,
@@ -12,9 +13,13 @@ from saegan_jax.metrics.sae import (
 )
 
 __all__ = [
+    "Coherence",
+    "DictionaryMatch",
     "SAEMetrics",
     "SAEStats",
     "class_balance_kl",
+    "coherence",
+    "dictionary_match",
     "frechet_distance",
     "init_sae_stats",
     "merge_sae_stats",

@@ -17,14 +17,16 @@ class SAEStats:
 
     Attributes:
       count: examples seen, int32 scalar.
+      rows: code vectors seen, int32 scalar: examples times positions.
       mean: mean of ``x``, ``(d_in,)`` float32.
       total: ``sum ||x - mean||^2`` over the examples, float32 scalar.
       residual: ``sum ||x - x_hat||^2`` over the examples, float32 scalar.
-      active: per unit, the examples whose code exceeded the threshold, ``(d_sae,)`` int32.
-      hoyer: mean over the examples of their Hoyer sparsity, float32 scalar.
+      active: per unit, the code vectors in which it exceeded the threshold, ``(d_sae,)`` int32.
+      hoyer: mean over the code vectors of their Hoyer sparsity, float32 scalar.
     """
 
     count: jax.Array
+    rows: jax.Array
     mean: jax.Array
     total: jax.Array
     residual: jax.Array
@@ -39,11 +41,11 @@ class SAEMetrics(NamedTuple):
       fvu: fraction of variance unexplained, ``sum ||x - x_hat||^2 / sum ||x - mean(x)||^2``. NaN or infinite where the
         set has no variance.
       explained_variance: ``1 - fvu``: 0 for predicting the mean of the set, 1 for perfect reconstruction.
-      l0: mean number per example of codes strictly above the threshold.
+      l0: mean number per example of codes strictly above the threshold, over all positions.
       dead_fraction: fraction of the units that no example brought above the threshold.
-      feature_density: ``(d_sae,)``, per unit the fraction of the examples that brought it above the threshold.
-      hoyer: mean over the examples of ``(sqrt(d) - ||h||_1 / ||h||_2) / (sqrt(d) - 1)``, ``d = d_sae``: 0 for equal
-        magnitudes, 1 for a single active unit; an example whose codes are all 0 counts as 1, as the limit of one
+      feature_density: ``(d_sae,)``, per unit the fraction of the examples (and positions) above the threshold.
+      hoyer: mean over the examples (and positions) of ``(sqrt(d) - ||h||_1 / ||h||_2) / (sqrt(d) - 1)``, ``d = d_sae``: 0
+        for equal magnitudes, 1 for a single active unit; an example whose codes are all 0 counts as 1, as the limit of one
         vanishing unit. (Hoyer, Non-negative Matrix Factorization with Sparseness Constraints, 2004, section 3.1.)
       mse: squared error, mean over examples and over the ``d_in`` input features.
     """
@@ -72,6 +74,7 @@ def init_sae_stats(d_in: int, d_sae: int) -> SAEStats:
     zero = jnp.zeros((), jnp.float32)
     return SAEStats(
         count=jnp.zeros((), jnp.int32),
+        rows=jnp.zeros((), jnp.int32),
         mean=jnp.zeros((d_in,), jnp.float32),
         total=zero,
         residual=zero,
@@ -91,13 +94,16 @@ def merge_sae_stats(a: SAEStats, b: SAEStats) -> SAEStats:
     count = a.count + b.count
     weight = b.count.astype(jnp.float32) / jnp.maximum(count, 1).astype(jnp.float32)
     delta = b.mean - a.mean
+    rows = a.rows + b.rows
+    row_weight = b.rows.astype(jnp.float32) / jnp.maximum(rows, 1).astype(jnp.float32)
     return SAEStats(
         count=count,
+        rows=rows,
         mean=a.mean + weight * delta,
         total=a.total + b.total + a.count.astype(jnp.float32) * weight * jnp.sum(delta**2),
         residual=a.residual + b.residual,
         active=a.active + b.active,
-        hoyer=a.hoyer + weight * (b.hoyer - a.hoyer),
+        hoyer=a.hoyer + row_weight * (b.hoyer - a.hoyer),
     )
 
 
@@ -110,7 +116,7 @@ def update_sae_stats(
       stats: statistics so far.
       x: inputs, ``(batch, d_in)``; flatten images first.
       x_hat: reconstructions, ``(batch, d_in)``.
-      codes: activations, ``(batch, d_sae)``.
+      codes: activations, ``(batch, d_sae)``, or of a convolutional autoencoder ``(batch, rows, columns, d_sae)``.
       threshold: a unit is active where its code is strictly greater. 0 suits ReLU and TopK codes; sigmoid codes are
         never 0 and need one above their resting value.
 
@@ -120,14 +126,16 @@ def update_sae_stats(
     Raises:
       ValueError: if the shapes disagree with each other or with ``stats``.
     """
-    expected_x, expected_codes = (x.shape[:1] + stats.mean.shape), (x.shape[:1] + stats.active.shape)
-    if x.ndim != 2 or x.shape != expected_x or x_hat.shape != expected_x or codes.shape != expected_codes:
+    expected_x, d_sae = (x.shape[:1] + stats.mean.shape), stats.active.shape[0]
+    fits = codes.ndim >= 2 and codes.shape[0] == x.shape[0] and codes.shape[-1] == d_sae
+    if x.ndim != 2 or x.shape != expected_x or x_hat.shape != expected_x or not fits:
         raise ValueError(
-            f"x and x_hat must be (batch, {stats.mean.shape[0]}) and codes (batch, {stats.active.shape[0]}), got "
-            f"x {x.shape}, x_hat {x_hat.shape}, codes {codes.shape}: flatten images and positions to two axes first."
+            f"x and x_hat must be (batch, {stats.mean.shape[0]}) and codes (batch, ..., {d_sae}), got "
+            f"x {x.shape}, x_hat {x_hat.shape}, codes {codes.shape}: flatten images to two axes first."
         )
     if x.shape[0] == 0:
         return stats
+    codes = codes.reshape(-1, d_sae)
     x, x_hat, codes = (array.astype(jnp.float32) for array in (x, x_hat, codes))
     mean = jnp.mean(x, axis=0)
     root = jnp.sqrt(jnp.float32(codes.shape[1]))
@@ -139,6 +147,7 @@ def update_sae_stats(
     ratio = jnp.where(l2 > 0, l1 / jnp.where(l2 > 0, l2, 1.0), 1.0)
     batch = SAEStats(
         count=jnp.asarray(x.shape[0], jnp.int32),
+        rows=jnp.asarray(codes.shape[0], jnp.int32),
         mean=mean,
         total=jnp.sum((x - mean[None]) ** 2),
         residual=jnp.sum((x - x_hat) ** 2),
@@ -151,14 +160,14 @@ def update_sae_stats(
 def summarise(stats: SAEStats) -> SAEMetrics:
     """The metrics of everything seen so far; NaN for the empty set."""
     count = stats.count.astype(jnp.float32)
-    density = stats.active.astype(jnp.float32) / count
+    active = stats.active.astype(jnp.float32)
     fvu = stats.residual / stats.total
     return SAEMetrics(
         fvu=fvu,
         explained_variance=1.0 - fvu,
-        l0=jnp.sum(density),
+        l0=jnp.sum(active / count),
         dead_fraction=jnp.where(stats.count > 0, jnp.mean((stats.active == 0).astype(jnp.float32)), jnp.nan),
-        feature_density=density,
+        feature_density=active / stats.rows.astype(jnp.float32),
         hoyer=jnp.where(stats.count > 0, stats.hoyer, jnp.nan),
         mse=stats.residual / (count * stats.mean.shape[-1]),
     )

@@ -1,12 +1,18 @@
 """Sparse autoencoders as Flax modules, with the parameter names that SAE tools share."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-Activation = Literal["sigmoid", "relu"]
+from saegan_jax.activations import jumprelu, topk
+
+Variant = Literal["kl", "rate_kl", "l1", "topk", "batch_topk", "matryoshka", "jumprelu", "gated", "wta"]
+WITH_THRESHOLD = ("batch_topk", "matryoshka", "jumprelu")
+BATCH_TOPK = ("batch_topk", "matryoshka")
 
 
 def _symmetric_uniform(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -15,52 +21,155 @@ def _symmetric_uniform(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype 
     return jax.random.uniform(key, shape, dtype, -r, r)
 
 
+def _unit_columns(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Directions at random, each column of norm 1."""
+    w = jax.random.normal(key, shape)
+    return w / jnp.linalg.norm(w, axis=0, keepdims=True)
+
+
+def _per_unit(vector: jax.Array, like: jax.Array) -> jax.Array:
+    """``(d_sae,)`` with the leading axes of length 1 that strict broadcasting wants."""
+    return vector.reshape((1,) * (like.ndim - 1) + (-1,))
+
+
 class SparseAutoencoder(nn.Module):
-    """One hidden layer: ``codes = act(x W_enc + b_enc)``, ``x_hat = codes W_dec + b_dec``.
+    """One hidden layer: ``codes = act(x W_enc + b_enc)``, ``x_hat = codes W_dec + b_dec``, on the last axis of ``x``.
 
     Parameters are ``W_enc (d_in, d_sae)``, ``b_enc (d_sae,)``, ``W_dec (d_sae, d_in)`` and ``b_dec (d_in,)``; a tied
-    autoencoder has no ``W_dec`` and decodes with ``W_enc`` transposed.
+    autoencoder has no ``W_dec`` and decodes with ``W_enc`` transposed. What the variants add:
+
+    ============  =============================================  ==========================================
+    variant       codes, a = pre-activations                     further parameters
+    ============  =============================================  ==========================================
+    kl            sigmoid(a)
+    rate_kl, l1   relu(a)
+    topk          relu(a) where among the k largest of its row
+    batch_topk,   training: among the k * rows largest of the    threshold (d_sae,), all equal, kept by the
+    matryoshka    batch; afterwards a where a > threshold        training step
+    jumprelu      a where a > threshold                          threshold (d_sae,) >= 0
+    gated         relu(exp(r_mag) (a - b_enc) + b_mag)           r_mag, b_mag (d_sae,)
+                  where a > 0
+    wta           training: relu(a) where among the unit's
+                  rho * rows largest; afterwards relu(a)
+    ============  =============================================  ==========================================
 
     Attributes:
       d_in: number of inputs.
       d_sae: number of units.
-      activation: ``"sigmoid"`` or ``"relu"``.
+      variant: see the table.
+      k: active units per row of the variants that count them.
       tied: share the weights of encoder and decoder.
+      centred: the encoder sees ``x - b_dec``.
+      sigmoid_output: ``x_hat = sigmoid(codes W_dec + b_dec)``.
       initial_logit: initial value of ``b_enc``; logit(rho) starts sigmoid codes at the sparsity target, instead of at 1/2
         from where the sparsity term has to drive every unit down at once.
+      initial_threshold: initial value of jumprelu's threshold; that of batch_topk is 0 until the first step.
+      bandwidth: width of the kernel that estimates jumprelu's gradient in its threshold.
     """
 
     d_in: int
     d_sae: int
-    activation: Activation = "sigmoid"
+    variant: Variant = "kl"
+    k: int = 25
     tied: bool = False
+    centred: bool = False
+    sigmoid_output: bool = False
     initial_logit: float = 0.0
+    initial_threshold: float = 0.0
+    bandwidth: float = 0.1
 
     def setup(self) -> None:
-        self.W_enc = self.param("W_enc", _symmetric_uniform, (self.d_in, self.d_sae))
-        self.b_enc = self.param("b_enc", nn.initializers.constant(self.initial_logit), (self.d_sae,))
+        def bias(name: str, size: int, value: float = 0.0) -> jax.Array:
+            return self.param(name, nn.initializers.constant(value), (size,))
+
+        shape, transposed = (self.d_in, self.d_sae), (self.d_sae, self.d_in)
+        encoder: Callable[..., jax.Array] = _symmetric_uniform if self.variant == "kl" else _unit_columns
+        self.W_enc = self.param("W_enc", encoder, shape)
+        self.b_enc = bias("b_enc", self.d_sae, self.initial_logit)
         if not self.tied:
-            self.W_dec = self.param("W_dec", _symmetric_uniform, (self.d_sae, self.d_in))
-        self.b_dec = self.param("b_dec", nn.initializers.zeros_init(), (self.d_in,))
+            # Rectified units start as the decoder's transpose: each already draws what it detects, and fewer die.
+            # `+ 0`: two parameters may not be one buffer, which a donating step would give away twice.
+            self.W_dec = (
+                self.param("W_dec", _symmetric_uniform, transposed)
+                if self.variant == "kl"
+                else self.param("W_dec", lambda _, shape: self.W_enc.T.reshape(shape) + 0.0, transposed)
+            )
+        self.b_dec = bias("b_dec", self.d_in)
+        if self.variant in WITH_THRESHOLD:
+            start = self.initial_threshold if self.variant == "jumprelu" else 0.0
+            self.threshold = bias("threshold", self.d_sae, start)
+        if self.variant == "gated":
+            self.r_mag, self.b_mag = bias("r_mag", self.d_sae), bias("b_mag", self.d_sae)
 
-    def logits(self, x: jax.Array) -> jax.Array:
-        """Pre-activations, ``(batch, d_in) -> (batch, d_sae)``."""
-        return x @ self.W_enc + self.b_enc.reshape(1, -1)
+    def pre_activations(self, x: jax.Array) -> jax.Array:
+        """``x W_enc + b_enc``, ``(..., d_in) -> (..., d_sae)``; the gate's, of the gated variant."""
+        if self.centred:
+            x = x - _per_unit(self.b_dec, x)
+        a = x @ self.W_enc
+        return a + _per_unit(self.b_enc, a)
 
-    def activate(self, logits: jax.Array) -> jax.Array:
-        """Codes from pre-activations, elementwise."""
-        return nn.sigmoid(logits) if self.activation == "sigmoid" else nn.relu(logits)
+    def activate(self, pre_activations: jax.Array, *, k: ArrayLike | None = None) -> jax.Array:
+        """Codes as they are after training, each row for itself; ``k`` overrides the module's."""
+        a = pre_activations
+        if self.variant == "kl":
+            return nn.sigmoid(a)
+        if self.variant == "topk":
+            return topk(a, self.k if k is None else k)
+        if self.variant in BATCH_TOPK:
+            return jnp.where(a > jax.lax.stop_gradient(_per_unit(self.threshold, a)), nn.relu(a), 0.0)
+        if self.variant == "jumprelu":
+            return jumprelu(a, jnp.broadcast_to(_per_unit(self.threshold, a), a.shape), self.bandwidth)
+        if self.variant == "gated":
+            magnitude = nn.relu(
+                _per_unit(jnp.exp(self.r_mag), a) * (a - _per_unit(self.b_enc, a)) + _per_unit(self.b_mag, a)
+            )
+            return jnp.where(a > 0, magnitude, 0.0)
+        return nn.relu(a)
 
-    def encode(self, x: jax.Array) -> jax.Array:
-        """Codes, ``(batch, d_in) -> (batch, d_sae)``."""
-        return self.activate(self.logits(x))
+    def activate_batch(
+        self, pre_activations: jax.Array, *, k: ArrayLike, rho: ArrayLike, axis_name: str | None = None
+    ) -> jax.Array:
+        """Codes as training makes them: where the variant's units compete over the batch, they do so here.
+
+        Args:
+          pre_activations: ``(..., d_sae)``.
+          k: active units per row (topk, batch_topk, matryoshka).
+          rho: share of the rows in which a unit may be active (wta).
+          axis_name: a mapped axis whose members hold equal shares of the batch.
+
+        Returns:
+          ``(..., d_sae)``.
+        """
+        a = pre_activations
+        rows = a.size // self.d_sae * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+        if self.variant in BATCH_TOPK:
+            return topk(a, jnp.asarray(k, jnp.int32) * rows, axis=tuple(range(a.ndim)), axis_name=axis_name)
+        if self.variant == "wta":
+            winners = jnp.maximum(jnp.round(jnp.asarray(rho, jnp.float32) * rows), 1.0).astype(jnp.int32)
+            return topk(a, winners, axis=tuple(range(a.ndim - 1)), axis_name=axis_name)
+        return self.activate(a, k=k)
+
+    def encode(self, x: jax.Array, *, k: ArrayLike | None = None) -> jax.Array:
+        """Codes, ``(..., d_in) -> (..., d_sae)``."""
+        return self.activate(self.pre_activations(x), k=k)
 
     def decode(self, codes: jax.Array) -> jax.Array:
-        """Reconstructions, ``(batch, d_sae) -> (batch, d_in)``."""
-        return codes @ (self.W_enc.T if self.tied else self.W_dec) + self.b_dec.reshape(1, -1)
+        """Reconstructions, ``(..., d_sae) -> (..., d_in)``."""
+        return self.decode_levels(codes, (self.d_sae,))[0]
+
+    def decode_levels(self, codes: jax.Array, levels: tuple[int, ...]) -> list[jax.Array]:
+        """Reconstructions from the first ``levels[0]``, ``levels[1]``, ... units, each ``(..., d_in)``."""
+        W_dec = self.W_enc.T if self.tied else self.W_dec
+        total, start, out = None, 0, []
+        for end in levels:
+            part = codes[..., start:end] @ W_dec[start:end]
+            total, start = part if total is None else total + part, end
+            x_hat = total + _per_unit(self.b_dec, total)
+            out.append(nn.sigmoid(x_hat) if self.sigmoid_output else x_hat)
+        return out
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """``(x_hat, codes, logits)``."""
-        logits = self.logits(x)
-        codes = self.activate(logits)
-        return self.decode(codes), codes, logits
+        """``(x_hat, codes, pre_activations)``."""
+        a = self.pre_activations(x)
+        codes = self.activate(a)
+        return self.decode(codes), codes, a

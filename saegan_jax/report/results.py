@@ -75,9 +75,9 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "low": low, "high": high, "values": [float(v) for v in values]}
 
 
-def cell(row: dict[str, Any] | None) -> str:
-    """``mean [low, high]`` of one row of results, or what there is of it."""
-    if row is None:
+def cell(row: dict[str, Any] | None, *, digits: int = 3) -> str:
+    """``mean [low, high]`` of one row of results to so many digits, or what there is of it."""
+    if row is None or row["mean"] is None:
         return ""
-    interval = "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}]"
-    return f"{row['mean']:.3g}{interval}"
+    interval = "" if row["low"] is None else f" [{row['low']:.{digits}g}, {row['high']:.{digits}g}]"
+    return f"{row['mean']:.{digits}g}{interval}"

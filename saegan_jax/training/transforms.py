@@ -66,9 +66,38 @@ def many_steps(step: Step, *, length: int, batch_size: int) -> Chunk:
     return chunk
 
 
-def ensemble(chunk: Chunk) -> Chunk:
-    """The same chunk for every member of a stacked state, on shared data: infos get a leading axis of members."""
-    return jax.vmap(chunk, in_axes=(0, None))
+def many_fresh_steps(
+    step: Step, draw: Callable[[jax.Array], Batch], *, length: int
+) -> Callable[[Any], tuple[Any, Any]]:
+    """Many steps as one scan over batches that are made on the fly and never seen twice.
+
+    Args:
+      step: ``step(state, batch) -> (state, info)``; the state has ``key`` and ``step``.
+      draw: ``draw(key) -> batch``; step t draws with a key of its own, fixed by the state's key.
+      length: number of steps.
+
+    Returns:
+      ``chunk(state) -> (state, infos)``, ``infos`` stacked along a leading axis of ``length``.
+    """
+
+    def body(state: Any, _: None) -> tuple[Any, Any]:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, DATA_ORDER), state.step)
+        return step(state, draw(key))
+
+    return lambda state: jax.lax.scan(body, state, None, length=length)
+
+
+def ensemble(chunk: Chunk, *, at_once: int | None = None) -> Chunk:
+    """The same chunk for every member of a stacked state, on shared data: infos get a leading axis of members.
+
+    Args:
+      chunk: see :func:`many_steps`.
+      at_once: members computed together, the others after them in the same program, which bounds the memory and, on a CPU,
+        keeps their weights in the cache; by default all.
+    """
+    if at_once is None:
+        return jax.vmap(chunk, in_axes=(0, None))
+    return lambda states, data: jax.lax.map(lambda state: chunk(state, data), states, batch_size=at_once)
 
 
 def compile_chunk(chunk: Chunk) -> Chunk:

@@ -1,0 +1,169 @@
+"""Sparse activation functions: the k largest by bisection, and steps with a straight-through gradient."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+Axis = int | tuple[int, ...]
+
+
+def topk_mask(
+    x: Array, k: ArrayLike, *, axis: Axis = -1, where: Array | None = None, axis_name: str | None = None
+) -> Array:
+    """Marks the k largest elements along ``axis``; of equal ones the first, as ``lax.top_k`` does; -0 equals 0.
+
+    NaN, of any sign, counts as larger than all numbers.
+
+    The threshold is found by halving the range of the numbers' bit patterns, which are ordered as the numbers are, until
+    every row has exactly k elements at or above it. ``k`` may be traced, so that a vmapped sweep can range over it.
+
+    Args:
+      x: float32 (float64 where enabled), any shape.
+      k: how many to mark in each row, >= 0; a number or an integer scalar. Rows with fewer candidates have all marked.
+      axis: the axis, or axes taken as one, whose elements are compared.
+      where: bool, shape of ``x``: the candidates; by default all.
+      axis_name: a mapped axis whose members' elements are compared together, as if ``axis`` went on over them.
+
+    Returns:
+      bool, shape of ``x``. No gradient passes through the choice.
+
+    Raises:
+      ValueError: ``x`` of another dtype, or ``where`` of another shape.
+    """
+    integers = {jnp.dtype(jnp.float32): jnp.int32, jnp.dtype(jnp.float64): jnp.int64}
+    if x.dtype not in integers:
+        raise ValueError(f"x has dtype {x.dtype}, but topk_mask orders float32 by their bits: convert it first.")
+    integer = integers[x.dtype]
+    limits = jnp.iinfo(integer)
+    if where is not None and where.shape != x.shape:
+        raise ValueError(f"where has shape {where.shape}, but must match x, {x.shape}: nothing is broadcast.")
+    k = jnp.asarray(k, jnp.int32)
+    bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
+    bits = jnp.where(bits == limits.min, integer(0), bits)  # -0 ties with 0; not `x + 0.0`, which XLA removes
+    order = bits ^ ((bits >> (limits.bits - 1)) & integer(limits.max))  # of negative numbers, larger is smaller
+    order = jnp.where(jnp.isnan(x), integer(limits.max - 1), order)  # of any sign: on x86, inf - inf has one
+    if where is not None:
+        order = jnp.where(where, order, integer(limits.min))
+
+    def count(mask: Array) -> Array:
+        n = jnp.sum(mask, axis=axis, keepdims=True, dtype=jnp.int32)
+        return n if axis_name is None else lax.psum(n, axis_name)
+
+    top = jnp.max(order, axis=axis, keepdims=True)
+    if axis_name is not None:
+        top = lax.pmax(top, axis_name)
+    low = jnp.full_like(top, limits.min + 1)  # has all candidates above it; `high` fewer than k
+    high = jnp.minimum(top, integer(limits.max - 1)) + 1
+
+    def unfinished(bounds: tuple[Array, Array, Array]) -> Array:
+        low, high, n_low = bounds
+        return jnp.any((n_low > k) & (high - 1 > low))
+
+    def halve(bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        low, high, n_low = bounds
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean without overflow
+        n = count(order >= middle)
+        searching, enough = n_low > k, n >= k
+        up, down = searching & enough, searching & ~enough
+        return jnp.where(up, middle, low), jnp.where(down, middle, high), jnp.where(up, n, n_low)
+
+    level, _, n_level = lax.while_loop(unfinished, halve, (low, high, count(order >= low)))
+
+    # Where more than k are left they all tie at the level itself: of these the first ones, by halving their places.
+    axes = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+    shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
+    size = math.prod(shape)
+    place = jnp.arange(size, dtype=jnp.int32).reshape(shape)
+    if axis_name is not None:
+        place, size = place + size * lax.axis_index(axis_name), size * lax.axis_size(axis_name)
+    beyond, tied = order > level, order == level
+    crowded, room = n_level > k, k - count(beyond)
+
+    def cut(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) // 2
+        fits = count(tied & (place < middle)) <= room
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
+
+    steps = jnp.where(jnp.any(crowded), size.bit_length() + 1, 0)
+    end, _ = lax.fori_loop(0, steps, cut, (jnp.zeros_like(n_level), jnp.full_like(n_level, size + 1)))
+    return (order >= level) & (~crowded | beyond | (place < end))
+
+
+def topk(pre_activations: Array, k: ArrayLike, *, axis: Axis = -1, axis_name: str | None = None) -> Array:
+    """TopK after ReLU: the k largest along ``axis`` where positive, 0 elsewhere; with k = d_sae the plain ReLU.
+
+    Args:
+      pre_activations: float32, any shape.
+      k, axis, axis_name: see :func:`topk_mask`.
+
+    Returns:
+      Codes, shape of ``pre_activations``; the gradient is that of the elements kept.
+
+    Source: Makhzani and Frey, k-sparse autoencoders, 2013; the ReLU: Gao et al., Scaling and evaluating sparse
+    autoencoders, 2024.
+    """
+    # Not `> 0`, so that a NaN is kept and seen.
+    kept = topk_mask(pre_activations, k, axis=axis, where=~(pre_activations <= 0), axis_name=axis_name)
+    return jnp.where(kept, pre_activations, 0.0)
+
+
+@jax.custom_vjp
+def heaviside(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
+    """H(x - threshold), 1 above and 0 elsewhere, whose gradient in the threshold is estimated.
+
+    d/d threshold = -1/bandwidth where |x - threshold| < bandwidth / 2, the derivative of the expectation under a rectangular
+    kernel; none reaches x.
+
+    Args:
+      x: any shape.
+      threshold: shape of ``x``, broadcast by the caller.
+      bandwidth: width of the kernel, > 0, in the unit of ``x``.
+
+    Returns:
+      Shape and dtype of ``x``.
+
+    Source: Rajamanoharan et al., Jumping ahead: improving reconstruction fidelity with JumpReLU sparse autoencoders, 2024.
+    """
+    return (x > threshold).astype(x.dtype)
+
+
+def _window(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
+    return (jnp.abs(x - threshold) < bandwidth / 2).astype(x.dtype) / bandwidth
+
+
+def _heaviside_backward(residuals: tuple[Array, Array, ArrayLike], g: Array) -> tuple[Array, Array, Array]:
+    x, threshold, bandwidth = residuals
+    return jnp.zeros_like(x), -g * _window(x, threshold, bandwidth), jnp.zeros_like(jnp.asarray(bandwidth))
+
+
+heaviside.defvjp(lambda x, t, b: (heaviside(x, t, b), (x, t, b)), _heaviside_backward)
+
+
+@jax.custom_vjp
+def jumprelu(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
+    """x H(x - threshold): x above the threshold, 0 elsewhere.
+
+    d/dx = H(x - threshold); d/d threshold is estimated as -threshold/bandwidth where |x - threshold| < bandwidth / 2.
+
+    Args:
+      x, threshold, bandwidth: see :func:`heaviside`; ``threshold`` >= 0.
+
+    Returns:
+      Shape and dtype of ``x``.
+
+    Source: as for :func:`heaviside`.
+    """
+    return jnp.where(x > threshold, x, 0.0)
+
+
+def _jumprelu_backward(residuals: tuple[Array, Array, ArrayLike], g: Array) -> tuple[Array, Array, Array]:
+    x, threshold, bandwidth = residuals
+    in_threshold = -g * threshold * _window(x, threshold, bandwidth)
+    return jnp.where(x > threshold, g, 0.0), in_threshold, jnp.zeros_like(jnp.asarray(bandwidth))
+
+
+jumprelu.defvjp(lambda x, t, b: (jumprelu(x, t, b), (x, t, b)), _jumprelu_backward)
