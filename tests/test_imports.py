@@ -17,7 +17,16 @@ from saegan_jax import losses
 PACKAGE = Path(saegan_jax.__file__).parent
 PURE = sorted(
     path
-    for part in ("losses", "networks", "algorithms", "metrics", "activations.py", "priors.py", "errors.py", "steering.py")
+    for part in (
+        "losses",
+        "networks",
+        "algorithms",
+        "metrics",
+        "activations.py",
+        "priors.py",
+        "errors.py",
+        "steering.py",
+    )
     for path in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))
     if path.exists()
 )

@@ -118,6 +118,32 @@ def test_dead_and_density_by_hand() -> None:
     assert all(np.isnan(v).all() for v in summarise(init_sae_stats(4, 3)))
 
 
+@pytest.mark.parametrize("split", [[24], [1] * 24, [5, 18, 1], [0, 16, 0, 8]])
+def test_codes_with_positions_count_over_all_of_them(split: list[int]) -> None:
+    """L0 adds up an image's positions, densities and Hoyer are over positions, a unit is dead where it is so at all."""
+    rng = np.random.default_rng(1)
+    x, x_hat = (rng.normal(size=(24, D_IN)).astype(np.float32) for _ in range(2))
+    codes = np.maximum(rng.normal(size=(24, 3, 2, D_SAE)), 0).astype(np.float32)
+    codes[..., 4] = 0
+    codes[..., 7] = 0
+    codes[23, 2, 1, 7] = 1.0  # active once, at one position of one image
+    stats = init_sae_stats(D_IN, D_SAE)
+    update = jax.jit(update_sae_stats)
+    for start, stop in zip(np.cumsum([0, *split]), np.cumsum(split), strict=False):
+        stats = update(stats, *(jnp.asarray(a[start:stop]) for a in (x, x_hat, codes)), threshold=THRESHOLD)
+    result = summarise(stats)
+    assert (stats.count, stats.rows) == (24, 24 * 6)
+    active = codes > THRESHOLD
+    np.testing.assert_allclose(result.l0, active.sum(axis=(1, 2, 3)).mean(), rtol=1e-6)
+    np.testing.assert_allclose(result.feature_density, active.mean(axis=(0, 1, 2)), rtol=1e-6)
+    assert result.feature_density[7] == np.float32(1 / 144)
+    assert result.dead_fraction == np.float32(1 / D_SAE)
+    flat = direct(np.repeat(x, 6, axis=0), np.repeat(x_hat, 6, axis=0), codes.reshape(-1, D_SAE))
+    for name in ("fvu", "explained_variance", "mse", "hoyer", "feature_density", "dead_fraction"):
+        np.testing.assert_allclose(getattr(result, name), flat[name], rtol=3e-5, err_msg=name)
+    np.testing.assert_allclose(result.l0, 6 * flat["l0"], rtol=1e-6)
+
+
 def test_wrong_shapes_are_named() -> None:
     stats = init_sae_stats(4, 3)
     x, codes = jnp.ones((2, 4)), jnp.ones((2, 3))

@@ -435,9 +435,16 @@ def autoencoder(config: SAEConfig, *, image_shape: tuple[int, int, int], axis_na
             examples = tuple(range(a.ndim - 1))
             mean = mean_over_devices(inputs.mean(axis=examples, keepdims=True))
             variance = mean_over_devices(jnp.sum((inputs - mean) ** 2, axis=-1).mean())
+            if net.centred:
+                # Zero in value; takes back the way to b_dec, which belongs to the main reconstruction alone.
+                b_dec, W_enc = weights["b_dec"], weights["W_enc"]
+                back = b_dec @ lax.stop_gradient(W_enc) - lax.stop_gradient(b_dec @ W_enc)
+                a = a + back.reshape((1,) * len(examples) + (-1,))
             aux = losses.auxk_loss(residual, a, W_dec, dead, k_aux=config.k_aux, axis_name=axis_name)
-            # 1/2 and the variance: beside our reconstruction as 1 is beside its normalised form.
-            auxiliary = auxiliary + config.auxk * 0.5 * variance * aux.mean()
+            # 1/2 and the variance: beside our reconstruction as 1 is beside its normalised form. A patch stands for its share
+            # of the image, overlaps counted once.
+            share = math.prod(image_shape) / d_in
+            auxiliary = auxiliary + config.auxk * 0.5 * share * variance * aux.mean()
         decay = 0.5 * config.weight_decay * sum(jnp.sum(w**2) for name, w in weights.items() if name.startswith("W_"))
         value = reconstruction + hyper.beta * sparsity + auxiliary + decay
         return value, SAETerms(reconstruction, sparsity, auxiliary, codes, inputs, residual)
@@ -575,22 +582,22 @@ def sae(
         return new, info
 
     def resample(state: SAEState, terms: SAETerms) -> SAEState:
-        """Dead units start afresh, each at an example drawn with probability proportional to its squared error."""
+        """Dead units start afresh, each at an example drawn with probability proportional to the square of its loss."""
         dead = state.steps_since_active >= config.dead_after
         inputs, residual = terms.inputs.reshape(-1, d_in), terms.residual.reshape(-1, d_in)
         if axis_name is not None:
             inputs, residual = (lax.all_gather(x, axis_name, tiled=True) for x in (inputs, residual))
-        error = jnp.sum(residual**2, axis=-1)
-        key = jax.random.fold_in(state.key, state.step)
-        # Probability proportional to the square of the example's loss.
-        chosen = jax.random.categorical(
-            key, 2 * jnp.log(jnp.maximum(error, jnp.finfo(error.dtype).tiny)), shape=(d_sae,)
-        )
         p = state.params["params"]
-        seen = inputs[chosen] - (p["b_dec"].reshape(1, -1) if config.pre_bias != "none" else 0.0)
-        direction = seen / jnp.maximum(jnp.linalg.norm(seen, axis=-1, keepdims=True), 1e-6)
-        norms = jnp.linalg.norm(p["W_enc"], axis=0)
-        alive = jnp.sum(jnp.where(dead, 0.0, norms)) / jnp.maximum(jnp.sum(~dead, dtype=jnp.float32), 1.0)
+        seen = inputs - p["b_dec"].reshape(1, -1) if net.centred else inputs
+        sound = jnp.linalg.norm(seen, axis=-1) > 1e-6  # an empty example has no direction to start from
+        loss = jnp.maximum(jnp.sum(residual**2, axis=-1), jnp.finfo(residual.dtype).tiny)
+        draw_key, direction_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        chosen = jax.random.categorical(draw_key, jnp.where(sound, 2 * jnp.log(loss), -jnp.inf), shape=(d_sae,))
+        anywhere = jax.random.normal(direction_key, (d_sae, d_in))
+        direction = jnp.where(sound[chosen].reshape(-1, 1), seen[chosen], anywhere)
+        direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
+        living = ~dead | jnp.all(dead)  # without a living unit, the norm of all
+        alive = jnp.mean(jnp.linalg.norm(p["W_enc"], axis=0), where=living)
         fresh = {
             "W_enc": 0.2 * alive * direction.T,
             "W_dec": (config.decoder_norm or 1.0) * direction,

@@ -56,7 +56,13 @@ Kind = Literal["logistic", "svm"]
 
 
 def fit_probe(
-    codes: ArrayLike, labels: ArrayLike, *, C: float = 1.0, max_iter: int = 1000, kind: Kind = "logistic"
+    codes: ArrayLike,
+    labels: ArrayLike,
+    *,
+    C: float = 1.0,
+    max_iter: int = 1000,
+    kind: Kind = "logistic",
+    per_unit: bool = True,
 ) -> Probe:
     """Fit scikit-learn's linear classifier to codes.
 
@@ -70,6 +76,8 @@ def fit_probe(
       C: weight of the data against the penalty, > 0.
       max_iter: most iterations of the solver, >= 1.
       kind: the loss, ``"logistic"`` or ``"svm"``.
+      per_unit: divide each unit by its own root mean square; off, all by their common one, as principal components want,
+        whose scales mean something.
 
     Raises:
       ValueError: on codes that are no matrix or not finite, labels that are no integers or not one per row, a single class,
@@ -90,6 +98,8 @@ def fit_probe(
     if len(np.unique(y)) < 2:
         raise ValueError(f"train_labels are all {y[0]}: a probe needs examples of at least two classes.")
     rms = np.sqrt(np.mean(h**2, axis=0))
+    if not per_unit:
+        rms = np.full_like(rms, np.sqrt(np.mean(rms**2)))
     rms[rms == 0] = np.inf
     # The primal of LinearSVC is the faster one for more examples than units, which probes have.
     model = (

@@ -1,0 +1,60 @@
+"""What a shift of the data costs every model, as one picture."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from saegan_jax.training.files import write_bytes
+
+PANELS = {
+    "reconstruction_ratio": "squared error / unshifted",
+    "l0": "active units (L0)",
+    "live_overlap": "overlap of live features",
+    "probe_accuracy": "probe accuracy",
+}
+
+
+def shift_curves(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, title: str = "") -> None:
+    """Draw a panel per metric: shifts along the axis, a point with its interval over seeds for every model.
+
+    Args:
+      rows: of a published result: ``arm``, ``shift``, ``metric``, ``mean``, ``low`` and ``high`` (None without seeds).
+      path: PNG to write.
+      title: above the panels.
+
+    Raises:
+      ValueError: no row of a metric that has a panel.
+    """
+    found = {(row["arm"], row["shift"], row["metric"]): row for row in rows}
+    panels = [metric for metric in PANELS if any(row["metric"] == metric for row in rows)]
+    if not panels:
+        raise ValueError(f"rows hold none of {', '.join(PANELS)}: there is nothing to draw.")
+    arms, shifts = (list(dict.fromkeys(row[key] for row in rows)) for key in ("arm", "shift"))
+    figure = Figure(figsize=(10, 2.6 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+    for axis, metric in zip(axes, panels, strict=True):
+        for index, arm in enumerate(arms):
+            points = [(i, found[arm, s, metric]) for i, s in enumerate(shifts) if (arm, s, metric) in found]
+            x = np.array([i for i, _ in points]) + 0.8 * ((index + 0.5) / len(arms) - 0.5)
+            y = np.array([row["mean"] for _, row in points])
+            low = np.array([y_i if row["low"] is None else row["low"] for y_i, (_, row) in zip(y, points, strict=True)])
+            high = np.array(
+                [y_i if row["high"] is None else row["high"] for y_i, (_, row) in zip(y, points, strict=True)]
+            )
+            axis.errorbar(x, y, yerr=[y - low, high - y], fmt="o", ms=4, capsize=2, label=arm, color=f"C{index}")
+        if metric in ("reconstruction_ratio", "l0"):
+            axis.set_yscale("log")
+        axis.set_ylabel(PANELS[metric], fontsize=9)
+        axis.grid(alpha=0.3)
+    axes[-1].set_xticks(range(len(shifts)), shifts, rotation=30, ha="right")
+    axes[0].legend(fontsize=8, ncols=len(arms), loc="upper left")
+    if title:
+        figure.suptitle(title, fontsize=11)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    write_bytes(Path(path), buffer.getvalue())
