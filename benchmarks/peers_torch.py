@@ -145,7 +145,7 @@ class _Peer:
 
 
 class SAEPeer(_Peer):
-    """The sigmoid + KL autoencoder, with the running statistics that our state keeps."""
+    """The sigmoid + KL autoencoder or the TopK one, with the running statistics that our state keeps."""
 
     def __init__(self, config: SAEConfig, arrays: Mapping[str, np.ndarray], images: np.ndarray, mode: Mode):
         super().__init__(images, config.batch_size, mode)
@@ -156,17 +156,26 @@ class SAEPeer(_Peer):
         self.statistics = (target.clone(), target.clone(), torch.zeros(config.d_sae, dtype=torch.int32))
         self.gradients = self._value_and_grad(self._loss)
 
+    @staticmethod
+    def _kl(logits: torch.Tensor, rho: float, log_n: float) -> torch.Tensor:
+        log_on = torch.logsumexp(F.logsigmoid(logits), 0) - log_n
+        log_off = torch.logsumexp(F.logsigmoid(-logits), 0) - log_n
+        return (rho * (math.log(rho) - log_on) + (1 - rho) * (math.log1p(-rho) - log_off)).sum()
+
     def _loss(self, p: Params, x: torch.Tensor, statistics: tuple[torch.Tensor, ...]) -> Any:
         config, log_n = self.config, math.log(len(x))
         rho = config.rho
         logits = F.linear(x, p["W_enc"], p["b_enc"])
-        codes = torch.sigmoid(logits)
+        if config.variant == "topk":
+            largest, places = logits.topk(config.k, dim=-1, sorted=False)
+            codes = torch.zeros_like(logits).scatter(-1, places, largest.relu())
+        else:
+            codes = torch.sigmoid(logits)
         x_hat = F.linear(codes, p["W_dec"], p["b_dec"])
         reconstruction = 0.5 * (x_hat - x).square().sum(-1).mean()
-        log_on = torch.logsumexp(F.logsigmoid(logits), 0) - log_n
-        log_off = torch.logsumexp(F.logsigmoid(-logits), 0) - log_n
-        kl = rho * (math.log(rho) - log_on) + (1 - rho) * (math.log1p(-rho) - log_off)
-        sparsity = kl.sum()
+        sparsity = torch.zeros(())
+        if config.variant == "kl":
+            sparsity = self._kl(logits, rho, log_n)
         fixed = codes.detach()
         active = fixed > config.active_above
         mean, density, since = statistics
@@ -177,7 +186,13 @@ class SAEPeer(_Peer):
         )
         l0 = active.sum(-1).float().mean()
         dead = (since >= config.dead_after).float().mean()
-        return reconstruction + config.beta * sparsity, (reconstruction.detach(), sparsity.detach(), l0, dead, statistics)
+        return reconstruction + config.beta * sparsity, (
+            reconstruction.detach(),
+            sparsity.detach(),
+            l0,
+            dead,
+            statistics,
+        )
 
     def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
         config = self.config

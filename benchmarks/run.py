@@ -20,8 +20,8 @@ from benchmarks import measure, work_gan, work_sae
 from benchmarks.measure import Arm
 from benchmarks.tables import BUSY, markdown
 from benchmarks.work import DisagreementError, Work, agree, images, ours
-from saegan_jax.report.results import commit, cores, device, versions
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.report.results import commit, cores, device, versions, write_result
+from saegan_jax.training.files import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 WORKS: dict[str, Callable[[], Work]] = {**work_sae.WORKS, **work_gan.WORKS}
@@ -46,9 +46,13 @@ def rows_of(work: str, arms: list[Arm], timings: Mapping[str, measure.Timing], *
     def add(arm: Arm, metric: str, unit: str, values: list[float], **extra: Any) -> None:
         rows.append({"work": work, "arm": arm.name, "metric": metric, "unit": unit, **measure.summary(values), **extra})
 
+    alone = timings.get("ours, scan")
     for arm in arms:
         rates, others = timings[arm.name]
         add(arm, "rate", unit, rates)
+        if alone and arm.name.startswith("ours,") and arm.name.endswith("seeds"):
+            pairs = zip(rates, alone.rates, strict=True)
+            add(arm, "aggregate", "times", [a / b for a, b in pairs], against="ours, scan")
         if fastest and arm.name != fastest:
             pairs = zip(rates, timings[fastest].rates, strict=True)
             add(arm, "speedup", "times", [a / b for a, b in pairs], against=fastest)
@@ -225,8 +229,7 @@ def main(
             console.print(f"{out} was left as it is; name another file with --out to keep these numbers.", markup=False)
             out = None
     if out is not None:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), text.encode())
+        write_result(out, result, text)
         console.print(f"Wrote {out} and {out.with_suffix('.md')}.", markup=False)
 
 

@@ -37,6 +37,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         columns = {"rate": unit}
         if against:
             columns["speedup"] = f"times {against}"
+        columns |= {"aggregate": "times one seed"}
         columns |= {"throughput": "GFLOP/s", "flops": "MFLOP a step", "compile": "compile, s"}
         columns = {metric: title for metric, title in columns.items() if any(metric in m for m in arms.values())}
         lines += ["", f"## {work}", "", "| | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]

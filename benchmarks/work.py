@@ -55,6 +55,8 @@ class Work(NamedTuple):
       draws: ``draws(state)``, the random numbers that our next step will draw.
       observe: ``observe(state, info)``, ours in the peer's names and layout.
       peers: ``peers(params, images)`` -> named builders of peers that start from our parameters.
+      members: of the ensemble; by default as many as the command says.
+      at_once: of these, how many are computed together; by default all.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Work(NamedTuple):
     draws: Callable[[Any], tuple[np.ndarray, ...]]
     observe: Callable[[Any, Any], Observation]
     peers: Callable[[Any, np.ndarray], Mapping[str, Callable[[], Peer]]]
+    members: int | None = None
+    at_once: int | None = None
 
 
 class DisagreementError(AssertionError):
@@ -133,12 +137,13 @@ def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
 
         return Arm(name, run, work.chunk * members, flops, compile_s)
 
+    seeds = work.members or seeds
     chunk = many_steps(work.algorithm.step, length=work.chunk, batch_size=b)
     members = jax.jit(jax.vmap(work.algorithm.init))(jax.random.split(jax.random.key(0), seeds))
     return [
         Arm("ours, loop", loop, 1, flops, compile_s),
         scanned("ours, scan", chunk, init(jax.random.key(0)), 1),
-        scanned(f"ours, {seeds} seeds", ensemble(chunk), members, seeds),
+        scanned(f"ours, {seeds} seeds", ensemble(chunk, at_once=work.at_once), members, seeds),
     ]
 
 

@@ -1,12 +1,13 @@
 """What the training scripts share: opening a run, its pictures, its scores and its closing table."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +16,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.config import RunOptions
+from experiments.config import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load
-from saegan_jax.errors import require
+from saegan_jax.errors import ConfigError, require
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
+from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.features import load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train
-from saegan_jax.training.run_folder import check_folder, open_folder, to_json
+from saegan_jax.training.run_folder import check_folder, from_json, open_folder, read_config, to_json
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import draw, rebuild
-from saegan_jax.training.writers import Display, MetricsWriter, read_metrics
+from saegan_jax.training.writers import Display, MetricsWriter, read_metrics, warn
 
 LOCAL = ("out", "resume", "manual_dir", "data_dir", "preset")  # where things lie here, not what is trained
 SAMPLE_SEED = 0
@@ -52,6 +54,63 @@ def main(script: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print(Text("Interrupted."))
         sys.exit(130)
+
+
+# What a script trains: its options, the field of the model's settings, and the phase whose state is the result.
+SYSTEMS: dict[str, tuple[type[RunOptions], str, str]] = {
+    "sae": (TrainSAE, "sae", "sae"),
+    "gan": (TrainGAN, "gan", "gan"),
+    "saegan": (TrainSAEGAN, "model", "gan"),
+}
+
+
+class Restored(NamedTuple):
+    """A run's result as it lies on disk.
+
+    Attributes:
+      settings: of what was trained.
+      image_shape: ``(height, width, channels)``.
+      algorithm: that can step and sample.
+      state: of one member, or stacked.
+      n_seeds: members in ``state``.
+      step: of the checkpoint.
+    """
+
+    settings: SAEConfig | GANConfig | SAEGANConfig
+    image_shape: tuple[int, int, int]
+    algorithm: Algorithm
+    state: Any
+    n_seeds: int
+    step: int
+
+
+def restore_run(run: Path, *, step: int | None = None, member: int | None = None) -> Restored:
+    """Read a run folder's newest complete checkpoint, or that of ``step``; its data set is not needed.
+
+    Raises:
+      ConfigError: no run, a run of another version, no such ``member`` or step, or no checkpoint that can be read.
+    """
+    config = read_config(run)
+    try:
+        kind, field, phase = SYSTEMS[config["script"]]
+        trained = from_json(kind, config["options"])
+        height, width, channels = config["image_shape"]
+    except (KeyError, TypeError, AttributeError) as error:
+        fix = f"its config.json is not that of a run that this version can read ({type(error).__name__}: {error})."
+        raise ConfigError("run", str(run), fix) from None
+    if member is not None:
+        require(0 <= member < trained.seeds, "member", member, f"the run has {trained.seeds}, counted from 0.")
+    settings, shape = getattr(trained, field), (height, width, channels)
+    algorithm, like = rebuild(settings, image_shape=shape, n_seeds=trained.seeds)
+    with Checkpoints(run / "checkpoints" / phase, read_only=True) as checkpoints:
+        restored = checkpoints.restore(like, step=step)
+        reasons = "; ".join(f"step {step}: {reason}" for step, reason in checkpoints.damaged)
+    if restored is None:
+        fix = f"it has no checkpoint that can be read ({reasons or 'nothing has been saved yet'})."
+        raise ConfigError("run", str(run), fix)
+    if reasons:
+        warn(f"Damaged checkpoints were skipped ({reasons}).")
+    return Restored(settings, shape, algorithm, restored[1], trained.seeds, restored[0])
 
 
 @dataclass
@@ -167,6 +226,11 @@ def to_json_options(options: RunOptions) -> dict[str, Any]:
     """All options as JSON values; paths as text."""
     paths = {f.name: str(getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in LOCAL}
     return to_json(dataclasses.replace(options, out=None, manual_dir=None, data_dir=None)) | paths
+
+
+def reach(image_shape: tuple[int, int, int]) -> float:
+    """The decoder norm that suits sigmoid codes: they end at 1, and images' norms grow as the root of their size."""
+    return 3 * math.sqrt(math.prod(image_shape) / 784)  # 3 was chosen on MNIST's validation images
 
 
 def score_sae(run: Run, config: SAEConfig, params: Any) -> SAEMetrics:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,8 +26,9 @@ from saegan_jax.data.dataset import Split
 from saegan_jax.data.synthetic import draw_mixture, sparse_mixture
 from saegan_jax.errors import require
 from saegan_jax.metrics import dictionary_match
-from saegan_jax.report.results import cell, over_seeds, provenance
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.networks.autoencoders import Variant
+from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
+from saegan_jax.training.files import write_json
 from saegan_jax.training.probe import fit_probe, linear_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
@@ -52,6 +54,8 @@ class PaperTables:
     tables: tuple[Table, ...] = get_args(Table)
     """ufldl: self-taught learning. k_sparse: TopK + logistic regression. fc_wta: winner-take-all + linear SVM. recovery: true
     atoms found again in synthetic sparse mixtures."""
+    atoms: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    """recovery: how many true atoms, in 64 dimensions."""
     seed: int = 0
     """First seed."""
     seeds: int = 3
@@ -71,6 +75,7 @@ class PaperTables:
         require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "take at least one step.")
         require(len(self.tables) > 0, "tables", self.tables, "name at least one.")
+        require(min(self.atoms, default=0) >= 8, "atoms", self.atoms, "at least 8, of which 4 are active on average.")
         suffix = self.results is None or self.results.suffix == ".json"
         require(suffix, "results", str(self.results), "give it a name that ends in .json.")
 
@@ -207,20 +212,16 @@ ACTIVE = 4.0
 def recovery(options: PaperTables, dataset: Dataset, say: Callable[[str], None]) -> Rows:
     """True atoms found again in sparse mixtures in 64 dimensions, from half as many atoms as dimensions to sixteen times."""
     rows = []
-    for n_atoms in (32, 64, 128, 256, 512, 1024):
-        config = configured(
-            options,
-            SAEConfig(
-                variant="topk",
-                d_sae=n_atoms,
-                k=int(ACTIVE) + 2,
-                auxk=1 / 32,
-                steps=6000,
-                learning_rate=3e-3,
-                batch_size=512,
-            ),
-        )
-        say(f"{n_atoms} atoms")
+    k = int(ACTIVE)
+    variants: dict[Variant, dict[str, Any]] = {
+        "batch_topk": {"k": k, "auxk": 1 / 32},
+        "topk": {"k": k + 2, "auxk": 1 / 32},  # an example may have more than the mean
+        "l1": {"beta": 0.1},
+    }
+    for variant, n_atoms in product(variants, options.atoms):
+        base = SAEConfig(variant=variant, d_sae=n_atoms, k=k, steps=4000, learning_rate=3e-3, batch_size=512)
+        config = configured(options, replace(base, **variants[variant]))
+        say(f"{variant}, {n_atoms} atoms")
         algorithm = sae(config, image_shape=(1, D, 1))
 
         def one(key: jax.Array, n_atoms: int = n_atoms, config: SAEConfig = config, algorithm: Any = algorithm) -> Any:
@@ -240,8 +241,8 @@ def recovery(options: PaperTables, dataset: Dataset, say: Callable[[str], None])
         matched = [dictionary_match(t, w, signed=True).matched_cosine for t, w in zip(truths, found, strict=True)]
         rng = np.random.default_rng(options.seed)
         chance = dictionary_match(truths[0], rng.normal(size=truths[0].shape), signed=True).mean_cosine
-        arm = f"{n_atoms} atoms in {D} dimensions"
-        extra: dict[str, Any] = {"settings": to_json(config), "atoms": n_atoms}
+        arm = f"{variant}, {n_atoms} atoms in {D} dimensions"
+        extra: dict[str, Any] = {"settings": to_json(config), "atoms": n_atoms, "variant": variant}
         rows.append(
             row("recovery", arm, "mean cosine", [float(m.mean()) for m in matched], **extra) | {"floor": chance}
         )
@@ -261,9 +262,8 @@ TABLES: dict[Table, Callable[[PaperTables, Dataset, Callable[[str], None]], Rows
 
 def markdown(result: dict[str, Any]) -> str:
     """The results as a Markdown table."""
-    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
-        f"`{result['command']}` on {result['device']}; {packages}.",
+        origin(result),
         "",
         "| experiment | | measure | ours | published | chance |",
         "|---|---|---|---|---|---|",
@@ -283,7 +283,9 @@ def run(options: PaperTables) -> None:
     dataset = load(name, manual_dir=options.manual_dir, data_dir=options.data_dir)
     rows: Rows = []
     for table in options.tables:
-        asked = {"seed": options.seed, "seeds": options.seeds, "steps": options.steps}
+        asked: dict[str, Any] = {"seed": options.seed, "seeds": options.seeds, "steps": options.steps}
+        if table == "recovery":
+            asked["atoms"] = list(options.atoms)
         path = options.out / f"{table}.json"
         if path.exists():
             saved = json.loads(path.read_text())
@@ -314,8 +316,7 @@ def run(options: PaperTables) -> None:
         "rows": rows,
     }
     path = options.results or options.out / "results.json"
-    write_json(path, result)
-    write_bytes(path.with_suffix(".md"), markdown(result).encode())
+    write_result(path, result, markdown(result))
     console.print(Markdown(markdown(result)))
     console.print(Text(f"{path} and its table are written."), soft_wrap=True)
 

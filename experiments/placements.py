@@ -15,8 +15,7 @@ from experiments import train_saegan
 from experiments.common import main
 from experiments.config import TrainSAEGAN, parse
 from saegan_jax.algorithms.saegan import Discriminator, GeneratorInput
-from saegan_jax.report.results import cell, over_seeds, provenance
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.training.run_folder import read_config
 
 INPUTS: tuple[GeneratorInput, ...] = ("gaussian", "sparse")
@@ -54,9 +53,8 @@ def arms(options: Placements, out: Path) -> dict[str, TrainSAEGAN]:
 def markdown(result: dict[str, Any]) -> str:
     """The results as a Markdown table."""
     found = {(row["arm"], row["metric"]): row for row in result["rows"]}
-    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
-        f"`{result['command']}` on {result['device']}; {packages}.",
+        origin(result),
         "",
         "| generator input | discriminator | " + " | ".join(f"{m}, {unit}" for m, unit in METRICS.items()) + " |",
         "|---" * (2 + len(METRICS)) + "|",
@@ -93,8 +91,7 @@ def run(options: Placements) -> None:
         "rows": rows,
     }
     path = options.results or out / "results.json"
-    write_json(path, result)
-    write_bytes(path.with_suffix(".md"), markdown(result).encode())
+    write_result(path, result, markdown(result))
     console.print(Markdown(markdown(result)))
 
 

@@ -11,8 +11,7 @@ from rich.text import Text
 
 from experiments.common import main
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.report.results import cell, over_seeds, provenance
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.training.run_folder import read_config
 
 
@@ -35,9 +34,8 @@ def markdown(result: dict[str, Any]) -> str:
     """The result as a Markdown table."""
     n = len(result["rows"][0]["values"])
     seeds = f"mean over {n} seeds [bootstrap 95 % interval]" if n > 1 else "one seed"
-    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
-        f"`{result['command']}` on {result['device']}; {packages}; {seeds}.",
+        f"{origin(result).removesuffix('.')}; {seeds}.",
         "",
         "| measure | value | unit | beside |",
         "|---|---|---|---|",
@@ -64,8 +62,7 @@ def publish(options: Publish) -> None:
             for metric, row in rows.items()
         ],
     }
-    write_json(options.out, result)
-    write_bytes(options.out.with_suffix(".md"), markdown(result).encode())
+    write_result(options.out, result, markdown(result))
     Console().print(Text(f"{options.out} and {options.out.with_suffix('.md').name}: {name}"), soft_wrap=True)
 
 

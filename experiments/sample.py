@@ -4,7 +4,6 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,25 +11,14 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.common import main
-from experiments.config import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
-from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.errors import ConfigError, require
+from experiments.common import main, restore_run
+from saegan_jax.errors import require
 from saegan_jax.report import image_grid
-from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.files import write_bytes
-from saegan_jax.training.run_folder import from_json, read_config
-from saegan_jax.training.systems import draw, rebuild
-from saegan_jax.training.writers import warn
+from saegan_jax.training.systems import draw
 
 SHOWN = 1024  # images in the picture; the .npz has all
 COLUMNS = 16  # of an ensemble's picture
-# What a script trains: its options, the field of the model's settings, and the phase that samples are drawn from.
-SYSTEMS: dict[str, tuple[type[RunOptions], str, str]] = {
-    "sae": (TrainSAE, "sae", "sae"),
-    "gan": (TrainGAN, "gan", "gan"),
-    "saegan": (TrainSAEGAN, "model", "gan"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,37 +52,6 @@ class Sample:
             require(self.out.suffix == ".png", "out", str(self.out), "it is a PNG; give it a name that ends in .png.")
 
 
-def load(options: Sample) -> tuple[Algorithm, Any, int, int]:
-    """``(algorithm, state, n_seeds, step)`` of the run's checkpoint.
-
-    Raises:
-      ConfigError: no run, a run of another version, no such member or step, or no checkpoint that can be read.
-    """
-    config = read_config(options.run)
-    try:
-        kind, field, phase = SYSTEMS[config["script"]]
-        trained = from_json(kind, config["options"])
-        height, width, channels = config["image_shape"]
-    except (KeyError, TypeError, AttributeError) as error:
-        fix = f"its config.json is not that of a run that this version can draw from ({type(error).__name__}: {error})."
-        raise ConfigError("run", str(options.run), fix) from None
-    if options.member is not None:
-        members = f"the run has {trained.seeds}, counted from 0."
-        require(0 <= options.member < trained.seeds, "member", options.member, members)
-    settings = getattr(trained, field)
-    algorithm, like = rebuild(settings, image_shape=(height, width, channels), n_seeds=trained.seeds)
-    with Checkpoints(options.run / "checkpoints" / phase, read_only=True) as checkpoints:
-        restored = checkpoints.restore(like, step=options.step)
-        reasons = "; ".join(f"step {step}: {reason}" for step, reason in checkpoints.damaged)
-    if restored is None:
-        fix = f"it has no checkpoint that can be read ({reasons or 'nothing has been saved yet'})."
-        raise ConfigError("run", str(options.run), fix)
-    if reasons:
-        warn(f"Damaged checkpoints were skipped ({reasons}).")
-    step, state = restored
-    return algorithm, state, trained.seeds, step
-
-
 def arrange(images: np.ndarray) -> tuple[np.ndarray, int]:
     """The images to show, ``(members, n, h, w, c)`` to ``(m, h, w, c)``, and how many go in a row.
 
@@ -113,14 +70,15 @@ def arrange(images: np.ndarray) -> tuple[np.ndarray, int]:
 
 def run(options: Sample) -> None:
     """Restore, draw, write."""
-    algorithm, state, n_seeds, step = load(options)
+    restored = restore_run(options.run, step=options.step, member=options.member)
+    state, n_seeds, step = restored.state, restored.n_seeds, restored.step
     members = range(n_seeds) if options.member is None else [options.member]
     name = options.run.resolve().name
     out = options.out or Path(f"{name}-step{step}-seed{options.seed}.png")
     drawn = []
     for member in members:  # one at a time, so that a member's images do not depend on the others being drawn
         own = jax.tree.map(lambda x, i=member: x[i], state) if n_seeds > 1 else state
-        pixels = draw(algorithm, own, seed=options.seed, n=options.n, n_seeds=1)
+        pixels = draw(restored.algorithm, own, seed=options.seed, n=options.n, n_seeds=1)
         drawn.append(np.rint(pixels * 255).astype(np.uint8))
     images = np.concatenate(drawn)
     buffer = io.BytesIO()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from experiments.common import main
+from experiments.common import main, reach
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data import Dataset, load
@@ -24,8 +24,7 @@ from saegan_jax.data.shifts import enlarged, inverted, noisy, rotated
 from saegan_jax.errors import require
 from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.report import shift_curves
-from saegan_jax.report.results import cell, over_seeds, provenance
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.training.loop import check_batch
 from saegan_jax.training.probe import fit_probe
 from saegan_jax.training.run_folder import to_json
@@ -34,6 +33,7 @@ from saegan_jax.training.sweep import Member, encode_all, score_members, train_m
 LIVE = 1e-3  # a feature lives in a set if it is active in at least this share of it
 PROBE_IMAGES = 10_000
 OTHER_SOURCE, UNSEEN = "digits of another source", "unseen classes"
+Model = Literal["topk", "batch_topk", "l1", "kl", "dense"]
 METRICS = {
     "reconstruction_ratio": "squared error over that on unshifted test images",
     "fvu": "share of the shifted set's variance",
@@ -55,12 +55,14 @@ class Shift:
     """mnist, fashion_mnist, kmnist, digits, or any prepared TFDS image data set."""
     hold_out_classes: tuple[int, ...] = ()
     """Classes left out of the training images; the test images of these classes become one more shift."""
+    models: tuple[Model, ...] = get_args(Model)
+    """Autoencoders to train; PCA costs nothing and is always there."""
     seed: int = 0
     """First seed."""
     seeds: int = 5
     """Seeds of every autoencoder."""
     sae: SAEConfig = field(
-        default_factory=lambda: SAEConfig(d_sae=256, k=20, steps=2000, learning_rate=5e-3, pre_bias="mean")
+        default_factory=lambda: SAEConfig(d_sae=256, k=20, steps=2000, learning_rate=3e-3, pre_bias="mean")
     )
     """Settings that all autoencoders share; variant and beta are each one's own."""
     manual_dir: Path | None = None
@@ -75,19 +77,20 @@ class Shift:
         require(self.results.suffix == ".json", "results", str(self.results), "give it a name that ends in .json.")
 
 
-def models(options: Shift) -> dict[str, SAEConfig]:
-    """What is compared, by name."""
+def configs(options: Shift, image_shape: tuple[int, int, int]) -> dict[str, SAEConfig]:
+    """The autoencoders that are compared, by name."""
 
     def of(variant: Variant, **changes: Any) -> SAEConfig:
         return replace(options.sae, variant=variant, **changes)
 
-    return {
+    everything = {
         "topk": of("topk", auxk=1 / 32),
         "batch_topk": of("batch_topk", auxk=1 / 32),
         "l1": of("l1", beta=0.4),
-        "kl": of("kl", rho=0.05, beta=3.0, decoder_norm=3.0, pre_bias="none"),
+        "kl": of("kl", rho=0.05, beta=3.0, pre_bias="none", decoder_norm=reach(image_shape)),
         "dense": of("l1", beta=0.0),
     }
+    return {name: everything[name] for name in options.models}
 
 
 def shifts(dataset: Dataset, held_out: tuple[int, ...]) -> dict[str, Split]:
@@ -199,10 +202,9 @@ def rows_of(model: str, scores: Mapping[str, list[Scores]], settings: dict[str, 
 
 def markdown(result: dict[str, Any]) -> str:
     """One table per metric: shifts down, models across."""
-    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     found = {(row["arm"], row["shift"], row["metric"]): row for row in result["rows"]}
     arms, names = (list(dict.fromkeys(row[key] for row in result["rows"])) for key in ("arm", "shift"))
-    lines = [f"`{result['command']}` on {result['device']}; {packages}.", "", result["note"]]
+    lines = [origin(result), "", result["note"]]
     for metric, unit in METRICS.items():
         lines += ["", f"## {metric.replace('_', ' ')} ({unit})", "", "| | " + " | ".join(arms) + " |"]
         lines.append("|---" * (1 + len(arms)) + "|")
@@ -225,7 +227,7 @@ def run(options: Shift) -> None:
     tests = shifts(dataset, options.hold_out_classes)
     rows: list[dict[str, Any]] = []
     with console.status("starting") as status:
-        for name, config in models(options).items():
+        for name, config in configs(options, dataset.image_shape).items():
 
             def say(text: str, name: str = name) -> None:
                 status.update(f"{name}: {text}")
@@ -250,8 +252,7 @@ def run(options: Shift) -> None:
         "rows": rows,
     }
     path = options.results
-    write_json(path, result)
-    write_bytes(path.with_suffix(".md"), markdown(result).encode())
+    write_result(path, result, markdown(result))
     shift_curves(rows, path.with_suffix(".png"), title=result["name"])
     console.print(Markdown(markdown(result)))
     console.print(Text(f"{path}, its table and its picture are written."), soft_wrap=True)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.common import main
+from experiments.common import main, reach
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.data import Dataset, load
@@ -25,8 +25,8 @@ from saegan_jax.errors import require, require_choice
 from saegan_jax.metrics import coherence, dictionary_match
 from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.report import frontier
-from saegan_jax.report.results import cell, over_seeds, provenance
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
+from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import check_batch
 from saegan_jax.training.probe import linear_probe
 from saegan_jax.training.run_folder import to_json
@@ -38,7 +38,7 @@ Axes = dict[str, tuple[float, ...]]
 # validation images with one seed, the same learning rate for all but the sigmoid codes.
 CENTRED = {"pre_bias": "mean", "learning_rate": 3e-3}
 DEFAULTS: dict[Variant, tuple[dict[str, Any], Axes]] = {
-    "kl": ({"decoder_norm": 3.0, "learning_rate": 5e-3}, {"rho": (0.005, 0.01, 0.02, 0.05, 0.1)}),
+    "kl": ({"learning_rate": 5e-3}, {"rho": (0.005, 0.01, 0.02, 0.05, 0.1)}),
     "rate_kl": (CENTRED | {"beta": 1.0}, {"rho": (0.001, 0.003, 0.01, 0.03, 0.1)}),
     "l1": (CENTRED, {"beta": (0.1, 0.2, 0.4, 0.8, 1.2)}),
     "topk": (CENTRED | {"auxk": 1 / 32}, {"k": (5, 10, 20, 40, 80)}),
@@ -121,10 +121,17 @@ class SweepSAE:
             require(path is None or path.suffix == ".json", "results", str(path), "give it a name that ends in .json.")
 
 
-def members_of(options: SweepSAE, variant: Variant) -> tuple[list[Member], tuple[str, ...]]:
+def members_of(options: SweepSAE, variant: Variant, dataset: Dataset) -> tuple[list[Member], tuple[str, ...]]:
     """The members of one variant, and the names of what varies among them."""
     fixed, own = DEFAULTS[variant]
-    shared = replace(options.sae, variant=variant, levels=options.sae.levels if variant == "matryoshka" else ())
+    if variant == "kl":
+        fixed = fixed | {"decoder_norm": reach(dataset.image_shape)}
+    shared = replace(
+        options.sae,
+        variant=variant,
+        k=min(options.sae.k, options.sae.d_sae),  # swept, or without effect
+        levels=options.sae.levels if variant == "matryoshka" else (),
+    )
     if options.variant_defaults:
         shared = replace(shared, **fixed)
     axes: Axes = {name: getattr(options, name) or values for name, values in own.items()}
@@ -183,7 +190,7 @@ def decoder(config: SAEConfig, params: Any) -> np.ndarray:
 
 def run_variant(options: SweepSAE, variant: Variant, dataset: Dataset, console: Console) -> dict[str, Any]:
     """Train and score all members of one variant: what its file in --out holds."""
-    members, names = members_of(options, variant)
+    members, names = members_of(options, variant, dataset)
     base = members[0].config
     data = Batch(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
     began = time.perf_counter()
@@ -292,11 +299,10 @@ def result_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table: one line per combination, mean and interval over its seeds."""
-    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     found = {(row["arm"], row["metric"]): row for row in result["rows"]}
     arms = list(dict.fromkeys(row["arm"] for row in result["rows"]))
     lines = [
-        f"`{result['command']}` on {result['device']}; {packages}.",
+        origin(result),
         "",
         "| | " + " | ".join(TITLES) + " |",
         "|---" * (1 + len(TITLES)) + "|",
@@ -331,10 +337,10 @@ def run(options: SweepSAE) -> None:
     check_batch("sae", options.sae.batch_size, len(dataset.train.label), steps=options.sae.steps)
     shape = dataset.image_shape
     for variant in options.variants:  # a bad setting of the last one is told before the first is trained
-        autoencoder(members_of(options, variant)[0][0].config, image_shape=shape)
+        autoencoder(members_of(options, variant, dataset)[0][0].config, image_shape=shape)
     parts = []
     for variant in options.variants:
-        members, _ = members_of(options, variant)
+        members, _ = members_of(options, variant, dataset)
         asked = {
             "dataset": dataset.name,
             "seeds": [options.seed, options.seeds],
@@ -375,8 +381,7 @@ def run(options: SweepSAE) -> None:
         "rows": result_rows(rows),
     }
     path = options.results or out / "results.json"
-    write_json(path, result)
-    write_bytes(path.with_suffix(".md"), markdown(result).encode())
+    write_result(path, result, markdown(result))
     frontier(result["rows"], path.with_suffix(".png"), title=f"{result['name']}, {config.d_sae} units")
     console.print(closing_table(result))
     console.print(result["note"], result["recommendation"], sep="\n", markup=False)

@@ -26,6 +26,11 @@ def tiny_sae() -> Work:
 
 
 @functools.cache
+def tiny_topk() -> Work:
+    return work_sae.work(8, variant="topk", d_sae=12, k=3, image_shape=SHAPE, chunk=2)._replace(name="tiny")
+
+
+@functools.cache
 def tiny_gan(**changes: object) -> Work:
     return work_gan.work("tiny", dataclasses.replace(GAN, **changes), image_shape=SHAPE, chunk=2)
 
@@ -53,13 +58,14 @@ def initial(work: Work):
     ("work", "quantities"),
     [
         (tiny_sae(), {"loss", "sparsity", "l0", "gradient of autoencoder", "update of statistics"}),
+        (tiny_topk(), {"loss", "reconstruction", "l0", "gradient of autoencoder", "update of statistics"}),
         (tiny_gan(), {"r1", "r2", "logit_gap", "gradient of discriminator", "gradient of generator", "update of ema"}),
         (
             tiny_gan(loss="non_saturating", r1_gamma=0.0, r2_gamma=0.0, beta1=0.5),
             {"real_logits", "discriminator_loss", "generator_loss", "gradient of generator", "update of generator"},
         ),
     ],
-    ids=["sae", "relativistic", "non_saturating"],
+    ids=["sae", "topk", "relativistic", "non_saturating"],
 )
 def test_peers_agree_and_perturbed_weights_do_not(torch_peers, pixels, work, quantities):
     params = initial(work)
@@ -188,6 +194,17 @@ def test_ratios_pair_the_turns_against_the_fastest_peer():
     assert ratios.keys() == {"ours, scan", "PyTorch, eager"}
     assert ratios["ours, scan"]["values"] == [2.0, 2.0, 2.0]
     assert {row["against"] for row in ratios.values()} == {"PyTorch, compiled"}
+
+
+def test_the_aggregate_rate_of_an_ensemble_is_given_in_that_of_one_member():
+    arms = [Arm(name, lambda n: None, 1) for name in ("ours, scan", "ours, 64 seeds")]
+    timings = {"ours, scan": Timing([8.0, 4.0], [0.0] * 2), "ours, 64 seeds": Timing([6.0, 4.0], [0.0] * 2)}
+    rows = run.rows_of("w", arms, timings, unit="steps/s")
+    (row,) = [row for row in rows if row["metric"] == "aggregate"]
+    assert (row["arm"], row["values"], row["against"]) == ("ours, 64 seeds", [0.75, 1.0], "ours, scan")
+    settings = {"repeats": 2, "seconds": 1, "n_images": 10}
+    result = {"name": "n", "command": "c", "device": "d", "versions": {}, "commit": "e", "settings": settings}
+    assert "| 0.875 (0.812 to 0.938) |" in tables.markdown({**result, "rows": rows, "agreement": [], "skipped": []})
 
 
 @pytest.mark.parametrize("busy", [False, True])

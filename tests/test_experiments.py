@@ -15,7 +15,10 @@ from PIL import Image
 
 import experiments.common
 import saegan_jax.data
+from experiments.common import restore_run
+from saegan_jax.algorithms.sae import SAEInfo
 from saegan_jax.training.features import FeatureRecipe, load_feature_network
+from saegan_jax.training.interchange import import_sae
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 SCRIPTS = ("train_sae", "train_gan", "train_saegan")
@@ -63,7 +66,7 @@ def test_a_sparse_autoencoder(runs: dict[str, Path]) -> None:
     assert pictures["dictionary.png"] == (3 * 58 + 2, 3 * 58 + 2)
     rows = metrics(folder)
     assert [(row["phase"], row["step"]) for row in rows] == [("sae", step) for step in (5, 10, 15, 20)]
-    assert set(rows[0]) == {"phase", "step", "loss", "reconstruction", "sparsity", "l0"}
+    assert set(rows[0]) == {"phase", "step", *SAEInfo._fields}
     assert all(np.isfinite(value) for row in rows for name, value in row.items() if name != "phase")
     assert sorted(p.name for p in (folder / "checkpoints" / "sae").iterdir()) == ["10", "20"]
     assert any(p.name.startswith("events.out.tfevents") for p in (folder / "tensorboard").iterdir())
@@ -99,7 +102,7 @@ def test_two_sae_gans_at_once(runs: dict[str, Path]) -> None:
         for name in set(row) - {"phase", "step"}:
             values: Any = row[name]
             assert len(values) == 2
-            assert values[0] != values[1] or name in ("generator_extra", "r1", "r2")
+            assert values[0] != values[1] or name in ("generator_extra", "r1", "r2", "auxiliary", "dead_fraction")
     assert set(os.listdir(folder / "checkpoints")) == {"sae", "gan"}
     summary = json.loads((folder / "summary.json").read_text())["rows"]
     assert set(summary) == SAE_ROWS
@@ -287,5 +290,24 @@ def test_samples_that_cannot_be_had(runs: dict[str, Path], tmp_path: Path) -> No
         (run / "config.json").write_text(json.dumps(broken))
         code, said, err = command("sample", "--run", run, *out)
         assert code == 2
-        assert "is not that of a run that this version can draw from" in err
+        assert "is not that of a run that this version can read" in err
     assert not (run / "checkpoints" / "gan").exists()
+
+
+def test_the_autoencoder_of_a_run_is_exported_and_read_back(runs: dict[str, Path], tmp_path: Path) -> None:
+    for script, member, d_sae in (("train_sae", 0, 8), ("train_saegan", 1, 8)):
+        outcome = command("export_sae", "--run", runs[script], "--out", tmp_path / script, "--member", member)
+        assert outcome.code == 0, outcome.err
+        config, params, shape = import_sae(tmp_path / script)
+        assert (config.d_sae, shape) == (d_sae, (8, 8, 1))
+        restored = restore_run(runs[script])
+        trained = restored.state.params if script == "train_sae" else restored.state.context.sae
+        own = trained["params"]["W_enc"] if script == "train_sae" else trained["params"]["W_enc"][1]
+        np.testing.assert_array_equal(params["params"]["W_enc"], own)
+    again = command("export_sae", "--run", runs["train_sae"], "--out", tmp_path / "train_sae")
+    assert again.code == 2
+    assert "overwrite" in again.err
+    plain = command("export_sae", "--run", runs["train_gan"], "--out", tmp_path / "gan")
+    assert plain.code == 2
+    assert "plain GAN" in plain.err
+    assert not (tmp_path / "gan").exists()

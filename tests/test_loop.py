@@ -20,7 +20,7 @@ from command_line import QUICK_TO_COMPILE, Outcome, command, compile_cache, fini
 from helpers import assert_same, uint8_data
 from rich.console import Console
 
-from experiments.sample import SYSTEMS
+from experiments.common import SYSTEMS
 from saegan_jax.errors import ConfigError
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train

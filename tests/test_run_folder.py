@@ -46,8 +46,8 @@ def test_the_preset_is_chosen_by_name_or_by_data_set_and_options_win() -> None:
 
 def test_other_values_than_the_defaults_survive_json() -> None:
     arguments = (
-        "--generator-input sparse --discriminator codes --alignment 0.5 --code-hidden 7 9 --sae.activation relu "
-        "--sae.sparsity l1 --gan.hidden --gan.loss hinge --gan.learning-rate 1e-07 --no-evaluate --seeds 4"
+        "--generator-input sparse --discriminator codes --alignment 0.5 --code-hidden 7 9 --sae.variant l1 "
+        "--gan.hidden --gan.loss hinge --gan.learning-rate 1e-07 --no-evaluate --seeds 4"
     )
     options = parse(TrainSAEGAN, arguments.split())
     assert options.model.code_hidden == (7, 9)

@@ -16,7 +16,14 @@ from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
 from saegan_jax.training.systems import init_members
-from saegan_jax.training.transforms import compile_chunk, ensemble, epoch_order, many_steps, to_unit_float
+from saegan_jax.training.transforms import (
+    compile_chunk,
+    ensemble,
+    epoch_order,
+    many_fresh_steps,
+    many_steps,
+    to_unit_float,
+)
 
 N = 10
 
@@ -213,3 +220,28 @@ def test_one_seed_has_no_axis_of_members():
     algorithm, init, _, _ = system("sae")
     got = jax.jit(lambda: init_members(algorithm, seed=7, n_seeds=1))()
     assert_same(got, init(jax.random.key(7)))
+
+
+def test_members_taken_a_few_at_a_time_are_the_same_ensemble():
+    """Also where they do not divide the ensemble."""
+    states = jax.vmap(lambda key: toy_state().replace(key=key))(jax.random.split(jax.random.key(0), 5))
+    chunk = many_steps(toy_step, length=4, batch_size=4)
+    want = jax.jit(ensemble(chunk))(states, uint8_data(N))
+    got = jax.jit(ensemble(chunk, at_once=2))(states, uint8_data(N))
+    assert_close(got, want, rtol=1e-6, atol=1e-6)
+
+
+def test_fresh_batches_depend_on_key_and_step_alone():
+    def draw(key):
+        image = jax.random.uniform(key, (2, *SHAPE))
+        return Batch(image, jnp.zeros(2, jnp.int32))
+
+    ten, (_, images) = jax.jit(many_fresh_steps(toy_step, draw, length=10))(toy_state())
+    assert len(np.unique(images.reshape(20, -1), axis=0)) == 20  # never the same twice
+    five = jax.jit(many_fresh_steps(toy_step, draw, length=5))
+    half, (_, first) = five(toy_state())
+    again, (_, second) = five(half)
+    assert_same(again, ten)
+    np.testing.assert_array_equal(np.concatenate([first, second]), images)
+    _, (_, other) = five(toy_state(1))
+    assert not np.array_equal(other, first)

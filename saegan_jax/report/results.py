@@ -12,6 +12,8 @@ import jax
 import numpy as np
 import scipy.stats
 
+from saegan_jax.training.files import write_bytes, write_json
+
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -63,6 +65,18 @@ def provenance(command: str) -> dict[str, Any]:
         "device": device(),
         "versions": versions("saegan_jax", "jax", "flax", "optax", "numpy"),
     }
+
+
+def origin(result: dict[str, Any]) -> str:
+    """Command, device and versions of a published result, as the first line of its table."""
+    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return f"`{result['command']}` on {result['device']}; {packages}."
+
+
+def write_result(path: Path, result: dict[str, Any], table: str) -> None:
+    """Write a published result as JSON and, beside it, its Markdown."""
+    write_json(path, result)
+    write_bytes(path.with_suffix(".md"), table.encode())
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Write a trained sparse autoencoder as safetensors and cfg.json, which other tools read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments.common import main, restore_run
+from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.errors import ConfigError
+from saegan_jax.training.interchange import ARCHITECTURES, export_sae
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write the sparse autoencoder of a run of train_sae or train_saegan as sae_weights.safetensors and cfg.json."""
+
+    run: Path
+    """Run folder."""
+    out: Path
+    """Folder to write; made if it does not exist."""
+    step: int | None = None
+    """Checkpoint to read; by default the newest complete one."""
+    member: int = 0
+    """Member of an ensemble, counted from 0."""
+    overwrite: bool = False
+    """Replace an export that is there."""
+
+
+def run(options: Export) -> None:
+    """Restore, export."""
+    restored = restore_run(options.run, step=options.step, member=options.member)
+    state = restored.state
+    if restored.n_seeds > 1:
+        state = jax.tree.map(lambda leaf: leaf[options.member], state)
+    if isinstance(restored.settings, SAEConfig):
+        config, params = restored.settings, state.params
+    elif isinstance(restored.settings, SAEGANConfig):
+        config, params = restored.settings.sae, state.context.sae
+    else:
+        raise ConfigError(
+            "run", str(options.run), "a plain GAN has no autoencoder; give a run of train_sae or train_saegan."
+        )
+    folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
+    name = "sigmoid" if config.sigmoid_output else ARCHITECTURES[config.variant]
+    text = (
+        f"{folder}: {config.variant} autoencoder of {config.d_sae} units, step {restored.step}, architecture {name!r}"
+    )
+    Console().print(Text(text), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(lambda: run(tyro.cli(Export)))
