@@ -162,6 +162,15 @@ def test_pictures_of_results(tmp_path):
     ]
     frontier(rows, tmp_path / "a.png", title="t")
     frontier([*rows, point("v k=1", "probe_accuracy", 0.9)], tmp_path / "b.png")
+    faint = [point("v k=1", "fvu", 0.3), point("v k=2", "fvu", 0.2)]
+    frontier([*rows, *faint], tmp_path / "faint.png", title="t")
+    assert (tmp_path / "faint.png").read_bytes() != (tmp_path / "a.png").read_bytes()  # a dotted line more
+    frontier(
+        [*rows, *(point(f["arm"], "fvu", g) for f, g in zip(faint, (0.5, 0.3), strict=True))],
+        tmp_path / "same.png",
+        title="t",
+    )
+    assert (tmp_path / "same.png").read_bytes() == (tmp_path / "a.png").read_bytes()
     assert size(tmp_path / "b.png")[0] == 2 * size(tmp_path / "a.png")[0]
     with pytest.raises(ValueError, match="nothing to draw"):
         frontier(rows[-2:], tmp_path / "c.png")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, NullFormatter
+from matplotlib.ticker import LogLocator
 
 from saegan_jax.training.files import write_bytes
 
@@ -41,12 +41,7 @@ def frontier(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *,
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, metric in zip(axes, panels, strict=True):
         for index, variant in enumerate(variants):
-            points = [
-                (found[arm, "l0"], found[arm, metric])
-                for arm in arms[variant]
-                if (arm, "l0") in found and (arm, metric) in found
-            ]
-            points.sort(key=lambda pair: pair[0]["mean"])
+            points = _points(found, arms[variant], metric)
             if not points:
                 continue
             x, y = ([pair[side]["mean"] for pair in points] for side in (0, 1))
@@ -55,13 +50,21 @@ def frontier(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *,
                 x, y, xerr=x_error, yerr=y_error, label=variant, color=f"C{index}", lw=1, capsize=2, ms=4,
                 marker=MARKERS[index % len(MARKERS)],
             )  # fmt: skip
+            every = _points(found, arms[variant], "fvu") if metric == "fvu_active" else []
+            if len(every) == len(y) and any(b["mean"] < 0.99 * a for a, (_, b) in zip(y, every, strict=True)):
+                # What the faint codes add, which no L0 counts.
+                axis.plot(
+                    x, [b["mean"] for _, b in every], ls=":", lw=1, color=f"C{index}", label=f"{variant}, with faint codes"
+                )  # fmt: skip
         axis.set_xscale("log")
         if metric.startswith("fvu"):
             axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-            axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        axis.xaxis.set_major_formatter(LogFormatter())
-        axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.yaxis.set_major_formatter(_plain)
+            axis.yaxis.set_minor_formatter(_plain)
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.xaxis.set_major_formatter(_plain)
+        axis.xaxis.set_minor_formatter(_plain)
+        axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axis.set(xlabel="active units per image (L0)", ylabel=PANELS[metric])
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(fontsize=8)
@@ -70,6 +73,16 @@ def frontier(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *,
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     write_bytes(Path(path), buffer.getvalue())
+
+
+def _points(found: Mapping[Any, Any], arms: Sequence[str], metric: str) -> list[tuple[Any, Any]]:
+    """``(L0's row, the metric's row)`` of the combinations that have both, in order of L0."""
+    points = [(found[arm, "l0"], found[arm, metric]) for arm in arms if (arm, "l0") in found and (arm, metric) in found]
+    return sorted(points, key=lambda pair: pair[0]["mean"])
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}"
 
 
 def _errors(points: Sequence[Mapping[str, Any]]) -> list[list[float]] | None:
