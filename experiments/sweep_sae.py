@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.common import main, reach
+from experiments.config import SAE_VARIANTS
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.data import Dataset, load
@@ -34,18 +35,16 @@ from saegan_jax.training.sweep import SWEPT, Member, encode_all, grid, score_mem
 
 Axes = dict[str, tuple[float, ...]]
 
-# What each variant is swept over unless the command says otherwise, and what it needs beside that: chosen on MNIST's
-# validation images with one seed, the same learning rate for all but the sigmoid codes.
-CENTRED = {"pre_bias": "mean", "learning_rate": 3e-3}
-DEFAULTS: dict[Variant, tuple[dict[str, Any], Axes]] = {
-    "kl": ({"learning_rate": 5e-3}, {"rho": (0.005, 0.01, 0.02, 0.05, 0.1)}),
-    "rate_kl": (CENTRED | {"beta": 1.0}, {"rho": (0.001, 0.003, 0.01, 0.03, 0.1)}),
-    "l1": (CENTRED, {"beta": (0.1, 0.2, 0.4, 0.8, 1.2)}),
-    "topk": (CENTRED | {"auxk": 1 / 32}, {"k": (5, 10, 20, 40, 80)}),
-    "batch_topk": (CENTRED | {"auxk": 1 / 32}, {"k": (5, 10, 20, 40, 80)}),
-    "matryoshka": (CENTRED | {"auxk": 1 / 32}, {"k": (5, 10, 20, 40, 80)}),
-    "jumprelu": (CENTRED, {"beta": (0.03, 0.1, 0.3, 1.0, 3.0)}),
-    "gated": (CENTRED, {"beta": (0.1, 0.2, 0.5, 1.0, 2.0)}),
+# What each variant is swept over unless the command says otherwise.
+AXES: dict[Variant, Axes] = {
+    "kl": {"rho": (0.005, 0.01, 0.02, 0.05, 0.1)},
+    "rate_kl": {"rho": (0.001, 0.003, 0.01, 0.03, 0.1)},
+    "l1": {"beta": (0.1, 0.2, 0.4, 0.8, 1.2)},
+    "topk": {"k": (5, 10, 20, 40, 80)},
+    "batch_topk": {"k": (5, 10, 20, 40, 80)},
+    "matryoshka": {"k": (5, 10, 20, 40, 80)},
+    "jumprelu": {"beta": (0.03, 0.1, 0.3, 1.0, 3.0)},
+    "gated": {"beta": (0.1, 0.2, 0.5, 1.0, 2.0)},
 }
 METRICS = {
     "l0": "active units",
@@ -72,7 +71,7 @@ class SweepSAE:
 
     dataset: str = "mnist"
     """mnist, fashion_mnist, kmnist, digits, or any prepared TFDS image data set."""
-    variants: tuple[Variant, ...] = tuple(DEFAULTS)
+    variants: tuple[Variant, ...] = tuple(AXES)
     """Which to train."""
     rho: tuple[float, ...] = ()
     """Values of rho for the variants that have it (kl, rate_kl); empty for each variant's own."""
@@ -109,7 +108,7 @@ class SweepSAE:
     def __post_init__(self) -> None:
         require(len(self.variants) > 0, "variants", self.variants, "name at least one.")
         for variant in self.variants:
-            require_choice("variants", variant, tuple(DEFAULTS))
+            require_choice("variants", variant, tuple(AXES))
         require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
         require(0 <= self.seed < 2**31 - self.seeds, "seed", self.seed, "it must be a number from 0 to 2^31.")
         require(self.want_l0 > 0, "want_l0", self.want_l0, "it must be above zero.")
@@ -123,9 +122,10 @@ class SweepSAE:
 
 def members_of(options: SweepSAE, variant: Variant, dataset: Dataset) -> tuple[list[Member], tuple[str, ...]]:
     """The members of one variant, and the names of what varies among them."""
-    fixed, own = DEFAULTS[variant]
+    own = AXES[variant]
+    fixed = {name: value for name, value in SAE_VARIANTS[variant].items() if name not in own}
     if variant == "kl":
-        fixed = fixed | {"decoder_norm": reach(dataset.image_shape)}
+        fixed = {"decoder_norm": reach(dataset.image_shape), "learning_rate": 5e-3}
     shared = replace(
         options.sae,
         variant=variant,

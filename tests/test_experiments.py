@@ -16,7 +16,8 @@ from PIL import Image
 import experiments.common
 import saegan_jax.data
 from experiments.common import restore_run
-from saegan_jax.algorithms.sae import SAEInfo
+from experiments.config import PRESETS, SAE_VARIANTS, TrainSAE, TrainSAEGAN, parse
+from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
 from saegan_jax.training.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.interchange import import_sae
 
@@ -311,3 +312,18 @@ def test_the_autoencoder_of_a_run_is_exported_and_read_back(runs: dict[str, Path
     assert plain.code == 2
     assert "plain GAN" in plain.err
     assert not (tmp_path / "gan").exists()
+
+
+def test_a_variant_comes_with_what_it_wants_unless_the_user_says_otherwise() -> None:
+    chosen = parse(TrainSAE, ["--sae.variant", "topk", "--sae.auxk", "0", "--dataset", "mnist"]).sae
+    assert (chosen.variant, chosen.pre_bias, chosen.k, chosen.auxk, chosen.decoder_norm) == (
+        "topk",
+        "mean",
+        20,
+        0.0,
+        1.0,
+    )
+    assert chosen.d_sae == PRESETS["mnist-cpu"].model.sae.d_sae
+    assert parse(TrainSAE, ["--dataset", "mnist"]).sae == PRESETS["mnist-cpu"].model.sae
+    assert parse(TrainSAEGAN, ["--sae.variant", "gated"]).model.sae.pre_bias == "mean"
+    assert set(SAE_VARIANTS) == set(VARIANTS)
