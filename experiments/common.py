@@ -233,11 +233,13 @@ def reach(image_shape: tuple[int, int, int]) -> float:
     return 3 * math.sqrt(math.prod(image_shape) / 784)  # 3 was chosen on MNIST's validation images
 
 
-def score_sae(run: Run, config: SAEConfig, params: Any) -> SAEMetrics:
+def score_sae(run: Run, config: SAEConfig, params: Any, *, active_only: bool = False) -> SAEMetrics:
     """Metrics of every member on the test images; each field has a leading axis of members."""
     images = jnp.asarray(run.dataset.test.image)
     members = params if run.n_seeds > 1 else jax.tree.map(lambda leaf: leaf[None], params)
-    return jax.tree.map(np.asarray, jax.lax.map(jax.jit(lambda one: score(config, one, images)), members))
+    return jax.tree.map(
+        np.asarray, jax.lax.map(jax.jit(lambda one: score(config, one, images, active_only=active_only)), members)
+    )
 
 
 def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
@@ -250,8 +252,11 @@ def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, An
     atom = (config.patch_size, config.patch_size, shape[2]) if config.patch_size else shape
     dictionary_picture(first, atom, run.folder / "dictionary.png", density=metrics.feature_density[0])
     threshold = f"codes > {config.active_above:g}"
-    return {
-        "SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image"),
+    rows = {"SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image")}
+    if config.active_above > 0:  # codes that L0 does not count have their part in the reconstruction
+        strict = score_sae(run, config, params, active_only=True)
+        rows["SAE FVU of active codes"] = row(strict.fvu, "share of variance", f"the same from {threshold} alone")
+    return rows | {
         "SAE L0": row(metrics.l0, f"of {config.d_sae} units", threshold),
         "SAE dead units": row(metrics.dead_fraction, "share", f"never {threshold}"),
         "SAE Hoyer": row(metrics.hoyer, "0 dense, 1 one-hot", "mean over test images"),

@@ -166,7 +166,7 @@ def score_pca(n_components: int, train: Split, tests: Mapping[str, Split]) -> di
     return scores
 
 
-def rows_of(model: str, scores: Mapping[str, list[Scores]], settings: dict[str, Any]) -> list[dict[str, Any]]:
+def rows_of(model: str, scores: Mapping[str, list[Scores]]) -> list[dict[str, Any]]:
     """One row per test set and metric."""
     rows = []
     for name, shifted in scores.items():
@@ -194,7 +194,6 @@ def rows_of(model: str, scores: Mapping[str, list[Scores]], settings: dict[str, 
                     **over_seeds(values[metric]),
                     "floor": None,
                     "published": None,
-                    "settings": settings,
                 }
             )
     return rows
@@ -232,11 +231,11 @@ def run(options: Shift) -> None:
             def say(text: str, name: str = name) -> None:
                 status.update(f"{name}: {text}")
 
-            rows += rows_of(name, score_autoencoders(config, options, train, tests, say), to_json(config))
+            rows += rows_of(name, score_autoencoders(config, options, train, tests, say))
             console.print(f"{name}: done")
         for n in (options.sae.k, options.sae.d_sae):
             status.update(f"PCA of {n} components")
-            rows += rows_of(f"PCA {n}", score_pca(n, train, tests), {"n_components": n})
+            rows += rows_of(f"PCA {n}", score_pca(n, train, tests))
     held = ", ".join(map(str, options.hold_out_classes))
     result = {
         "name": f"autoencoders under shift, {dataset.name}" + (f", trained without classes {held}" if held else ""),
@@ -249,6 +248,7 @@ def run(options: Shift) -> None:
             + (f" (another source: {len(tests[OTHER_SOURCE].label):,})" if OTHER_SOURCE in tests else "")
             + f". A feature lives where it is active in at least {LIVE:.1%} of the images. PCA has no seeds."
         ),
+        "config": {name: to_json(config) for name, config in configs(options, dataset.image_shape).items()},
         "rows": rows,
     }
     path = options.results

@@ -62,7 +62,7 @@ def test_sparse_mixtures():
 def test_rows_of_a_shift_by_hand():
     here = Scores(mse=0.2, fvu=0.1, l0=3.0, density=np.array([0.5, 0.5, 0.0005, 0.0]), accuracy=0.9)
     there = Scores(mse=0.5, fvu=0.4, l0=4.0, density=np.array([0.5, 0.0, 0.3, 0.0]), accuracy=0.6)
-    rows = rows_of("model", {"none": [here], "s": [there], UNSEEN: [there]}, {})
+    rows = rows_of("model", {"none": [here], "s": [there], UNSEEN: [there]})
     found = {(row["shift"], row["metric"]): row["mean"] for row in rows}
     assert found["s", "reconstruction_ratio"] == pytest.approx(2.5)
     assert found["none", "reconstruction_ratio"] == 1
