@@ -25,6 +25,15 @@ def test_main_job_draws_digits(tmp_path: Path) -> None:
     assert found["class balance KL"] < 0.15
 
 
+def test_true_atoms_are_found_without_superposition(tmp_path: Path) -> None:
+    arguments = ["--tables", "recovery", "--atoms", "32", "--seeds", "2", "--out", tmp_path / "out"]
+    assert command("paper_tables", *arguments, "--results", tmp_path / "papers.json").code == 0
+    rows = json.loads((tmp_path / "papers.json").read_text())["rows"]
+    cosine = {row["settings"]["variant"]: row["mean"] for row in rows if row["metric"] == "mean cosine"}
+    assert cosine["batch_topk"] > 0.95
+    assert cosine["l1"] > 0.95
+
+
 @pytest.mark.skipif(
     "SAEGAN_JAX_MANUAL_DIR" not in os.environ, reason="needs the MNIST files: set SAEGAN_JAX_MANUAL_DIR"
 )
