@@ -255,7 +255,7 @@ def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, An
     rows = {"SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image")}
     if config.active_above > 0:  # codes that L0 does not count have their part in the reconstruction
         strict = score_sae(run, config, params, active_only=True)
-        rows["SAE FVU of active codes"] = row(strict.fvu, "share of variance", f"the same from {threshold} alone")
+        rows["SAE FVU, active"] = row(strict.fvu, "share of variance", f"the same from {threshold} alone")
     return rows | {
         "SAE L0": row(metrics.l0, f"of {config.d_sae} units", threshold),
         "SAE dead units": row(metrics.dead_fraction, "share", f"never {threshold}"),

@@ -23,7 +23,7 @@ from saegan_jax.training.interchange import import_sae
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 SCRIPTS = ("train_sae", "train_gan", "train_saegan")
-SAE_ROWS = {"SAE FVU", "SAE FVU of active codes", "SAE L0", "SAE dead units", "SAE Hoyer"}
+SAE_ROWS = {"SAE FVU", "SAE FVU, active", "SAE L0", "SAE dead units", "SAE Hoyer"}
 SAMPLE_ROWS = {"Frechet distance", "Frechet / floor", "class balance KL"}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
