@@ -20,7 +20,7 @@ from experiments.config import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load
 from saegan_jax.errors import ConfigError, require
@@ -252,12 +252,14 @@ def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, An
     atom = (config.patch_size, config.patch_size, shape[2]) if config.patch_size else shape
     dictionary_picture(first, atom, run.folder / "dictionary.png", density=metrics.feature_density[0])
     threshold = f"codes > {config.active_above:g}"
+    positions = autoencoder(config, image_shape=shape).positions
+    places = "".join(f"{n} x " for n in positions)
     rows = {"SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image")}
     if config.active_above > 0:  # codes that L0 does not count have their part in the reconstruction
         strict = score_sae(run, config, params, active_only=True)
         rows["SAE FVU, active"] = row(strict.fvu, "share of variance", f"the same from {threshold} alone")
     return rows | {
-        "SAE L0": row(metrics.l0, f"of {config.d_sae} units", threshold),
+        "SAE L0": row(metrics.l0, f"of {places}{config.d_sae} units", threshold),
         "SAE dead units": row(metrics.dead_fraction, "share", f"never {threshold}"),
         "SAE Hoyer": row(metrics.hoyer, "0 dense, 1 one-hot", "mean over test images"),
     }

@@ -314,6 +314,19 @@ def test_the_autoencoder_of_a_run_is_exported_and_read_back(runs: dict[str, Path
     assert not (tmp_path / "gan").exists()
 
 
+def test_a_convolutional_autoencoder(tmp_path: Path) -> None:
+    patches = ["--sae.patch-size", 4, "--sae.k", 2, "--sae.variant", "topk"]
+    outcome = command("train_sae", *tiny("train_sae", "--out", tmp_path / "run", *patches))
+    assert outcome.code == 0, outcome.err
+    l0 = json.loads((tmp_path / "run" / "summary.json").read_text())["rows"]["SAE L0"]
+    assert l0["unit"] == "of 4 x 4 x 8 units"
+    assert 2 < l0["values"][0] <= 4 * 4 * 2  # two at every position, over all positions
+    assert sizes(tmp_path / "run")["dictionary.png"] == (
+        3 * 58 + 2,
+        3 * 58 + 2,
+    )  # eight patches of 4x4, 14 times enlarged
+
+
 def test_a_variant_comes_with_what_it_wants_unless_the_user_says_otherwise() -> None:
     chosen = parse(TrainSAE, ["--sae.variant", "topk", "--sae.auxk", "0", "--dataset", "mnist"]).sae
     assert (chosen.variant, chosen.pre_bias, chosen.k, chosen.auxk, chosen.decoder_norm) == (
