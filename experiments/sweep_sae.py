@@ -116,8 +116,8 @@ class SweepSAE:
         require(
             self.at_once is None or self.at_once >= 1, "at_once", self.at_once, "compute at least one member at a time."
         )
-        for path in (self.results,):
-            require(path is None or path.suffix == ".json", "results", str(path), "give it a name that ends in .json.")
+        suffix = self.results is None or self.results.suffix == ".json"
+        require(suffix, "results", str(self.results), "give it a name that ends in .json.")
 
 
 def members_of(options: SweepSAE, variant: Variant, dataset: Dataset) -> tuple[list[Member], tuple[str, ...]]:

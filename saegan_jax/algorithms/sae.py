@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.scipy.special import logit
 from jax.typing import ArrayLike
 
 from saegan_jax import losses
@@ -493,8 +494,7 @@ def sae(
         params_key, run_key = jax.random.split(key)
         params = net.init(params_key, jnp.zeros((1, d_in)))
         if config.variant == "kl" and member is not None:
-            logit = jnp.log(own.rho) - jnp.log1p(-own.rho)
-            params = _with(params, b_enc=jnp.broadcast_to(logit.reshape(1), (d_sae,)))
+            params = _with(params, b_enc=jnp.broadcast_to(logit(own.rho).reshape(1), (d_sae,)))
         if center is not None and config.pre_bias != "none":
             params = _with(params, b_dec=center.astype(jnp.float32) + 0.0)
         if config.decoder_norm:
@@ -607,9 +607,7 @@ def sae(
             "b_mag": jnp.zeros((d_sae,), jnp.float32),
         }
         if config.variant == "kl":
-            fresh["b_enc"] = jnp.broadcast_to(
-                (jnp.log(state.hyper.rho) - jnp.log1p(-state.hyper.rho)).reshape(1), (d_sae,)
-            )
+            fresh["b_enc"] = jnp.broadcast_to(logit(state.hyper.rho).reshape(1), (d_sae,))
         if config.variant in BATCH_TOPK:
             del fresh["threshold"]  # it belongs to the whole batch
 
