@@ -241,6 +241,7 @@ class GANPeer(_Peer):
         self.config, self.side = config, (images.shape[1] // 4, images.shape[2] // 4)
         self.g, self.d = _leaves(generator, mode), _leaves(discriminator, mode)
         self.ema = {name: p.detach().clone() for name, p in self.g.items()}
+        self.ema_decay = 0.5 ** (config.batch_size / config.ema_half_life)
         options = {"betas": (config.beta1, config.beta2)}
         self.adam_g = self._adam(self.g, config.learning_rate, **options)
         self.adam_d = self._adam(self.d, config.learning_rate, **options)
@@ -315,7 +316,7 @@ class GANPeer(_Peer):
         gradients, (loss_g, _) = self.maker_gradients(self.g, self.d, real, maker_z)
         self._apply(self.adam_g, self.g, gradients)
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.values()), list(self.g.values()), 1 - self.config.ema_decay)
+            torch._foreach_lerp_(list(self.ema.values()), list(self.g.values()), 1 - self.ema_decay)
         names = ("real_logits", "fake_logits", "r1", "r2")
         self.info = {"discriminator_loss": loss_d.detach(), "generator_loss": loss_g.detach()}
         self.info |= dict(zip(names, aux, strict=True)) | {"generator_extra": torch.zeros(())}

@@ -58,6 +58,7 @@ def work(name: str, config: GANConfig, *, image_shape: tuple[int, int, int] = (2
 
     def observe(state: GANState, info: GANInfo) -> Observation:
         scalars = {name: float(value) for name, value in info._asdict().items()}
+        del scalars["accuracy"], scalars["penalty"]  # for alarms, and of penalties that are not timed
         scalars["logit_gap"] = scalars["real_logits"] - scalars["fake_logits"]
         g = partial(generator_layout, rows=side[0], columns=side[1])
 

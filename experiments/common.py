@@ -26,16 +26,18 @@ from saegan_jax.data import Dataset, load
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
+from saegan_jax.report.results import over_seeds
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.features import load_feature_network, sample_quality
+from saegan_jax.training.features import FeatureNetwork, load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
-from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train
+from saegan_jax.training.loop import NonFiniteError, Phase, Scores, StoppedError, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, from_json, open_folder, read_config, to_json
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import draw, rebuild
-from saegan_jax.training.writers import Display, MetricsWriter, read_metrics, warn
+from saegan_jax.training.watch import watcher
+from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "preset")  # where things lie here, not what is trained
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "preset", "recipe")  # where things lie here, not what is trained
 SAMPLE_SEED = 0
 GRID = 64
 
@@ -74,6 +76,7 @@ class Restored(NamedTuple):
       state: of one member, or stacked.
       n_seeds: members in ``state``.
       step: of the checkpoint.
+      n_classes: of the data; a conditional system knows them.
     """
 
     settings: SAEConfig | GANConfig | SAEGANConfig
@@ -82,6 +85,7 @@ class Restored(NamedTuple):
     state: Any
     n_seeds: int
     step: int
+    n_classes: int
 
 
 def restore_run(run: Path, *, step: int | None = None, member: int | None = None) -> Restored:
@@ -101,7 +105,8 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
     if member is not None:
         require(0 <= member < trained.seeds, "member", member, f"the run has {trained.seeds}, counted from 0.")
     settings, shape = getattr(trained, field), (height, width, channels)
-    algorithm, like = rebuild(settings, image_shape=shape, n_seeds=trained.seeds)
+    n_classes = config.get("num_classes", 0)
+    algorithm, like = rebuild(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
     with Checkpoints(run / "checkpoints" / phase, read_only=True) as checkpoints:
         restored = checkpoints.restore(like, step=step)
         reasons = "; ".join(f"step {step}: {reason}" for step, reason in checkpoints.damaged)
@@ -110,7 +115,7 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
         raise ConfigError("run", str(run), fix)
     if reasons:
         warn(f"Damaged checkpoints were skipped ({reasons}).")
-    return Restored(settings, shape, algorithm, restored[1], trained.seeds, restored[0])
+    return Restored(settings, shape, algorithm, restored[1], trained.seeds, restored[0], n_classes)
 
 
 @dataclass
@@ -139,6 +144,7 @@ class Run:
         *,
         shown: tuple[str, ...],
         picture: Callable[[int, Any], None] | None = None,
+        score: Callable[[int, Any], Scores] | None = None,
     ) -> Any:
         """Train one phase (see :class:`Phase`) with the steps and batch size of ``settings``."""
         phase = Phase(
@@ -153,8 +159,17 @@ class Run:
             picture_every=self.options.picture_every,
             shown=shown,
             picture=picture,
+            score=score,
         )
         return train(phase, self.data, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
+
+    def watched(self, algorithm: Algorithm) -> Callable[[int, Any], Scores] | None:
+        """Scores of a few samples on the way, for curves and alarms; None where nothing is to be scored."""
+        if not self.options.evaluate:
+            return None
+        with self.display.console.status("training the feature network, or opening the cached one"):
+            network = load_feature_network(self.dataset)
+        return watcher(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
 
     def sample_pictures(self, name: str, algorithm: Algorithm) -> Callable[[int, Any], None]:
         """A picture of every member's samples, always of the same latents, under ``samples/``."""
@@ -206,11 +221,13 @@ def open_run(
     require(
         shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
     )
-    rebuild(model, image_shape=shape, n_seeds=options.seeds)  # finds networks that cannot make such images
+    # Finds networks that cannot make such images.
+    rebuild(model, image_shape=shape, n_seeds=options.seeds, n_classes=dataset.num_classes)
     config = {
         "script": name.split("-")[0],
         "version": __version__,
         "image_shape": list(shape),
+        "num_classes": dataset.num_classes,
         "options": settings,
     }
     check_folder(folder, config, resume=options.resume)
@@ -271,22 +288,34 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
         return {}
     run.display.stop()  # rich before 14 allows one live display at a time
     with run.display.console.status("scoring samples"):
-        network = load_feature_network(run.dataset)
+        network = load_feature_network(run.dataset, seed=0)
+        # Settings chosen by the first network's verdict may suit only it.
+        second = load_feature_network(run.dataset, seed=1)
         n = len(run.dataset.test.label)
         images = draw(algorithm, state, seed=SAMPLE_SEED + 1, n=n, n_seeds=run.n_seeds)
         scores: list[dict[str, Any]] = [sample_quality(network, member, run.dataset) for member in images]
+        checks: list[dict[str, Any]] = [sample_quality(second, member, run.dataset, pairs=False) for member in images]
     first = scores[0]
     compared = f"{first['samples']} samples; real against real {first['floor']:.3g}"
-    features = f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}"
+
+    def features(network: FeatureNetwork) -> str:
+        return f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}"
+
+    def beside(name: str, unit: str, note: str) -> dict[str, Any]:
+        floor = first[f"{name}_floor"]
+        return row([s[name] for s in scores], unit, f"{note}real {floor:.3g}", floor=floor)
+
     return {
         "Frechet distance": row([s["frechet"] for s in scores], "squared features", compared, floor=first["floor"]),
-        "Frechet / floor": row([s["ratio"] for s in scores], "ratio", features),
-        "class balance KL": row(
-            [s["class_balance_kl"] for s in scores],
-            "nats",
-            f"real {first['class_balance_kl_floor']:.3g}",
-            floor=first["class_balance_kl_floor"],
-        ),
+        "Frechet / floor": row([s["ratio"] for s in scores], "ratio", features(network)),
+        "Frechet / floor, second network": row([s["ratio"] for s in checks], "ratio", features(second)),
+        "class balance KL": beside("class_balance_kl", "nats", ""),
+        "kernel distance": beside("kernel", "cubic kernel", "may be below 0; "),
+        "precision": beside("precision", "share of samples", "near real images; "),
+        "recall": beside("recall", "share of real", "near samples; "),
+        "density": beside("density", "ratio", "real points' balls around a sample; "),
+        "coverage": beside("coverage", "share of real", "with a sample near; "),
+        "memorisation": beside("memorisation", "probability", "nearer to training images than test images; "),
     }
 
 
@@ -296,20 +325,39 @@ def row(values: Any, unit: str, note: str, floor: float | None = None) -> dict[s
 
 
 def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
-    """Curves, summary.json and the closing table."""
+    """Curves, summary.json and the closing table, with the alarms of the training and, of several seeds, every one."""
     run.display.stop()
-    training_curves(read_metrics(run.folder), run.folder / "curves.png", title=run.folder.name)
-    write_json(run.folder / "summary.json", {"device": str(jax.devices()[0]), "rows": rows})
+    metrics, alarms = read_metrics(run.folder), read_alarms(run.folder)
+    training_curves(metrics, run.folder / "curves.png", title=run.folder.name)
+    looks = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
+    if looks:
+        n = len(looks)
+        rows = rows | {
+            "first look": row(looks[0], "squared features", "Frechet distance of few samples to validation images"),
+            "best look": row(
+                np.nanmin(looks, axis=0), "squared features", f"the same, the least of {n}; not the result"
+            ),
+            "last look": row(looks[-1], "squared features", "the same, of the final weights"),
+        }
+    if any(r["phase"] == "gan" for r in metrics):
+        counts = [sum(e["state"] == "begins" and e["member"] == m for e in alarms) for m in range(run.n_seeds)]
+        kinds = ", ".join(sorted({e["kind"] for e in alarms})) or "collapse, divergence, saturation, non-finite"
+        rows = rows | {"alarms": row(counts, "count", kinds)}
+    write_json(run.folder / "summary.json", {"device": str(jax.devices()[0]), "rows": rows, "alarms": alarms})
     several = run.n_seeds > 1
     table = Table(title=Text(str(run.folder)), title_justify="left")
     table.add_column("measure")
     table.add_column(f"mean of {run.n_seeds} seeds" if several else "value", justify="right")
     if several:
-        table.add_column("lowest .. highest", justify="right")
+        table.add_column("95 % interval", justify="right")
+        table.add_column("every seed")
     table.add_column("unit")
     table.add_column("beside")
     for name, content in rows.items():
-        values = content["values"]
-        spread = [f"{min(values):.3g} .. {max(values):.3g}"] if several else []
-        table.add_row(name, f"{np.mean(values):.3g}", *spread, content["unit"], content["note"])
+        found = over_seeds(content["values"])
+        spread = []
+        if several:
+            interval = "" if found["low"] is None else f"{found['low']:.3g} .. {found['high']:.3g}"
+            spread = [interval, " ".join(f"{v:.3g}" for v in content["values"])]
+        table.add_row(name, f"{found['mean']:.3g}", *spread, content["unit"], content["note"])
     run.display.console.print(table)

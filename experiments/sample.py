@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.common import main, restore_run
+from experiments.common import Restored, main, restore_run
+from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.errors import require
 from saegan_jax.report import image_grid
 from saegan_jax.training.files import write_bytes
@@ -42,6 +44,8 @@ class Sample:
     """PNG to write, the .npz goes beside it; by default <run>-step<step>-seed<seed>.png in the current folder."""
     step: int | None = None
     """Checkpoint to draw from; by default the newest complete one."""
+    label: int | None = None
+    """Class to draw, of a conditional run; by default all, in the proportions of the training images."""
     member: int | None = None
     """Member of an ensemble to draw from, counted from 0; by default each, in rows of its own."""
 
@@ -68,17 +72,36 @@ def arrange(images: np.ndarray) -> tuple[np.ndarray, int]:
     return shown[: len(shown) - gap], columns
 
 
+def of_class(restored: Restored, label: int | None) -> Algorithm:
+    """The run's algorithm, or one that samples ``label`` alone.
+
+    Raises:
+      ConfigError: a label of a run that knows no classes, or not this one.
+    """
+    if label is None:
+        return restored.algorithm
+    gan = getattr(restored.settings, "gan", restored.settings)
+    known = restored.n_classes if getattr(gan, "conditional", False) else 0
+    require(known > 0, "label", label, "the run knows no classes; train with --gan.conditional True.")
+    require(0 <= label < known, "label", label, f"the run knows the classes 0 to {known - 1}.")
+    sample = restored.algorithm.sample
+    return restored.algorithm._replace(
+        sample=lambda state, key, n: sample(state, key, n, label=jnp.full(n, label, jnp.int32))
+    )
+
+
 def run(options: Sample) -> None:
     """Restore, draw, write."""
     restored = restore_run(options.run, step=options.step, member=options.member)
     state, n_seeds, step = restored.state, restored.n_seeds, restored.step
+    algorithm = of_class(restored, options.label)
     members = range(n_seeds) if options.member is None else [options.member]
     name = options.run.resolve().name
     out = options.out or Path(f"{name}-step{step}-seed{options.seed}.png")
     drawn = []
     for member in members:  # one at a time, so that a member's images do not depend on the others being drawn
         own = jax.tree.map(lambda x, i=member: x[i], state) if n_seeds > 1 else state
-        pixels = draw(restored.algorithm, own, seed=options.seed, n=options.n, n_seeds=1)
+        pixels = draw(algorithm, own, seed=options.seed, n=options.n, n_seeds=1)
         drawn.append(np.rint(pixels * 255).astype(np.uint8))
     images = np.concatenate(drawn)
     buffer = io.BytesIO()

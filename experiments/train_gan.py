@@ -15,13 +15,14 @@ def run(options: TrainGAN) -> None:
     with ExitStack() as stack:
         name = f"gan-{options.dataset}-seed{options.seed}"
         job = open_run(stack, options, name=name, model=options.gan, phases={"gan": options.gan})
-        algorithm = gan(options.gan, image_shape=job.dataset.image_shape)
+        algorithm = gan(options.gan, image_shape=job.dataset.image_shape, n_classes=job.dataset.num_classes)
         state = job.train(
             "gan",
             algorithm.step,
             jax.jit(lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds)),
             options.gan,
-            shown=("discriminator_loss", "generator_loss"),
+            shown=("discriminator_loss", "generator_loss", "accuracy"),
+            score=job.watched(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         finish(job, sample_rows(job, algorithm, state))

@@ -18,7 +18,8 @@ def run(options: TrainSAEGAN) -> None:
     name = f"saegan-{options.dataset}-{model.generator_input}-{model.discriminator}-seed{options.seed}"
     with ExitStack() as stack:
         job = open_run(stack, options, name=name, model=model, phases={"sae": model.sae, "gan": model.gan})
-        shape, members = job.dataset.image_shape, {"seed": options.seed, "n_seeds": options.seeds}
+        shape, n_classes = job.dataset.image_shape, job.dataset.num_classes
+        members = {"seed": options.seed, "n_seeds": options.seeds}
 
         autoencoder = sae(model.sae, image_shape=shape, center=data_center(model.sae, job.data.image))
         sae_state = job.train(
@@ -32,13 +33,14 @@ def run(options: TrainSAEGAN) -> None:
 
         freeze = jax.jit(lambda params, images: freeze_members(model.sae, params, images, n_seeds=options.seeds))
         frozen = freeze(sae_state.params, job.data.image)
-        algorithm = saegan(model, frozen, image_shape=shape)
+        algorithm = saegan(model, frozen, image_shape=shape, n_classes=n_classes)
         gan_state = job.train(
             "gan",
             algorithm.step,
-            jax.jit(lambda: init_saegan(model, frozen, image_shape=shape, **members)),
+            jax.jit(lambda: init_saegan(model, frozen, image_shape=shape, n_classes=n_classes, **members)),
             model.gan,
-            shown=("discriminator_loss", "generator_loss"),
+            shown=("discriminator_loss", "generator_loss", "accuracy"),
+            score=job.watched(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         rows |= sample_rows(job, algorithm, gan_state)

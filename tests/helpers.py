@@ -44,12 +44,12 @@ def random_params(module: nn.Module, x: jax.Array, *, seed: int = 0, scale: floa
     return jax.tree.map(lambda s: jnp.asarray(scale * rng.normal(size=s.shape), s.dtype), shapes)
 
 
-def filled(shapes: Any, *, seed: int = 0) -> Any:
-    """A state made from the shapes of one without compiling its init: normal ``params``, the rest zeros."""
+def filled(shapes: Any, *, seed: int = 0, **given: Any) -> Any:
+    """A state made from the shapes of one without compiling its init: normal ``params``, what is given, the rest zeros."""
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda s: jnp.asarray(0.4 * rng.normal(size=s.shape), s.dtype), shapes.params)
     rest = jax.tree.map(lambda s: jnp.asarray(np.zeros(s.shape, s.dtype)), shapes.replace(key=(), params=()))
-    return rest.replace(key=jax.random.key(0), params=params)
+    return rest.replace(key=jax.random.key(0), params=params, **given)
 
 
 def numpy_leaves(tree: Any) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from helpers import (
 )
 
 from saegan_jax import losses
-from saegan_jax.algorithms.gan import Game, GANConfig, Nets, adversarial, gan, image_networks
+from saegan_jax.algorithms.gan import Game, GANConfig, Nets, adversarial, gan, hyper, image_networks, scheduled
 from saegan_jax.errors import ConfigError
 
 BATCH, D_NOISE = 6, 3
@@ -53,8 +53,9 @@ def test_init_averages_start_at_the_generator_and_keys_differ():
 @pytest.mark.parametrize("loss", ["minimax", "hinge", "wasserstein"])
 def test_a_step_with_the_other_losses(loss):
     gamma = 1.0 if loss == "wasserstein" else 0.0
-    _, step = programs(replace(TINY, loss=loss, r1_gamma=gamma, r2_gamma=gamma))
-    state, info = step(initial(), unit_batch(BATCH))
+    config = replace(TINY, loss=loss, r1_gamma=gamma, r2_gamma=gamma)
+    _, step = programs(config)
+    state, info = step(replace(initial(), hyper=hyper(config)), unit_batch(BATCH))
     assert_finite((state, info))
     # The last bias has the gradient (+1) + (-1) = 0 in a Wasserstein or unsaturated hinge loss.
     assert_every_leaf_moved(state.params, initial().params, but=".discriminator['params']['Dense_1']['bias']")
@@ -119,7 +120,7 @@ def test_steps_equal_an_independent_implementation(name):
     _, step = programs(config)
     g, d = initial().params
     g_opt, d_opt, ema = adam.init(g), adam.init(d), g
-    state = replace(initial(), opt_state=Nets(g_opt, d_opt))
+    state = replace(initial(), opt_state=Nets(g_opt, d_opt), hyper=hyper(config))
     for t in range(3):
         batch = unit_batch(BATCH, seed=t)
         state, info = step(state, batch)
@@ -151,7 +152,7 @@ def toy_game(critic):
     return Game(
         init=lambda key, context: Nets({"g": jnp.ones(())}, {"d": jnp.full((), 0.5)}),
         latent=lambda context, key, n: jax.random.normal(key, (n, 16)),
-        generate=lambda params, z: jnp.tanh(params["g"] * z).reshape(-1, *SHAPE),
+        generate=lambda params, z, label: jnp.tanh(params["g"] * z).reshape(-1, *SHAPE),
         critics={"toy": critic},
     )
 
@@ -160,7 +161,7 @@ def toy_game(critic):
 def test_each_network_learns_from_its_own_gradient_alone(blind):
     """A critic that ignores images leaves the generator as it is, one without parameters leaves the discriminator."""
 
-    def critic(params, context, x):
+    def critic(params, context, x, label):
         mean = x.reshape(x.shape[0], -1).mean(axis=1)
         return jnp.broadcast_to(params["d"], (x.shape[0],)) if blind == "to images" else mean * context["slope"]
 
@@ -179,7 +180,9 @@ def test_each_network_learns_from_its_own_gradient_alone(blind):
 
 def test_context_comes_from_the_state():
     """So that every member of an ensemble may hold its own."""
-    game = toy_game(lambda params, context, x: context["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1))
+    game = toy_game(
+        lambda params, context, x, label: context["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1)
+    )
     config = replace(TINY, loss="hinge", r1_gamma=0.0, r2_gamma=0.0)
     algorithm = adversarial(config, game, context={"slope": jnp.full((), 2.0)})
     step, state = jax.jit(algorithm.step), algorithm.init(jax.random.key(0))
@@ -192,7 +195,9 @@ def test_context_comes_from_the_state():
 def test_a_donated_state_holds_nothing_twice_and_nothing_of_the_callers():
     """Averages and context are copies, also where `init` is called outside jit."""
     context = {"slope": jnp.full((), 2.0)}
-    game = toy_game(lambda params, context, x: context["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1))
+    game = toy_game(
+        lambda params, context, x, label: context["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1)
+    )
     algorithm = adversarial(replace(TINY, r1_gamma=0.0, r2_gamma=0.0), game, context=context)
     state = algorithm.init(jax.random.key(0))
     jax.jit(algorithm.step, donate_argnums=0)(state, unit_batch(BATCH))
@@ -201,14 +206,19 @@ def test_a_donated_state_holds_nothing_twice_and_nothing_of_the_callers():
 
 
 def test_half_life_counts_images():
-    config = GANConfig(batch_size=50, ema_half_life=1000.0)
-    assert config.ema_decay ** (1000 / 50) == pytest.approx(0.5)
-    assert GANConfig(ema_half_life=0.0).ema_decay == 0
+    def decay(**settings):
+        config = GANConfig(**settings)
+        return float(scheduled(config, hyper(config), jnp.zeros((), jnp.int32)).ema_decay)
+
+    assert decay(batch_size=50, ema_half_life=1000.0) ** (1000 / 50) == pytest.approx(0.5)
+    assert decay(batch_size=100, d_steps=2, ema_half_life=1000.0) ** (1000 / 50) == pytest.approx(0.5)
+    assert decay(ema_half_life=0.0) == 0
 
 
 def test_without_half_life_the_average_is_the_last_generator():
-    _, step = programs(replace(TINY, ema_half_life=0.0, r1_gamma=0.0, r2_gamma=0.0))
-    state, _ = step(initial(), unit_batch(BATCH))
+    config = replace(TINY, ema_half_life=0.0, r1_gamma=0.0, r2_gamma=0.0)
+    _, step = programs(config)
+    state, _ = step(replace(initial(), hyper=hyper(config)), unit_batch(BATCH))
     assert_same(state.ema, state.params.generator)
 
 
@@ -236,7 +246,7 @@ def test_dcgan_step():
     config = GANConfig(network="dcgan", width=2, d_noise=D_NOISE, batch_size=3, loss="non_saturating", r2_gamma=0.0)
     shape = (4, 8, 1)
     algorithm = gan(config, image_shape=shape)
-    before = filled(jax.eval_shape(algorithm.init, jax.random.key(0)))
+    before = filled(jax.eval_shape(algorithm.init, jax.random.key(0)), hyper=hyper(config))
     state, info = jax.jit(algorithm.step)(before, unit_batch(3, shape))
     assert_finite((state, info))
     assert_every_leaf_moved(state.params, before.params)

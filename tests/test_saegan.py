@@ -22,7 +22,7 @@ from helpers import (
 )
 
 from saegan_jax.algorithms import saegan as saegan_module
-from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.gan import GANConfig, hyper
 from saegan_jax.algorithms.sae import SAEConfig, module
 from saegan_jax.algorithms.saegan import SAEGANConfig, alignment_loss, freeze, saegan
 from saegan_jax.errors import ConfigError
@@ -57,7 +57,7 @@ def programs(frozen):
     def get(config):
         algorithm = saegan(config, frozen, image_shape=SHAPE)
         # Shapes of an init, filled in: compiling six of them would take longer than all else here.
-        state = filled(jax.eval_shape(algorithm.init, jax.random.key(0)))
+        state = filled(jax.eval_shape(algorithm.init, jax.random.key(0)), hyper=hyper(config.gan))
         return algorithm, jax.jit(algorithm.step), replace(state, context=frozen)
 
     return get
@@ -67,7 +67,7 @@ def game_of(config, frozen, monkeypatch):
     """The game that `saegan` plays."""
     games = []
     with monkeypatch.context() as m:
-        m.setattr(saegan_module, "adversarial", lambda config, game, *, context: games.append(game))
+        m.setattr(saegan_module, "adversarial", lambda config, game, *, context, n_classes: games.append(game))
         saegan(config, frozen, image_shape=SHAPE)
     return games[0]
 
@@ -139,7 +139,7 @@ def test_losses_of_an_ensemble_are_sums_over_its_critics(programs):
         alone.append(step(single, batch))
     after, info = programs(config["ensemble"])[1](state, batch)
     total = jax.tree.map(lambda a, b: a + b, alone[0][1], alone[1][1])
-    assert_close(info, total, rtol=1e-4, atol=1e-5)
+    assert_close(info, total._replace(accuracy=total.accuracy / 2), rtol=1e-4, atol=1e-5)  # a mean over critics
     for d, (single, _) in zip(("pixels", "codes"), alone, strict=True):
         kernels = [s.params.discriminator[d]["params"]["Dense_1"]["kernel"] for s in (after, single)]
         assert_close(*kernels, rtol=1e-4, atol=1e-5)
@@ -264,7 +264,9 @@ def test_alignment_reaches_the_generator_and_makes_images_that_encode_to_their_c
     @jax.jit
     def loss_and_gradient(params, key):
         latent = game.latent(frozen, key, 32)
-        return jax.value_and_grad(lambda p: game.generator_extra(frozen, latent, game.generate(p, latent)))(params)
+        return jax.value_and_grad(lambda p: game.generator_extra(frozen, latent, game.generate(p, latent, None)))(
+            params
+        )
 
     first, gradient = loss_and_gradient(params, jax.random.key(0))
     assert_finite(gradient)
@@ -313,6 +315,6 @@ def test_golden_step(programs, frozen):
     kernels = [np.abs(x.astype(np.float64)).sum() for path, x in numpy_leaves(state.params).items() if "kernel" in path]
     assert len(kernels) == 6
     got = [*np.array(info, np.float64), *kernels]
-    want = [2.4688985, 1.4319756, 0.92373705, 0.8521651, 1.008186, 1.0790042, 0.0]
+    want = [2.4688985, 1.4319756, 0.92373705, 0.8521651, 1.008186, 1.0790042, 0.0, 0.583333, 0.0]
     want += [25.878944, 35.721365, 11.581566, 2.0234161, 31.264304, 2.1643762]
     np.testing.assert_allclose(got, want, rtol=1e-5)

@@ -30,4 +30,4 @@ class Algorithm(NamedTuple):
 
     init: Callable[[jax.Array], Any]
     step: Callable[[Any, Batch], tuple[Any, Any]]
-    sample: Callable[[Any, jax.Array, int], jax.Array]
+    sample: Callable[..., jax.Array]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from saegan_jax.algorithms.augment import random_shift
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.errors import require, require_non_negative, require_positive
@@ -92,26 +93,6 @@ class ClassifierAlgorithm(NamedTuple):
     init: Callable[[jax.Array], ClassifierState]
     step: Callable[[ClassifierState, Batch], tuple[ClassifierState, ClassifierInfo]]
     predict: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]
-
-
-def random_shift(key: jax.Array, images: jax.Array, *, max_shift: int) -> jax.Array:
-    """Moves each image by its own uniform whole-pixel offset in ``[-max_shift, max_shift]`` along both axes.
-
-    Args:
-      key: typed PRNG key.
-      images: ``(batch, height, width, channels)``.
-      max_shift: largest offset, >= 0.
-
-    Returns:
-      ``(batch, height, width, channels)``; pixels moved in from outside are 0.
-    """
-    padded = jnp.pad(images, ((0, 0), (max_shift, max_shift), (max_shift, max_shift), (0, 0)))
-    offsets = jax.random.randint(key, (images.shape[0], 2), 0, 2 * max_shift + 1)
-
-    def crop(image: jax.Array, offset: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (offset[0], offset[1], jnp.zeros_like(offset[0])), images.shape[1:])
-
-    return jax.vmap(crop)(padded, offsets)
 
 
 def classifier(config: ClassifierConfig) -> ClassifierAlgorithm:

@@ -1,8 +1,9 @@
 """Adversarial training: a generator against one or more critics, as pure functions over an immutable state."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
 import flax.struct
@@ -11,76 +12,178 @@ import jax.numpy as jnp
 import optax
 
 from saegan_jax import losses
+from saegan_jax.algorithms.augment import Augmentation, diff_augment
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
-from saegan_jax.networks.discriminators import DCGANDiscriminator, MLPDiscriminator
-from saegan_jax.networks.generators import DCGANGenerator, MLPGenerator
+from saegan_jax.networks.discriminators import DCGANDiscriminator, MLPDiscriminator, UnrolledDiscriminator
+from saegan_jax.networks.generators import DCGANGenerator, MLPGenerator, UnrolledGenerator
 from saegan_jax.networks.layers import ConvForm
+from saegan_jax.networks.residual import ResidualDiscriminator, ResidualGenerator
+from saegan_jax.networks.spectral import spectral_init, spectral_normalise
 
+Network = Literal["mlp", "dcgan", "residual", "unrolled"]
 LossName = Literal["relativistic", "non_saturating", "minimax", "least_squares", "hinge", "wasserstein"]
-LOSSES: tuple[LossName, ...] = (
-    "relativistic",
-    "non_saturating",
-    "minimax",
-    "least_squares",
-    "hinge",
-    "wasserstein",
-)
+LOSSES: tuple[LossName, ...] = get_args(LossName)
+LECAM_DECAY = 0.99  # of the running means of the logits, as in the authors' code
 
 
 @dataclass(frozen=True, kw_only=True)
 class GANConfig:
     """Settings of the generator, the discriminator and their training."""
 
-    network: Literal["mlp", "dcgan"] = "mlp"
-    """Architecture of generator and image discriminator."""
+    network: Network = "mlp"
+    """Architecture of generator and image discriminator; unrolled is the tiny pair of the Unrolled GAN paper."""
     hidden: tuple[int, ...] = (256, 256)
     """Units of each hidden layer (mlp); empty for a single dense map."""
+    scale: float = 1.0
+    """For detail far finer than the range of the data: the discriminator reads images times this, and the generator's last
+    layer is divided by it, so that an optimiser's step moves less (mlp)."""
     width: int = 32
-    """Channels next to the image; inner layers have a multiple of it (dcgan)."""
+    """Channels next to the image; inner layers have a multiple of it (dcgan, residual, unrolled)."""
+    d_width: int = 0
+    """The discriminator's width, where it differs from the generator's; 0 for the same."""
+    stages: int = 2
+    """Times the image is halved, so that its sides must be divisible by 2^stages (dcgan, residual)."""
+    blocks: int = 1
+    """Residual blocks at each size (residual)."""
     conv_form: ConvForm = "matrix"
-    """Strided convolutions as one matrix product, or XLA's native ones (dcgan)."""
+    """Convolutions as matrix products, or XLA's native ones (dcgan, residual)."""
     d_noise: int = 64
     """Dimensions of the generator's Gaussian noise."""
+    conditional: bool = False
+    """Generate by class: the generator reads the label beside the noise, the discriminator projects on it."""
+    spectral_norm: bool = False
+    """Divide every kernel of the discriminator by its largest singular value."""
+    augment: tuple[Augmentation, ...] = ()
+    """DiffAugment: what the discriminator sees of reals and fakes is changed at random, differentiably."""
     loss: LossName = "relativistic"
     """Adversarial loss; relativistic is RpGAN, each real logit paired with a fake one."""
     r1_gamma: float = 1.0
     """Weight gamma of gamma/2 R1, the squared gradient norm at reals; pixels in [-1, 1]."""
     r2_gamma: float = 1.0
     """Weight gamma of gamma/2 R2, the squared gradient norm at fakes; pixels in [-1, 1]."""
+    final_gamma: float = 1.0
+    """Share of both gammas reached at the end of the schedule."""
+    gradient_penalty: float = 0.0
+    """Weight of WGAN-GP's penalty between reals and fakes, usually 10."""
+    dragan_penalty: float = 0.0
+    """Weight of DRAGAN's penalty around reals, usually 10."""
+    lecam: float = 0.0
+    """Weight of LeCam's pull of the logits towards the other side's running mean."""
     learning_rate: float = 2e-4
     """Adam's step size for both networks."""
     final_learning_rate: float = 1.0
-    """Share of learning_rate reached at the last step along a cosine; 1 keeps it constant."""
+    """Share of learning_rate reached at the end of the schedule."""
+    generator_rate: float = 1.0
+    """The generator's share of the learning rate."""
     beta1: float = 0.0
     """Adam's decay of the first moment."""
     beta2: float = 0.99
     """Adam's decay of the second moment."""
+    final_beta2: float | None = None
+    """Beta2 at the end of the schedule; None keeps it constant."""
     ema_half_life: float = 8000.0
     """Half-life of the generator's averaged weights, in training images; 0 takes the last weights."""
+    ema_burn_in: bool = False
+    """Let the half-life grow from 0 along the schedule."""
+    schedule_steps: int = 0
+    """Steps of the cosine along which learning rate, gammas, beta2 and half-life move; constant after it; 0 for all steps."""
+    d_steps: int = 1
+    """Discriminator steps for one of the generator."""
     batch_size: int = 64
-    """Real images a step."""
+    """Real images a step, shared equally by its discriminator steps; the generator makes as many as one share."""
     steps: int = 10000
     """Number of training steps."""
 
     def __post_init__(self) -> None:
-        require_choice("network", self.network, ("mlp", "dcgan"))
+        require_choice("network", self.network, get_args(Network))
         require_choice("loss", self.loss, LOSSES)
         require_choice("conv_form", self.conv_form, ("matrix", "native"))
         require(all(h > 0 for h in self.hidden), "hidden", self.hidden, "every hidden layer needs at least one unit.")
-        require_positive(width=self.width, d_noise=self.d_noise, learning_rate=self.learning_rate)
-        require_positive(batch_size=self.batch_size, steps=self.steps)
-        require_non_negative(r1_gamma=self.r1_gamma, r2_gamma=self.r2_gamma, ema_half_life=self.ema_half_life)
-        for name, value in (("beta1", self.beta1), ("beta2", self.beta2)):
+        for change in self.augment:
+            require_choice("augment", change, get_args(Augmentation))
+        require_positive(
+            scale=self.scale, width=self.width, stages=self.stages, blocks=self.blocks, d_noise=self.d_noise,
+            learning_rate=self.learning_rate, generator_rate=self.generator_rate,
+            d_steps=self.d_steps, batch_size=self.batch_size, steps=self.steps,
+        )  # fmt: skip
+        require_non_negative(
+            d_width=self.d_width, r1_gamma=self.r1_gamma, r2_gamma=self.r2_gamma, final_gamma=self.final_gamma,
+            gradient_penalty=self.gradient_penalty, dragan_penalty=self.dragan_penalty, lecam=self.lecam,
+            ema_half_life=self.ema_half_life, schedule_steps=self.schedule_steps,
+        )  # fmt: skip
+        decays = {"beta1": self.beta1, "beta2": self.beta2}
+        if self.final_beta2 is not None:
+            decays["final_beta2"] = self.final_beta2
+        for name, value in decays.items():
             require(0 <= value < 1, name, value, "it is a decay rate and must lie in [0, 1).")
         share = self.final_learning_rate
         require(0 <= share <= 1, "final_learning_rate", share, "it is a share of learning_rate, from 0 to 1.")
+        require(
+            self.batch_size % self.d_steps == 0,
+            "batch_size",
+            self.batch_size,
+            f"it is shared equally by d_steps={self.d_steps} discriminator steps; use a multiple.",
+        )
 
     @property
-    def ema_decay(self) -> float:
-        """Decay a step: a half to the power of batch_size / ema_half_life."""
-        return 0.5 ** (self.batch_size / self.ema_half_life) if self.ema_half_life else 0.0
+    def images_per_generator_step(self) -> int:
+        """One share of the batch: what one discriminator step, and the generator's, are taken on."""
+        return self.batch_size // self.d_steps
+
+
+@flax.struct.dataclass
+class GANHyper:
+    """Settings that may differ between the members of one vmapped sweep: scalars, see :class:`GANConfig`."""
+
+    learning_rate: jax.Array
+    final_learning_rate: jax.Array
+    r1_gamma: jax.Array
+    r2_gamma: jax.Array
+    final_gamma: jax.Array
+    beta2: jax.Array
+    final_beta2: jax.Array
+    ema_half_life: jax.Array
+
+
+def hyper(config: GANConfig) -> GANHyper:
+    """Those of ``config``."""
+    values = {f.name: getattr(config, f.name) for f in fields(GANHyper)}
+    if values["final_beta2"] is None:
+        values["final_beta2"] = config.beta2
+    return GANHyper(**{name: jnp.asarray(value, jnp.float32) for name, value in values.items()})
+
+
+class Scheduled(NamedTuple):
+    """The settings of one step: scalars."""
+
+    learning_rate: jax.Array
+    r1_gamma: jax.Array
+    r2_gamma: jax.Array
+    beta2: jax.Array
+    ema_decay: jax.Array
+
+
+def scheduled(config: GANConfig, own: GANHyper, step: jax.Array) -> Scheduled:
+    """What ``step`` is taken with: each value moves from its first to its last along half a cosine, then stays.
+
+    ``v(t) = v_0 + s (v_1 - v_0)``, ``s = (1 - cos(pi min(t / T, 1))) / 2``, T the ``schedule_steps``; the averaged weights
+    decay by ``0.5 ** (images a generator step / half-life)``.
+
+    Source: Huang et al., The GAN is dead; long live the GAN! A modern GAN baseline, 2024, appendix.
+    """
+    share = jnp.minimum(step.astype(jnp.float32) / (config.schedule_steps or config.steps), 1)
+    s = 0.5 * (1 - jnp.cos(jnp.pi * share))
+    gamma = 1 + s * (own.final_gamma - 1)
+    half_life = own.ema_half_life * s if config.ema_burn_in else own.ema_half_life
+    return Scheduled(
+        learning_rate=own.learning_rate * (1 + s * (own.final_learning_rate - 1)),
+        r1_gamma=own.r1_gamma * gamma,
+        r2_gamma=own.r2_gamma * gamma,
+        beta2=own.beta2 + s * (own.final_beta2 - own.beta2),
+        ema_decay=jnp.exp2(-config.images_per_generator_step / half_life),  # a half-life of 0 gives 2^-inf = 0
+    )
 
 
 class Nets(NamedTuple):
@@ -93,19 +196,21 @@ class Nets(NamedTuple):
 class Game(NamedTuple):
     """The parts in which adversarial systems differ, as pure functions; images are in [-1, 1].
 
+    ``label`` is ``(batch,)`` int32 where the system is conditional, else None.
+
     Attributes:
       init: ``init(key, context) -> Nets`` of parameters.
       latent: ``latent(context, key, n) -> (n, d_latent)``.
-      generate: ``generate(generator_params, latent) -> images``.
-      critics: named functions ``critic(discriminator_params, context, images) -> (batch,)`` logits; their losses and
+      generate: ``generate(generator_params, latent, label) -> images``.
+      critics: named functions ``critic(discriminator_params, context, images, label) -> (batch,)`` logits; their losses and
         penalties are summed.
       generator_extra: ``generator_extra(context, latent, images) -> scalar`` added to the generator's loss, or None.
     """
 
     init: Callable[[jax.Array, Any], Nets]
     latent: Callable[[Any, jax.Array, int], jax.Array]
-    generate: Callable[[Any, jax.Array], jax.Array]
-    critics: Mapping[str, Callable[[Any, Any, jax.Array], jax.Array]]
+    generate: Callable[[Any, jax.Array, jax.Array | None], jax.Array]
+    critics: Mapping[str, Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]]
     generator_extra: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
 
 
@@ -119,6 +224,10 @@ class GANState:
       params: :class:`Nets` of parameters.
       opt_state: :class:`Nets` of optax states.
       ema: the generator's averaged parameters, those that samples are drawn with.
+      hyper: settings that a sweep varies.
+      spectral: leading singular vectors of the discriminator's kernels; ``()`` without spectral normalisation.
+      logit_ema: running means ``(2,)`` of the real and fake logits of each critic; ``()`` without LeCam.
+      class_count: ``(n_classes,)``, reals of each class seen so far, from 1; ``()`` without classes.
       context: what the game reads and never changes (a frozen encoder, a fitted prior); ``()`` where there is none.
     """
 
@@ -127,12 +236,18 @@ class GANState:
     params: Nets
     opt_state: Nets
     ema: Any
+    hyper: GANHyper
+    spectral: Any
+    logit_ema: Any
+    class_count: Any
     context: Any
 
 
 class GANInfo(NamedTuple):
-    """Scalars of one step, batch means, summed over critics; penalties without their gamma/2.
+    """Scalars of one step, batch means, summed over critics; R1 and R2 without their gamma/2, ``penalty`` with its weights.
 
+    ``penalty`` is the sum of WGAN-GP's, DRAGAN's and LeCam's. ``accuracy`` is the share of pairs in which the critic (the
+    mean over critics) scores the real above the fake: .5 where it cannot tell, 1 where it is sure of all.
     ``generator_extra`` is the game's own term (the alignment of a sparse prior), 0 where there is none.
     """
 
@@ -142,6 +257,8 @@ class GANInfo(NamedTuple):
     fake_logits: jax.Array
     r1: jax.Array
     r2: jax.Array
+    penalty: jax.Array
+    accuracy: jax.Array
     generator_extra: jax.Array
 
 
@@ -155,29 +272,43 @@ def to_unit(images: jax.Array) -> jax.Array:
     return (images + 1) / 2
 
 
-def image_networks(config: GANConfig, image_shape: tuple[int, int, int]) -> Nets:
+def image_networks(config: GANConfig, image_shape: tuple[int, int, int], *, n_classes: int = 0) -> Nets:
     """The generator and the image discriminator that ``config`` describes, as Flax modules.
 
     Raises:
       ConfigError: an image size that the architecture cannot make.
     """
+    d_width, form, stages = config.d_width or config.width, config.conv_form, config.stages
     if config.network == "mlp":
-        return Nets(MLPGenerator(image_shape, config.hidden), MLPDiscriminator(config.hidden))
+        return Nets(
+            MLPGenerator(image_shape, config.hidden, config.scale),
+            MLPDiscriminator(config.hidden, n_classes, config.scale),
+        )
+    if config.network == "unrolled":
+        return Nets(UnrolledGenerator(image_shape, config.width), UnrolledDiscriminator(d_width, n_classes))
     height, width, _ = image_shape
     require(
-        height % 4 == 0 and width % 4 == 0,
+        height % 2**stages == 0 and width % 2**stages == 0,
         "network",
         config.network,
-        f"it halves the image twice, and {height}x{width} is not divisible by 4; use network='mlp' or pad the images.",
+        f"it halves the image {stages} times, and {height}x{width} is not divisible by {2**stages}; use fewer stages, "
+        "network='mlp', or pad the images.",
     )
+    if config.network == "dcgan":
+        return Nets(
+            DCGANGenerator(image_shape, config.width, form, stages),
+            DCGANDiscriminator(d_width, form, stages, n_classes),
+        )
     return Nets(
-        DCGANGenerator(image_shape, config.width, config.conv_form), DCGANDiscriminator(config.width, config.conv_form)
+        ResidualGenerator(image_shape, config.width, stages, config.blocks, conv_form=form),
+        ResidualDiscriminator(d_width, stages, config.blocks, conv_form=form, n_classes=n_classes),
     )
 
 
-def init_params(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Any:
-    """Parameters of ``module`` for an input of ``shape``."""
-    return module.init(key, jnp.zeros(shape))
+def init_params(module: nn.Module, key: jax.Array, shape: tuple[int, ...], *, n_classes: int = 0) -> Any:
+    """Parameters of ``module`` for an input of ``shape``, and a label where there are classes."""
+    label = (jnp.zeros(shape[:1], jnp.int32),) if n_classes else ()
+    return module.init(key, jnp.zeros(shape), *label)
 
 
 def gaussian_latent(n_dims: int) -> Callable[[Any, jax.Array, int], jax.Array]:
@@ -185,76 +316,133 @@ def gaussian_latent(n_dims: int) -> Callable[[Any, jax.Array, int], jax.Array]:
     return lambda context, key, n: jax.random.normal(key, (n, n_dims))
 
 
-def adversarial(config: GANConfig, game: Game, *, context: Any = ()) -> Algorithm:
+def generated(module: nn.Module, *, n_classes: int) -> Callable[[Any, jax.Array, jax.Array | None], jax.Array]:
+    """``generate(params, latent, label)``: the label as one-hot beside the latent, so that the first layer embeds it."""
+
+    def generate(params: Any, latent: jax.Array, label: jax.Array | None) -> jax.Array:
+        if label is not None:
+            latent = jnp.concatenate([latent, jax.nn.one_hot(label, n_classes, dtype=latent.dtype)], axis=-1)
+        images: Any = module.apply(params, latent)
+        return images
+
+    return generate
+
+
+def adversarial(
+    config: GANConfig, game: Game, *, context: Any = (), n_classes: int = 0, member: GANHyper | None = None
+) -> Algorithm:
     """Train ``game`` with the losses, penalties and optimisers of ``config``.
 
-    Discriminator, once a step, summed over critics: ``mean_n L_D(D(x_n), D(G(z_n))) + gamma_1/2 mean R1 + gamma_2/2 mean
-    R2``. Generator, once a step, against the updated critics and with fresh latents: ``mean_n L_G + extra``.
+    Discriminator, ``d_steps`` times, summed over critics: ``mean_n L_D(D(x_n), D(G(z_n))) + gamma_1/2 mean R1 + gamma_2/2
+    mean R2`` and the other penalties. Generator, once, against the updated critics and with fresh latents: ``mean_n L_G +
+    extra``. A conditional fake has the class of the real it is paired with.
 
     Args:
       config: see :class:`GANConfig`.
       game: see :class:`Game`.
       context: frozen pytree kept in the state; ``step`` and ``sample`` read the state's copy, so that an ensemble may hold
         another one in every member.
+      n_classes: of the data; needed where ``config.conditional``, else unused.
+      member: this member's own settings; by default those of ``config``. R1 and R2 are computed where ``config`` has them.
 
     Returns:
-      An :class:`Algorithm` on images in [0, 1].
+      An :class:`Algorithm` on images in [0, 1]. ``sample(state, key, n, label=None)`` of a conditional one draws the labels
+      in the proportions of the reals seen, or makes those given, ``(n,)`` int32.
+
+    Raises:
+      ConfigError: conditional without classes.
 
     Source: Goodfellow et al., "Generative adversarial networks" (2014); Huang et al., "The GAN is dead; long live the GAN!
     A modern GAN baseline" (2024), eq. 2 and section 2, for the relativistic loss with R1 and R2.
     """
     discriminator_loss = getattr(losses, f"{config.loss}_discriminator_loss")
     generator_loss = getattr(losses, f"{config.loss}_generator_loss")
-    rate: Any = config.learning_rate
-    if config.final_learning_rate < 1:
-        rate = optax.cosine_decay_schedule(rate, config.steps, alpha=config.final_learning_rate)
-    optimiser = optax.adam(rate, b1=config.beta1, b2=config.beta2)
+    n_classes = class_count(config, n_classes)
+    own = hyper(config) if member is None else member
+    names = tuple(game.critics)
+
+    def optimiser(now: Scheduled, share: float = 1.0) -> optax.GradientTransformation:
+        # Made in the step, where its settings are values of the state.
+        return optax.adam(now.learning_rate * share, b1=config.beta1, b2=now.beta2)
 
     def init(key: jax.Array) -> GANState:
         params_key, run_key = jax.random.split(key)
         params = game.init(params_key, context)
+        start = optax.adam(config.learning_rate)
         return GANState(
             step=jnp.zeros((), jnp.int32),
             key=run_key,
             params=params,
-            opt_state=Nets(optimiser.init(params.generator), optimiser.init(params.discriminator)),
+            opt_state=Nets(start.init(params.generator), start.init(params.discriminator)),
             # Copies: a state whose buffers are donated may not hold one array twice, nor one that the caller keeps.
             ema=jax.tree.map(jnp.copy, params.generator),
+            hyper=jax.tree.map(jnp.copy, own),
+            spectral=spectral_init(params.discriminator, jax.random.fold_in(params_key, 1))
+            if config.spectral_norm
+            else (),
+            logit_ema={name: jnp.zeros(2) for name in names} if config.lecam else (),
+            class_count=jnp.ones(n_classes) if n_classes else (),
             context=jax.tree.map(jnp.copy, context),
         )
 
-    def critic_loss(
-        params: Any, state: GANState, real: jax.Array, fake: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        n = real.shape[0]
-        total, real_mean, fake_mean, r1, r2 = (jnp.zeros(()) for _ in range(5))
-        for critic in game.critics.values():
+    def normalised(params: Any, vectors: Any) -> tuple[Any, Any]:
+        return spectral_normalise(params, vectors) if config.spectral_norm else (params, vectors)
 
-            def logits_of(x: jax.Array, critic: Any = critic) -> jax.Array:
-                return critic(params, state.context, x)
+    def critic_loss(
+        params: Any, critic_state: _CriticState, now: Scheduled, context: Any, key: jax.Array, batch: _Pairs
+    ) -> tuple[jax.Array, tuple[Any, ...]]:
+        n = batch.real.shape[0]
+        params, vectors = normalised(params, critic_state.spectral)
+        keys = jax.random.split(jax.random.fold_in(key, 1), 4)
+        real = diff_augment(keys[0], batch.real, policy=config.augment)
+        fake = diff_augment(keys[1], batch.fake, policy=config.augment)
+        both = jnp.concatenate([real, fake])
+        label = batch.label
+        labels = None if label is None else jnp.concatenate([label, label])
+        total, real_mean, fake_mean, r1, r2, other, accuracy = (jnp.zeros(()) for _ in range(7))
+        means = {}
+        for name, critic in game.critics.items():
+
+            def logits_of(x: jax.Array, critic: Any = critic, label: jax.Array | None = labels) -> jax.Array:
+                return critic(params, context, x, label)
 
             if config.r1_gamma or config.r2_gamma:
                 # Reals and fakes in one pass, the penalties from the same forward pass as the logits.
-                logits, norms = losses.logits_and_gradient_norm(logits_of, jnp.concatenate([real, fake]))
+                logits, norms = losses.logits_and_gradient_norm(logits_of, both)
                 critic_r1, critic_r2 = norms[:n].mean(), norms[n:].mean()
                 r1, r2 = r1 + critic_r1, r2 + critic_r2
-                total += 0.5 * (config.r1_gamma * critic_r1 + config.r2_gamma * critic_r2)
+                total += 0.5 * (now.r1_gamma * critic_r1 + now.r2_gamma * critic_r2)
             else:
-                logits = logits_of(jnp.concatenate([real, fake]))
+                logits = logits_of(both)
+            one_label = partial(logits_of, label=label)
+            if config.gradient_penalty:
+                other += config.gradient_penalty * losses.gradient_penalty(one_label, real, fake, keys[2]).mean()
+            if config.dragan_penalty:
+                other += config.dragan_penalty * losses.dragan_penalty(one_label, real, keys[3]).mean()
             real_logits, fake_logits = logits[:n], logits[n:]
+            if config.lecam:
+                before = critic_state.logit_ema[name]
+                other += config.lecam * losses.lecam(real_logits, fake_logits, before[0], before[1]).mean()
+                now_means = jax.lax.stop_gradient(jnp.stack([real_logits.mean(), fake_logits.mean()]))
+                means[name] = LECAM_DECAY * before + (1 - LECAM_DECAY) * now_means
             total += discriminator_loss(real_logits, fake_logits).mean()
             real_mean, fake_mean = real_mean + real_logits.mean(), fake_mean + fake_logits.mean()
-        return total, (real_mean, fake_mean, r1, r2)
+            accuracy += (real_logits > fake_logits).astype(jnp.float32).mean() / len(names)
+        kept = _CriticState(spectral=vectors, logit_ema=means if config.lecam else ())
+        return total + other, (kept, (real_mean, fake_mean, r1, r2, other, accuracy))
 
     def maker_loss(
-        params: Any, discriminator: Any, state: GANState, real: jax.Array, latent: jax.Array
+        params: Any, discriminator: Any, state: GANState, key: jax.Array, batch: _Pairs, latent: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        fake = game.generate(params, latent)
+        fake = game.generate(params, latent, batch.label)
+        keys = jax.random.split(jax.random.fold_in(key, 1))
+        seen = diff_augment(keys[1], fake, policy=config.augment)
         total = jnp.zeros(())
         for critic in game.critics.values():
-            fake_logits = critic(discriminator, state.context, fake)
+            fake_logits = critic(discriminator, state.context, seen, batch.label)
             if config.loss == "relativistic":
-                total += generator_loss(critic(discriminator, state.context, real), fake_logits).mean()
+                real = diff_augment(keys[0], batch.real, policy=config.augment)
+                total += generator_loss(critic(discriminator, state.context, real, batch.label), fake_logits).mean()
             else:
                 total += generator_loss(fake_logits).mean()
         extra = jnp.zeros(()) if game.generator_extra is None else game.generator_extra(state.context, latent, fake)
@@ -262,53 +450,109 @@ def adversarial(config: GANConfig, game: Game, *, context: Any = ()) -> Algorith
 
     def step(state: GANState, batch: Batch) -> tuple[GANState, GANInfo]:
         critic_key, maker_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        real = to_signed(batch.image)
-        n = real.shape[0]
-        fake = game.generate(state.params.generator, game.latent(state.context, critic_key, n))
-        (loss_d, (real_mean, fake_mean, r1, r2)), gradients = jax.value_and_grad(critic_loss, has_aux=True)(
-            state.params.discriminator, state, real, fake
-        )
-        discriminator, opt_d = apply_gradients(
-            optimiser, gradients, state.opt_state.discriminator, state.params.discriminator
-        )
+        now = scheduled(config, state.hyper, state.step)
+        n = batch.image.shape[0] // config.d_steps
+
+        def critic_step(carry: Any, given: tuple[jax.Array, Batch]) -> tuple[Any, Any]:
+            discriminator, opt_d, critic_state = carry
+            key, (image, label) = given
+            own_label = label if n_classes else None
+            fake = game.generate(state.params.generator, game.latent(state.context, key, n), own_label)
+            pairs = _Pairs(to_signed(image), fake, own_label)
+            (loss, (critic_state, scalars)), gradients = jax.value_and_grad(critic_loss, has_aux=True)(
+                discriminator, critic_state, now, state.context, key, pairs
+            )
+            discriminator, opt_d = apply_gradients(optimiser(now), gradients, opt_d, discriminator)
+            return (discriminator, opt_d, critic_state), (loss, *scalars)
+
+        carry = (
+            state.params.discriminator, state.opt_state.discriminator, _CriticState(state.spectral, state.logit_ema)
+        )  # fmt: skip
+        if config.d_steps == 1:
+            carry, scalars = critic_step(carry, (critic_key, batch))
+        else:
+            shares = jax.tree.map(lambda x: x.reshape(config.d_steps, n, *x.shape[1:]), batch)
+            carry, scalars = jax.lax.scan(critic_step, carry, (jax.random.split(critic_key, config.d_steps), shares))
+            scalars = jax.tree.map(lambda x: x.mean(axis=0), scalars)
+        discriminator, opt_d, kept = carry
+        loss_d, real_mean, fake_mean, r1, r2, other, accuracy = scalars
+
         latent = game.latent(state.context, maker_key, n)
+        pairs = _Pairs(to_signed(batch.image[:n]), None, batch.label[:n] if n_classes else None)
         (loss_g, extra), gradients = jax.value_and_grad(maker_loss, has_aux=True)(
-            state.params.generator, discriminator, state, real, latent
+            state.params.generator, normalised(discriminator, kept.spectral)[0], state, maker_key, pairs, latent
         )
-        generator, opt_g = apply_gradients(optimiser, gradients, state.opt_state.generator, state.params.generator)
+        generator, opt_g = apply_gradients(
+            optimiser(now, config.generator_rate), gradients, state.opt_state.generator, state.params.generator
+        )
         state = replace(
             state,
             step=state.step + 1,
             params=Nets(generator, discriminator),
             opt_state=Nets(opt_g, opt_d),
-            ema=ema_update(state.ema, generator, decay=config.ema_decay),
+            ema=ema_update(state.ema, generator, decay=now.ema_decay),
+            spectral=kept.spectral,
+            logit_ema=kept.logit_ema,
+            class_count=state.class_count.at[batch.label].add(1) if n_classes else (),
         )
-        return state, GANInfo(loss_d, loss_g, real_mean, fake_mean, r1, r2, extra)
+        return state, GANInfo(loss_d, loss_g, real_mean, fake_mean, r1, r2, other, accuracy, extra)
 
-    def sample(state: GANState, key: jax.Array, n: int) -> jax.Array:
+    def sample(state: GANState, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
         latent = game.latent(state.context, key, n)
-        return jnp.clip(to_unit(game.generate(state.ema, latent)), 0.0, 1.0)
+        if n_classes and label is None:
+            label = jax.random.categorical(jax.random.fold_in(key, 1), jnp.log(state.class_count), shape=(n,))
+        return jnp.clip(to_unit(game.generate(state.ema, latent, label)), 0.0, 1.0)
 
     return Algorithm(init, step, sample)
 
 
-def gan(config: GANConfig, *, image_shape: tuple[int, int, int]) -> Algorithm:
+class _CriticState(NamedTuple):
+    """What a discriminator step keeps beside parameters and optimiser."""
+
+    spectral: Any
+    logit_ema: Any
+
+
+class _Pairs(NamedTuple):
+    """Reals, the fakes they are paired with, and the class of both."""
+
+    real: jax.Array
+    fake: Any
+    label: jax.Array | None
+
+
+def class_count(config: GANConfig, n_classes: int) -> int:
+    """Classes that the system knows: ``n_classes`` of the data where it is conditional, else 0.
+
+    Raises:
+      ConfigError: conditional without classes.
+    """
+    if not config.conditional:
+        return 0
+    require(
+        n_classes > 0, "conditional", config.conditional, "the data has no classes; pass n_classes, or turn it off."
+    )
+    return n_classes
+
+
+def gan(
+    config: GANConfig, *, image_shape: tuple[int, int, int], n_classes: int = 0, member: GANHyper | None = None
+) -> Algorithm:
     """The plain GAN: Gaussian noise in, one critic on pixels; see :func:`adversarial`."""
-    nets = image_networks(config, image_shape)
+    known = class_count(config, n_classes)
+    nets = image_networks(config, image_shape, n_classes=known)
 
     def init(key: jax.Array, context: Any) -> Nets:
         generator_key, discriminator_key = jax.random.split(key)
         return Nets(
-            init_params(nets.generator, generator_key, (1, config.d_noise)),
-            init_params(nets.discriminator, discriminator_key, (1, *image_shape)),
+            init_params(nets.generator, generator_key, (1, config.d_noise + known)),
+            init_params(nets.discriminator, discriminator_key, (1, *image_shape), n_classes=known),
         )
 
-    return adversarial(
-        config,
-        Game(
-            init=init,
-            latent=gaussian_latent(config.d_noise),
-            generate=nets.generator.apply,
-            critics={"pixels": lambda params, context, images: nets.discriminator.apply(params, images)},
-        ),
+    game = Game(
+        init=init,
+        latent=gaussian_latent(config.d_noise),
+        generate=generated(nets.generator, n_classes=known),
+        critics={"pixels": lambda params, context, images, label: nets.discriminator.apply(params, images, label)},
     )
+    return adversarial(config, game, n_classes=n_classes, member=member)

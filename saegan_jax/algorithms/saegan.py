@@ -13,7 +13,9 @@ from saegan_jax.algorithms.gan import (
     GANConfig,
     Nets,
     adversarial,
+    class_count,
     gaussian_latent,
+    generated,
     image_networks,
     init_params,
     to_unit,
@@ -113,7 +115,7 @@ def alignment_loss(target: jax.Array, codes: jax.Array) -> jax.Array:
     return jnp.where(empty, 0.0, jnp.sum((codes - target) ** 2, axis=-1) / jnp.where(empty, 1.0, size))
 
 
-def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int, int]) -> Algorithm:
+def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int, int], n_classes: int = 0) -> Algorithm:
     """A GAN around a frozen, pre-trained sparse autoencoder with encoder E.
 
     With ``generator_input="sparse"``: ``x = G([h / s, noise])``, h drawn from the sparse prior, in training and when
@@ -125,12 +127,14 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
       config: see :class:`SAEGANConfig`.
       frozen: see :func:`freeze`. ``step`` and ``sample`` read the copy in the state.
       image_shape: ``(height, width, channels)``.
+      n_classes: of the data; needed where ``config.gan.conditional``.
 
     Returns:
       An :class:`Algorithm` whose state is a :class:`saegan_jax.algorithms.gan.GANState` with ``frozen`` as its context.
     """
-    nets = image_networks(config.gan, image_shape)
-    code_net: Any = MLPDiscriminator(config.code_hidden)
+    known = class_count(config.gan, n_classes)
+    nets = image_networks(config.gan, image_shape, n_classes=known)
+    code_net: Any = MLPDiscriminator(config.code_hidden, known)
     encode = autoencoder(config.sae, image_shape=image_shape).encode
     d_sae, d_noise = config.sae.d_sae, config.gan.d_noise
     sparse = config.generator_input == "sparse"
@@ -147,11 +151,11 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
         codes = sample_factorised(context.prior, code_key, n)
         return jnp.concatenate([scaled(context, codes), jax.random.normal(noise_key, (n, d_noise))], axis=-1)
 
-    def pixel_critic(params: Any, context: Frozen, images: jax.Array) -> jax.Array:
-        return nets.discriminator.apply(params["pixels"], images)
+    def pixel_critic(params: Any, context: Frozen, images: jax.Array, label: jax.Array | None) -> jax.Array:
+        return nets.discriminator.apply(params["pixels"], images, label)
 
-    def code_critic(params: Any, context: Frozen, images: jax.Array) -> jax.Array:
-        return code_net.apply(params["codes"], scaled(context, codes_of(context, images)))
+    def code_critic(params: Any, context: Frozen, images: jax.Array, label: jax.Array | None) -> jax.Array:
+        return code_net.apply(params["codes"], scaled(context, codes_of(context, images)), label)
 
     names = ("pixels", "codes") if config.discriminator == "ensemble" else (config.discriminator,)
     critics = {name: {"pixels": pixel_critic, "codes": code_critic}[name] for name in names}
@@ -161,8 +165,11 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
         generator_key, *keys = jax.random.split(key, 1 + len(names))
         d_latent = d_noise + d_sae if sparse else d_noise
         return Nets(
-            init_params(nets.generator, generator_key, (1, d_latent)),
-            {name: init_params(modules[name][0], k, modules[name][1]) for name, k in zip(names, keys, strict=True)},
+            init_params(nets.generator, generator_key, (1, d_latent + known)),
+            {
+                name: init_params(modules[name][0], k, modules[name][1], n_classes=known)
+                for name, k in zip(names, keys, strict=True)
+            },
         )
 
     def alignment(context: Frozen, latent: jax.Array, images: jax.Array) -> jax.Array:
@@ -172,8 +179,8 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
     game = Game(
         init=init,
         latent=sparse_latent if sparse else gaussian_latent(d_noise),
-        generate=nets.generator.apply,
+        generate=generated(nets.generator, n_classes=known),
         critics=critics,
         generator_extra=alignment if config.alignment else None,
     )
-    return adversarial(config.gan, game, context=frozen)
+    return adversarial(config.gan, game, context=frozen, n_classes=n_classes)

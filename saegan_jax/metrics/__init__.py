@@ -2,6 +2,16 @@
 
 from saegan_jax.metrics.dictionary import Coherence, DictionaryMatch, coherence, dictionary_match
 from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
+from saegan_jax.metrics.kernel import kernel_distance
+from saegan_jax.metrics.modes import (
+    MixtureQuality,
+    ReverseKLFloor,
+    mixture_quality,
+    mode_count,
+    reverse_kl,
+    reverse_kl_floor,
+)
+from saegan_jax.metrics.neighbours import Memorisation, NeighbourMetrics, memorisation, neighbour_metrics
 from saegan_jax.metrics.sae import (
     SAEMetrics,
     SAEStats,
@@ -15,6 +25,10 @@ from saegan_jax.metrics.sae import (
 __all__ = [
     "Coherence",
     "DictionaryMatch",
+    "Memorisation",
+    "MixtureQuality",
+    "NeighbourMetrics",
+    "ReverseKLFloor",
     "SAEMetrics",
     "SAEStats",
     "class_balance_kl",
@@ -22,7 +36,14 @@ __all__ = [
     "dictionary_match",
     "frechet_distance",
     "init_sae_stats",
+    "kernel_distance",
+    "memorisation",
     "merge_sae_stats",
+    "mixture_quality",
+    "mode_count",
+    "neighbour_metrics",
+    "reverse_kl",
+    "reverse_kl_floor",
     "sae_metrics",
     "summarise",
     "update_sae_stats",

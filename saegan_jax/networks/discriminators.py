@@ -1,34 +1,80 @@
-"""Critics: images ``(batch, height, width, channels)`` or codes ``(batch, d_sae)`` to logits ``(batch,)``."""
+"""Critics: images ``(batch, height, width, channels)`` or codes ``(batch, d_sae)`` to logits ``(batch,)``.
+
+Conditional ones (``n_classes > 0``) also take each example's class, ``label (batch,)`` int32.
+"""
 
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from saegan_jax.networks.layers import HE, Conv4x4, ConvForm
+from saegan_jax.networks.layers import HE, Conv4x4, ConvForm, RowConv3x3
+
+
+def head(features: jax.Array, label: jax.Array | None, n_classes: int) -> jax.Array:
+    """``features (batch, d)`` to logits ``(batch,)``, inside a compact module: ``w.h + b``, and ``v_label.h`` with classes.
+
+    Raises:
+      ValueError: a label without classes, or classes without a label.
+
+    Source: Miyato and Koyama, cGANs with projection discriminator, 2018, eq. 4.
+    """
+    if (label is None) != (n_classes == 0):
+        given = "no label" if label is None else "a label"
+        raise ValueError(f"the critic has n_classes={n_classes} and got {given}; classes and labels go together.")
+    logits = nn.Dense(1)(features).reshape(-1)
+    if label is None:
+        return logits
+    own = nn.Dense(n_classes, use_bias=False, name="classes")(features)
+    return logits + jnp.take_along_axis(own, label[:, None], axis=1).reshape(-1)
 
 
 class MLPDiscriminator(nn.Module):
-    """Dense layers with leaky ReLU 0.2 on the flattened input; no hidden layer makes it a linear critic."""
+    """Dense layers with leaky ReLU 0.2 on ``scale`` times the flattened input; no hidden layer makes it a linear critic."""
 
     hidden: Sequence[int] = (256, 256)
+    n_classes: int = 0
+    scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.reshape(x.shape[0], -1)
+    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        x = self.scale * x.reshape(x.shape[0], -1)
         for features in self.hidden:
             x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x), 0.2)
-        return nn.Dense(1)(x).reshape(-1)
+        return head(x, label, self.n_classes)
 
 
 class DCGANDiscriminator(nn.Module):
-    """Two strided convolutions with leaky ReLU 0.2 and a dense head, as DCGAN (Radford et al., 2016) without batch norm."""
+    """Strided convolutions with leaky ReLU 0.2 and a dense head, as DCGAN (Radford et al., 2016) without batch norm.
+
+    Each of the ``stages`` halves the image; the first has ``width`` channels, each later one twice as many.
+    """
 
     width: int = 32
     conv_form: ConvForm = "matrix"
+    stages: int = 2
+    n_classes: int = 0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.leaky_relu(Conv4x4(self.width, form=self.conv_form)(x), 0.2)
-        x = nn.leaky_relu(Conv4x4(2 * self.width, form=self.conv_form)(x), 0.2)
-        return nn.Dense(1)(x.reshape(x.shape[0], -1)).reshape(-1)
+    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        for stage in range(self.stages):
+            x = nn.leaky_relu(Conv4x4(self.width * 2**stage, form=self.conv_form)(x), 0.2)
+        return head(x.reshape(x.shape[0], -1), label, self.n_classes)
+
+
+class UnrolledDiscriminator(nn.Module):
+    """Three 3x3 convolutions of stride 2, leaky ReLU 0.3, channels (1, 2, 4) width, and a dense head.
+
+    The tiny critic of the Stacked MNIST test in Metz et al., Unrolled generative adversarial networks (2017), appendix,
+    without batch normalisation. There the generator has width 8, the critic 2 (a quarter) or 4 (half).
+    """
+
+    width: int = 2
+    n_classes: int = 0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        for stage in range(3):
+            x = nn.leaky_relu(RowConv3x3(self.width * 2**stage, stride=2)(x), 0.3)
+        return head(x.reshape(x.shape[0], -1), label, self.n_classes)

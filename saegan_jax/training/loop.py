@@ -1,12 +1,13 @@
-"""Running a phase of training: chunks of steps, numbers one chunk late, checkpoints, clean stops."""
+"""Running a phase of training: chunks of steps, numbers one chunk late, checkpoints, alarms, clean stops."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,12 @@ import numpy as np
 
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.training.alarms import Alarms
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.transforms import Step, compile_chunk, ensemble, many_steps
-from saegan_jax.training.writers import Display, MetricsWriter, Rate, warn
+from saegan_jax.training.transforms import Step, compile_chunk, ensemble, many_fresh_steps, many_steps
+from saegan_jax.training.writers import Display, MetricsWriter, Rate, read_alarms, read_metrics, warn
+
+MEMORY_SHARE = 0.7  # of the device's memory that a program may take; the rest is for pictures, scores and saving
 
 
 class NonFiniteError(RuntimeError):
@@ -25,6 +29,13 @@ class NonFiniteError(RuntimeError):
 
 class StoppedError(RuntimeError):
     """The run was asked to stop, and did so after saving."""
+
+
+class Scores(NamedTuple):
+    """Measures of a state's samples, one value a member, and what real data scores where that is known."""
+
+    values: dict[str, list[float]]
+    floors: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,8 @@ class Phase:
       log_every, save_every, picture_every: in steps; the latter three are multiples of the first.
       shown: fields of the info that the live display shows.
       picture: called with ``(step, state)`` every ``picture_every`` steps.
+      score: called likewise; its values become a row of the metrics under ``<name>-scores``, and may raise alarms.
+      draw: ``draw(key, data) -> batch``, where batches are made on the fly; by default they are examples of the data.
     """
 
     name: str
@@ -53,6 +66,8 @@ class Phase:
     picture_every: int
     shown: tuple[str, ...]
     picture: Callable[[int, Any], None] | None = None
+    score: Callable[[int, Any], Scores] | None = None
+    draw: Callable[[jax.Array, Any], Batch] | None = None
 
 
 def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, picture_every: int) -> None:
@@ -114,25 +129,56 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 @jax.jit
-def _all_finite(state: Any) -> jax.Array:
+def _finite(state: Any) -> jax.Array:
+    """Whether everything in the state of a member is finite, for every entry of a leading axis of members."""
     leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+    return jnp.stack([jnp.isfinite(x).reshape(x.shape[0], -1).all(axis=1) for x in leaves]).all(axis=0)
+
+
+def _members(phase: Phase, state: Any) -> Any:
+    """``state`` with a leading axis of members, also where there is one."""
+    return state if phase.n_seeds > 1 else jax.tree.map(lambda x: x[None], state)
 
 
 def _check_infos(phase: Phase, step: int, infos: dict[str, np.ndarray]) -> None:
-    """Name the first step of the chunk ending at ``step`` at which a quantity is not finite."""
-    bad = {name: ~np.isfinite(values).reshape(-1, phase.log_every) for name, values in infos.items()}
-    firsts = [(int(np.argmax(b.any(axis=0))), name) for name, b in bad.items() if b.any()]
-    if not firsts:
+    """Stop where no member is left: name the first step of the chunk ending at ``step`` at which one is not finite."""
+    bad = {name: ~np.isfinite(values).reshape(phase.n_seeds, phase.log_every) for name, values in infos.items()}
+    if not np.all(np.any([b.any(axis=1) for b in bad.values()], axis=0)):
         return
-    index, name = min(firsts)
+    index, name = min((int(np.argmax(b.any(axis=0))), name) for name, b in bad.items() if b.any())
     member = int(np.argmax(bad[name][:, index]))
-    value = infos[name].reshape(-1, phase.log_every)[member, index]
+    value = infos[name].reshape(phase.n_seeds, phase.log_every)[member, index]
     which = f" of member {member}" if phase.n_seeds > 1 else ""
+    rest = " No other member is finite either." if phase.n_seeds > 1 else ""
     raise NonFiniteError(
-        f"{phase.name}: {name}{which} became {value} at step {step - phase.log_every + index + 1}. Training stopped; the "
-        f"last good checkpoint is kept. Lower the learning rate or raise the gradient penalties, and start anew."
+        f"{phase.name}: {name}{which} became {value} at step {step - phase.log_every + index + 1}.{rest} Training stopped; "
+        f"the last good checkpoint is kept. Lower the learning rate or raise the gradient penalties, and start anew."
     )
+
+
+def _memory() -> int:
+    """Bytes of the device, or of the host where that is the device."""
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _compiled(phase: Phase, state: Any, data: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """The program of one chunk: of all members together, or of as many at a time as the memory holds."""
+    if phase.draw is None:
+        chunk = many_steps(phase.step, length=phase.log_every, batch_size=phase.batch_size)
+    else:
+        chunk = many_fresh_steps(phase.step, phase.draw, length=phase.log_every)
+    at_once = phase.n_seeds
+    while True:
+        together = at_once == phase.n_seeds
+        chunks = chunk if phase.n_seeds == 1 else ensemble(chunk, at_once=None if together else at_once)
+        jitted: Any = compile_chunk(chunks)
+        program: Any = jitted.lower(state, data).compile()
+        size = program.memory_analysis()
+        needed = size.temp_size_in_bytes + size.argument_size_in_bytes if size else 0
+        if at_once == 1 or needed <= MEMORY_SHARE * _memory():
+            return program
+        at_once = -(-at_once // 2)
 
 
 def train(
@@ -152,7 +198,8 @@ def train(
       The final state.
 
     Raises:
-      NonFiniteError: a step's numbers, or the state at a checkpoint, are not finite. Nothing is saved after that.
+      NonFiniteError: a step's numbers, or the state at a checkpoint, are not finite. Nothing is saved after that. Of several
+        members one that fails is an alarm, and the others train on; it is raised when none is left.
       StoppedError: the process was asked to stop; the state has been saved.
       ConfigError: the folder holds checkpoints of another architecture.
     """
@@ -167,15 +214,28 @@ def train(
             raise ConfigError(
                 f"{phase.name}.steps", phase.steps, f"the run folder is already at step {step}; ask for more."
             )
-        writer.forget_after(phase.name, step)
+        scores_name = f"{phase.name}-scores"
+        for name in (phase.name, scores_name):
+            writer.forget_after(name, step)
         if step == phase.steps:
             return state
 
-        chunk = many_steps(phase.step, length=phase.log_every, batch_size=phase.batch_size)
-        program = compile_chunk(ensemble(chunk) if phase.n_seeds > 1 else chunk)
+        alarms = Alarms(told=warn, judged_from=phase.steps // 4)
+        alarms.restore(
+            [e for e in read_alarms(folder) if e["phase"] == phase.name],
+            [r for r in read_metrics(folder) if r["phase"] == phase.name],
+        )
+        recorded = len(alarms.events)
         display.start(phase.name, step, phase.steps)
+        program = _compiled(phase, state, data)
         rate = Rate(step)
         pending: tuple[int, Any] | None = None
+
+        def record() -> None:
+            nonlocal recorded
+            for event in alarms.events[recorded:]:
+                writer.alarm(phase.name, event)
+            recorded = len(alarms.events)
 
         def report() -> None:
             nonlocal pending
@@ -186,9 +246,11 @@ def train(
             arrays = {name: np.asarray(value) for name, value in infos._asdict().items()}
             _check_infos(phase, at, arrays)
             scalars = {name: value.mean(axis=-1).tolist() for name, value in arrays.items()}
+            alarms.log(at, {name: np.atleast_1d(value).tolist() for name, value in scalars.items()})
+            record()
             steps_per_second = rate(at)
             writer.write(phase.name, at, {**scalars, "steps_per_second": steps_per_second})
-            display.update(at, steps_per_second, scalars, phase.shown)
+            display.update(at, steps_per_second, scalars, phase.shown, alarms=alarms.active)
 
         while step < phase.steps:
             state, infos = program(state, data)
@@ -197,17 +259,23 @@ def train(
             pending = (step, infos)
             stopping = stop_requested()
             save = stopping or step % phase.save_every == 0 or step == phase.steps
-            draw = phase.picture is not None and (step % phase.picture_every == 0 or step == phase.steps)
-            if save or draw:
+            look = step % phase.picture_every == 0 or step == phase.steps
+            if save or look:
                 report()
-                if not _all_finite(state):
+                if not _finite(_members(phase, state)).any():
                     raise NonFiniteError(
                         f"{phase.name}: a parameter or optimiser statistic is not finite at step {step}, though every loss "
                         f"before it was. Training stopped; the last good checkpoint is kept. Lower the learning rate."
                     )
+            if look and phase.score is not None:  # before saving: a resumed run does not repeat it
+                scores = phase.score(step, state)
+                alarms.score(step, scores.values, scores.floors)
+                record()
+                one = phase.n_seeds == 1
+                writer.write(scores_name, step, {k: v[0] if one else v for k, v in scores.values.items()})
             if save:
                 checkpoints.save(step, state, config)
-            if draw and phase.picture is not None:
+            if look and phase.picture is not None:
                 phase.picture(step, state)
             if stopping:
                 raise StoppedError(

@@ -27,12 +27,18 @@ def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int) -> Any:
 
 
 def init_saegan(
-    config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int, int], seed: int, n_seeds: int
+    config: SAEGANConfig,
+    frozen: Frozen,
+    *,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    n_seeds: int,
+    n_classes: int = 0,
 ) -> Any:
     """As :func:`init_members`; with several seeds each member has its own autoencoder in ``frozen``."""
     if n_seeds == 1:
-        return saegan(config, frozen, image_shape=image_shape).init(jax.random.key(seed))
-    return jax.vmap(lambda key, own: saegan(config, own, image_shape=image_shape).init(key))(
+        return saegan(config, frozen, image_shape=image_shape, n_classes=n_classes).init(jax.random.key(seed))
+    return jax.vmap(lambda key, own: saegan(config, own, image_shape=image_shape, n_classes=n_classes).init(key))(
         member_keys(seed, n_seeds), frozen
     )
 
@@ -44,19 +50,25 @@ def freeze_members(config: SAEConfig, sae_params: Any, images: jax.Array, *, n_s
     return jax.lax.map(lambda params: freeze(config, params, images), sae_params)
 
 
-def abstract_saegan(config: SAEGANConfig, *, image_shape: tuple[int, int, int], n_seeds: int) -> Any:
+def abstract_saegan(
+    config: SAEGANConfig, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0
+) -> Any:
     """Shapes of a SAE-GAN's state, made without training or data: what a checkpoint is restored into."""
 
     def init() -> Any:
         state = init_members(sae(config.sae, image_shape=image_shape), seed=0, n_seeds=n_seeds)
         frozen = freeze_members(config.sae, state.params, jnp.zeros((1, *image_shape)), n_seeds=n_seeds)
-        return init_saegan(config, frozen, image_shape=image_shape, seed=0, n_seeds=n_seeds)
+        return init_saegan(config, frozen, image_shape=image_shape, seed=0, n_seeds=n_seeds, n_classes=n_classes)
 
     return jax.eval_shape(init)
 
 
 def rebuild(
-    settings: SAEConfig | GANConfig | SAEGANConfig, *, image_shape: tuple[int, int, int], n_seeds: int
+    settings: SAEConfig | GANConfig | SAEGANConfig,
+    *,
+    image_shape: tuple[int, int, int],
+    n_seeds: int,
+    n_classes: int = 0,
 ) -> tuple[Algorithm, Any]:
     """A system as a run trained it, without its data: its algorithm, and the shapes of its state to restore into.
 
@@ -66,10 +78,10 @@ def rebuild(
       ConfigError: an image size that the networks cannot make.
     """
     if isinstance(settings, SAEGANConfig):
-        state = abstract_saegan(settings, image_shape=image_shape, n_seeds=n_seeds)
-        return saegan(settings, state.context, image_shape=image_shape), state
+        state = abstract_saegan(settings, image_shape=image_shape, n_seeds=n_seeds, n_classes=n_classes)
+        return saegan(settings, state.context, image_shape=image_shape, n_classes=n_classes), state
     if isinstance(settings, GANConfig):
-        algorithm = gan(settings, image_shape=image_shape)
+        algorithm = gan(settings, image_shape=image_shape, n_classes=n_classes)
     else:
         algorithm = sae(settings, image_shape=image_shape)
     return algorithm, jax.eval_shape(lambda: init_members(algorithm, seed=0, n_seeds=n_seeds))

@@ -66,25 +66,27 @@ def many_steps(step: Step, *, length: int, batch_size: int) -> Chunk:
     return chunk
 
 
-def many_fresh_steps(
-    step: Step, draw: Callable[[jax.Array], Batch], *, length: int
-) -> Callable[[Any], tuple[Any, Any]]:
-    """Many steps as one scan over batches that are made on the fly and never seen twice.
+def many_fresh_steps(step: Step, draw: Callable[..., Batch], *, length: int) -> Callable[..., tuple[Any, Any]]:
+    """Many steps as one scan over batches that are made on the fly.
 
     Args:
       step: ``step(state, batch) -> (state, info)``; the state has ``key`` and ``step``.
-      draw: ``draw(key) -> batch``; step t draws with a key of its own, fixed by the state's key.
+      draw: ``draw(key, *data) -> batch``; step t draws with a key of its own, fixed by the state's key.
       length: number of steps.
 
     Returns:
-      ``chunk(state) -> (state, infos)``, ``infos`` stacked along a leading axis of ``length``.
+      ``chunk(state, *data) -> (state, infos)``, ``infos`` stacked along a leading axis of ``length``. What batches are made
+      from is best passed as ``data``: an array that ``draw`` closes over becomes a constant of the program.
     """
 
-    def body(state: Any, _: None) -> tuple[Any, Any]:
-        key = jax.random.fold_in(jax.random.fold_in(state.key, DATA_ORDER), state.step)
-        return step(state, draw(key))
+    def chunk(state: Any, *data: Any) -> tuple[Any, Any]:
+        def body(state: Any, _: None) -> tuple[Any, Any]:
+            key = jax.random.fold_in(jax.random.fold_in(state.key, DATA_ORDER), state.step)
+            return step(state, draw(key, *data))
 
-    return lambda state: jax.lax.scan(body, state, None, length=length)
+        return jax.lax.scan(body, state, None, length=length)
+
+    return chunk
 
 
 def ensemble(chunk: Chunk, *, at_once: int | None = None) -> Chunk:

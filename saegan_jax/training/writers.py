@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,21 @@ from tensorboardX import SummaryWriter
 
 from saegan_jax.training.files import write_bytes
 
+METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
 Scalars = dict[str, float | list[float]]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
-    path = folder / "metrics.jsonl"
+    return _rows(folder / METRICS)
+
+
+def read_alarms(folder: Path) -> list[dict[str, Any]]:
+    """All alarms of a run, see :class:`saegan_jax.training.alarms.Alarms`, with their ``phase``; read as the metrics are."""
+    return _rows(folder / ALARMS)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -42,15 +52,15 @@ class MetricsWriter:
         self._events: SummaryWriter | None = None
 
     def forget_after(self, phase: str, step: int) -> None:
-        """Drop rows of ``phase`` past ``step``, which a resumed run is about to write again."""
-        rows = [r for r in read_metrics(self.folder) if r["phase"] != phase or r["step"] <= step]
-        write_bytes(self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
+        """Drop rows and alarms of ``phase`` past ``step``, which a resumed run is about to write again."""
+        for name in (METRICS, ALARMS):
+            rows = [r for r in _rows(self.folder / name) if r["phase"] != phase or r["step"] <= step]
+            write_bytes(self.folder / name, "".join(json.dumps(r) + "\n" for r in rows).encode())
         self._close_events()
 
     def write(self, phase: str, step: int, scalars: Scalars) -> None:
         """One row for ``phase`` at ``step``."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"phase": phase, "step": step, **scalars}) + "\n")
+        self._append(METRICS, {"phase": phase, "step": step, **scalars})
         if self._events is None:
             self._events = SummaryWriter(str(self.folder / "tensorboard"))
         for name, value in scalars.items():
@@ -59,6 +69,14 @@ class MetricsWriter:
                     self._events.add_scalar(f"{phase}/{name}/seed_{seed}", v, step)
             else:
                 self._events.add_scalar(f"{phase}/{name}", value, step)
+
+    def alarm(self, phase: str, event: dict[str, Any]) -> None:
+        """One beginning or end of an alarm of ``phase``."""
+        self._append(ALARMS, {"phase": phase, **event})
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        with (self.folder / name).open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
     def _close_events(self) -> None:
         if self._events is not None:
@@ -93,10 +111,13 @@ class Display:
         self._progress.start()
         self._task = self._progress.add_task(phase, total=steps, completed=step, rate="compiling", numbers="")
 
-    def update(self, step: int, rate: float, scalars: Scalars, shown: tuple[str, ...]) -> None:
-        """Show the numbers named in ``shown``, as means over seeds."""
+    def update(
+        self, step: int, rate: float, scalars: Scalars, shown: tuple[str, ...], *, alarms: Sequence[str] = ()
+    ) -> None:
+        """Show the numbers named in ``shown``, as means over seeds, and before them the alarms that have not ended."""
         short = {name: name.replace("discriminator", "d").replace("generator", "g") for name in shown}
-        numbers = "  ".join(f"{short[name]} {float(np.mean(scalars[name])):.3g}" for name in shown)
+        warnings = "".join(f"{alarm.upper()}  " for alarm in alarms)
+        numbers = warnings + "  ".join(f"{short[name]} {float(np.mean(scalars[name])):.3g}" for name in shown)
         self._progress.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", numbers=numbers)
 
     def stop(self) -> None:

@@ -1,0 +1,158 @@
+"""What the experiments that count modes share: members trained in a folder, scored as they go, tabled beside published rows."""
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from saegan_jax import __version__
+from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.report.results import cell, origin, over_seeds, provenance
+from saegan_jax.training.loop import Phase, Scores, check_schedule, train
+from saegan_jax.training.run_folder import check_folder, open_folder, to_json
+from saegan_jax.training.systems import init_members
+from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics
+
+SAMPLE_SEED = 0  # of all samples that are scored
+
+
+class Metric(NamedTuple):
+    """A column of the table: its name in the scores, its heading, and whether more is better."""
+
+    name: str
+    heading: str
+    unit: str
+    more_is_better: bool
+
+
+class Case(NamedTuple):
+    """One data set or protocol.
+
+    Attributes:
+      name: of its folder and of its part of the table.
+      config: of the GAN.
+      algorithm: made from it.
+      draw: ``draw(key, data) -> batch``.
+      data: what batches are made from.
+      score: ``score(step, state) -> Scores``.
+      picture: ``picture(step, state)``.
+      floors: what a perfect generator scores, by metric.
+      published: by method, values by metric.
+      settings: everything else that the result depends on, as JSON values.
+    """
+
+    name: str
+    config: GANConfig
+    algorithm: Algorithm
+    draw: Callable[[jax.Array, Any], Batch]
+    data: Any
+    score: Callable[[int, Any], Scores]
+    picture: Callable[[int, Any], None]
+    floors: Mapping[str, float]
+    published: Mapping[str, Mapping[str, float]]
+    settings: Mapping[str, Any]
+
+
+def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: int, look_every: int) -> None:
+    """Train all seeds of ``case`` in ``folder``, from where an earlier call was stopped.
+
+    Raises:
+      ConfigError: intervals that do not fit the steps, or a folder with a run of other settings.
+    """
+    check_schedule("gan", steps=case.config.steps, log_every=log_every, save_every=look_every, picture_every=look_every)
+    config = {
+        "script": "modes",
+        "version": __version__,
+        "case": case.name,
+        "options": {
+            "gan": to_json(case.config), "seed": seed, "seeds": seeds,
+            "log_every": log_every, "look_every": look_every, **case.settings,
+        },
+    }  # fmt: skip
+    check_folder(folder, config, resume=(folder / "config.json").exists())
+    open_folder(folder, config)
+    with ExitStack() as stack:
+        writer, display = MetricsWriter(folder), Display()
+        stack.callback(writer.close)
+        stack.callback(display.stop)
+        phase = Phase(
+            name="gan",
+            init=jax.jit(lambda: init_members(case.algorithm, seed=seed, n_seeds=seeds)),
+            step=case.algorithm.step,
+            n_seeds=seeds,
+            steps=case.config.steps,
+            batch_size=case.config.batch_size,
+            log_every=log_every,
+            save_every=look_every,
+            picture_every=look_every,
+            shown=("discriminator_loss", "generator_loss", "accuracy"),
+            picture=case.picture,
+            score=case.score,
+            draw=case.draw,
+        )
+        train(phase, case.data, folder=folder, config=config, writer=writer, display=display)
+
+
+def rows(case: Case, folder: Path, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    """Published rows, then ours: the final state, and each member's best look at each measure by itself."""
+    made: list[dict[str, Any]] = []
+    empty: dict[str, Any] = {"mean": None, "low": None, "high": None, "values": []}
+    for method, values in case.published.items():
+        made += [
+            {"case": case.name, "arm": method, "metric": m.name, "unit": m.unit, **empty, "published": values[m.name]}
+            for m in metrics
+            if m.name in values
+        ]
+    looks = [row for row in read_metrics(folder) if row["phase"] == "gan-scores"]
+    begun = sum(event["state"] == "begins" for event in read_alarms(folder))
+    for metric in metrics:
+        course = np.array([np.atleast_1d(row[metric.name]) for row in looks], np.float64)  # (looks, members)
+        best = (np.nanmax if metric.more_is_better else np.nanmin)(course, axis=0)
+        for arm, values in (("ours, final", course[-1]), ("ours, best look", best)):
+            made.append(
+                {
+                    "case": case.name,
+                    "arm": arm,
+                    "metric": metric.name,
+                    "unit": metric.unit,
+                    **over_seeds(values.tolist()),
+                }
+                | {"floor": case.floors.get(metric.name), "published": None, "alarms": begun}
+            )
+    return made
+
+
+def result(name: str, note: str, config: Mapping[str, Any], made: list[dict[str, Any]]) -> dict[str, Any]:
+    """A published result, made by the command that is running."""
+    script = Path(sys.argv[0]).stem
+    command = f"python -m experiments.{script} {shlex.join(sys.argv[1:])}".strip()
+    return {"name": name, **provenance(command), "note": note, "config": config, "rows": made}
+
+
+def markdown(found: dict[str, Any], metrics: Sequence[Metric]) -> str:
+    """The table: for each case a perfect generator, the published rows, and ours."""
+    lines = [
+        origin(found), "",
+        "| | method | " + " | ".join(metric.heading for metric in metrics) + " |",
+        "|---" * (2 + len(metrics)) + "|",
+    ]  # fmt: skip
+    for case in dict.fromkeys(row["case"] for row in found["rows"]):
+        own = [row for row in found["rows"] if row["case"] == case]
+        floors = {row["metric"]: row["floor"] for row in own if row.get("floor") is not None}
+        cells = [f"{floors[m.name]:.4g}" if m.name in floors else "" for m in metrics]
+        lines.append(f"| {case} | *a perfect generator* | " + " | ".join(cells) + " |")
+        for arm in dict.fromkeys(row["arm"] for row in own):
+            by_metric = {row["metric"]: row for row in own if row["arm"] == arm}
+            shown = (by_metric.get(m.name) for m in metrics)
+            texts = [
+                "" if row is None else f"{row['published']:g}" if row["published"] is not None else cell(row, digits=4)
+                for row in shown
+            ]
+            lines.append(f"| {case} | {arm} | " + " | ".join(texts) + " |")
+    return "\n".join([*lines, "", found["note"], ""])

@@ -1,0 +1,115 @@
+"""What goes wrong in adversarial training, told while it happens and kept on record.
+
+An alarm has a beginning and, where the trouble passes, an end; both are written down, so that a good last checkpoint
+cannot hide a bad stretch before it. Nothing here stops a training.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SATURATED = 0.995  # share of pairs told apart: the generator's gradient has all but vanished
+PATIENCE = 5  # logging intervals in a row; one can be chance
+GREW = 10.0  # times the largest loss of the first intervals, and at least this many nats
+FIRST = 10  # logging intervals that a loss is compared with
+IMBALANCE = 0.5  # nats of class balance KL over the floor: about six of ten classes in equal shares
+RECALL = 0.1  # share of the floor's recall
+MODES = 0.5  # share of the modes there are
+
+Values = Mapping[str, list[float]]
+
+
+@dataclass
+class Alarms:
+    """Watches every member's numbers.
+
+    Attributes:
+      told: called with one sentence at each beginning and end.
+      judged_from: the first step whose scores are judged: every generator begins collapsed.
+      events: ``{"step", "member", "kind", "state": "begins" | "ends", "value"}``, in order.
+    """
+
+    told: Callable[[str], None] = lambda text: None
+    judged_from: int = 0
+    events: list[dict[str, Any]] = field(default_factory=list)
+    _open: set[tuple[str, int]] = field(default_factory=set)
+    _streak: dict[tuple[str, int], int] = field(default_factory=dict)
+    _largest: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+
+    def restore(self, events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+        """Take up a resumed training: the alarms so far, and its logged rows, which give the first losses again."""
+        self.events = list(events)
+        for event in events:
+            change = self._open.add if event["state"] == "begins" else self._open.discard
+            change((event["kind"], event["member"]))
+        quiet = Alarms()
+        for row in rows:
+            means = {k: v for k, v in row.items() if k not in ("phase", "step", "steps_per_second")}
+            quiet.log(row["step"], {k: np.atleast_1d(v).tolist() for k, v in means.items()})
+        self._streak, self._largest = quiet._streak, quiet._largest
+
+    @property
+    def active(self) -> list[str]:
+        """Kinds that have begun and not ended, with the number of members: ``"saturation"``, ``"collapse (3)"``."""
+        kinds = sorted({kind for kind, _ in self._open})
+        counts = {kind: sum(k == kind for k, _ in self._open) for kind in kinds}
+        return [kind if n == 1 else f"{kind} ({n})" for kind, n in counts.items()]
+
+    def log(self, step: int, means: Values) -> None:
+        """Means over one logging interval, one value a member.
+
+        non-finite: any value is not a finite number. divergence: the absolute loss of either network is above ten times its
+        largest over the first intervals, and above ten. saturation: in five intervals in a row the critic told practically
+        every pair apart.
+        """
+        n = len(next(iter(means.values())))
+        broken = [not all(np.isfinite(values[m]) for values in means.values()) for m in range(n)]
+        for m in range(n):
+            self._set("non-finite", m, step, broken[m], float("nan"))
+            if broken[m]:
+                continue
+            for name in ("discriminator_loss", "generator_loss"):
+                if name in means:
+                    self._divergence(name, m, step, abs(means[name][m]))
+            if "accuracy" in means:
+                value, key = means["accuracy"][m], ("saturation", m)
+                self._streak[key] = self._streak.get(key, 0) + 1 if value > SATURATED else 0
+                self._set(*key, step, self._streak[key] >= PATIENCE, value)
+
+    def score(self, step: int, scores: Values, floors: Mapping[str, float]) -> None:
+        """Scores of samples, one value a member.
+
+        collapse: the classes drawn are far from those of the data, or hardly any real example lies among the samples
+        (recall), or fewer than half of the modes are found.
+        """
+        if step < self.judged_from:
+            return
+        for m in range(len(next(iter(scores.values())))):
+            if "class_balance_kl" in scores:
+                value = scores["class_balance_kl"][m]
+                bad = not value <= IMBALANCE + floors.get("class_balance_kl", 0.0)  # true of NaN
+                self._set("collapse of classes", m, step, bad, value)
+            if "recall" in scores:
+                value = scores["recall"][m]
+                self._set("collapse of recall", m, step, not value >= RECALL * floors.get("recall", 1.0), value)
+            if "modes" in scores:
+                value = scores["modes"][m]
+                self._set("collapse of modes", m, step, not value >= MODES * floors["modes"], value)
+
+    def _divergence(self, name: str, member: int, step: int, value: float) -> None:
+        first = self._largest.setdefault((name, member), [])
+        if len(first) < FIRST:
+            first.append(value)
+            return
+        short = name.removesuffix("_loss")
+        self._set(f"divergence of the {short}", member, step, value > max(GREW, GREW * max(first)), value)
+
+    def _set(self, kind: str, member: int, step: int, bad: bool, value: float) -> None:
+        if bad == ((kind, member) in self._open):
+            return
+        (self._open.add if bad else self._open.discard)((kind, member))
+        state = "begins" if bad else "ends"
+        self.events.append({"step": step, "member": member, "kind": kind, "state": state, "value": value})
+        self.told(f"Alarm: {kind} {state} at step {step}, member {member} ({value:.3g}).")
