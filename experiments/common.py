@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +167,7 @@ class Run:
         """Scores of a few samples on the way, for curves and alarms; None where nothing is to be scored."""
         if not self.options.evaluate:
             return None
+        self.display.stop()  # rich before 14 allows one live display at a time
         with self.display.console.status("training the feature network, or opening the cached one"):
             network = load_feature_network(self.dataset)
         return watcher(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
@@ -177,6 +178,7 @@ class Run:
 
         def picture(step: int, state: Any) -> None:
             images = draw(algorithm, state, seed=SAMPLE_SEED, n=count, n_seeds=self.n_seeds)
+            images = np.nan_to_num(images, nan=0.5)  # a member that has failed is grey, and the others are drawn
             columns = int(GRID**0.5) if self.n_seeds == 1 else count  # one row a member
             path = self.folder / "samples" / f"{name}-{step:07d}.png"
             image_grid(images.reshape(-1, *images.shape[2:]), path, columns=columns)
@@ -282,6 +284,14 @@ def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, An
     }
 
 
+def member_scores(images: np.ndarray, measure: Callable[[np.ndarray], Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """``measure`` of every member's images; of one that has failed, whose images are not finite, NaN everywhere."""
+    failed = [not np.isfinite(member).all() for member in images]
+    found = {i: measure(images[i]) for i in range(len(images)) if not failed[i] or all(failed)}
+    names = next(iter(found.values()))
+    return [found.get(i, dict.fromkeys(names, math.nan)) for i in range(len(images))]
+
+
 def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[str, Any]]:
     """Score samples of every member: rows of the closing table."""
     if not run.options.evaluate:
@@ -293,9 +303,9 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
         second = load_feature_network(run.dataset, seed=1)
         n = len(run.dataset.test.label)
         images = draw(algorithm, state, seed=SAMPLE_SEED + 1, n=n, n_seeds=run.n_seeds)
-        scores: list[dict[str, Any]] = [sample_quality(network, member, run.dataset) for member in images]
-        checks: list[dict[str, Any]] = [sample_quality(second, member, run.dataset, pairs=False) for member in images]
-    first = scores[0]
+        scores = member_scores(images, lambda member: sample_quality(network, member, run.dataset))
+        checks = member_scores(images, lambda member: sample_quality(second, member, run.dataset, pairs=False))
+    first = next(s for s in scores if not math.isnan(s["frechet"]))
     compared = f"{first['samples']} samples; real against real {first['floor']:.3g}"
 
     def features(network: FeatureNetwork) -> str:
@@ -334,9 +344,7 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
         n = len(looks)
         rows = rows | {
             "first look": row(looks[0], "squared features", "Frechet distance of few samples to validation images"),
-            "best look": row(
-                np.nanmin(looks, axis=0), "squared features", f"the same, the least of {n}; not the result"
-            ),
+            "best look": row(np.fmin.reduce(looks), "squared features", f"the same, the least of {n}; not the result"),
             "last look": row(looks[-1], "squared features", "the same, of the final weights"),
         }
     if any(r["phase"] == "gan" for r in metrics):

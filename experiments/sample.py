@@ -82,7 +82,7 @@ def of_class(restored: Restored, label: int | None) -> Algorithm:
         return restored.algorithm
     gan = getattr(restored.settings, "gan", restored.settings)
     known = restored.n_classes if getattr(gan, "conditional", False) else 0
-    require(known > 0, "label", label, "the run knows no classes; train with --gan.conditional True.")
+    require(known > 0, "label", label, "the run knows no classes; train with --gan.conditional.")
     require(0 <= label < known, "label", label, f"the run knows the classes 0 to {known - 1}.")
     sample = restored.algorithm.sample
     return restored.algorithm._replace(
@@ -102,6 +102,8 @@ def run(options: Sample) -> None:
     for member in members:  # one at a time, so that a member's images do not depend on the others being drawn
         own = jax.tree.map(lambda x, i=member: x[i], state) if n_seeds > 1 else state
         pixels = draw(algorithm, own, seed=options.seed, n=options.n, n_seeds=1)
+        finite = bool(np.isfinite(pixels).all())
+        require(finite, "member", member, "its training failed, and its images are not finite; draw from another.")
         drawn.append(np.rint(pixels * 255).astype(np.uint8))
     images = np.concatenate(drawn)
     buffer = io.BytesIO()

@@ -43,6 +43,8 @@ class GANConfig:
     """Channels next to the image; inner layers have a multiple of it (dcgan, residual, unrolled)."""
     d_width: int = 0
     """The discriminator's width, where it differs from the generator's; 0 for the same."""
+    head_hidden: tuple[int, ...] = ()
+    """Units of dense layers between the discriminator's convolutions and its last layer (dcgan)."""
     stages: int = 2
     """Times the image is halved, so that its sides must be divisible by 2^stages (dcgan, residual)."""
     blocks: int = 1
@@ -100,7 +102,8 @@ class GANConfig:
         require_choice("network", self.network, get_args(Network))
         require_choice("loss", self.loss, LOSSES)
         require_choice("conv_form", self.conv_form, ("matrix", "native"))
-        require(all(h > 0 for h in self.hidden), "hidden", self.hidden, "every hidden layer needs at least one unit.")
+        for name, units in (("hidden", self.hidden), ("head_hidden", self.head_hidden)):
+            require(all(h > 0 for h in units), name, units, "every hidden layer needs at least one unit.")
         for change in self.augment:
             require_choice("augment", change, get_args(Augmentation))
         require_positive(
@@ -227,7 +230,7 @@ class GANState:
       hyper: settings that a sweep varies.
       spectral: leading singular vectors of the discriminator's kernels; ``()`` without spectral normalisation.
       logit_ema: running means ``(2,)`` of the real and fake logits of each critic; ``()`` without LeCam.
-      class_count: ``(n_classes,)``, reals of each class seen so far, from 1; ``()`` without classes.
+      class_count: ``(n_classes,)`` int32, reals of each class seen so far, from 1; ``()`` without classes.
       context: what the game reads and never changes (a frozen encoder, a fitted prior); ``()`` where there is none.
     """
 
@@ -297,7 +300,7 @@ def image_networks(config: GANConfig, image_shape: tuple[int, int, int], *, n_cl
     if config.network == "dcgan":
         return Nets(
             DCGANGenerator(image_shape, config.width, form, stages),
-            DCGANDiscriminator(d_width, form, stages, n_classes),
+            DCGANDiscriminator(d_width, form, stages, n_classes, config.head_hidden),
         )
     return Nets(
         ResidualGenerator(image_shape, config.width, stages, config.blocks, conv_form=form),
@@ -381,7 +384,7 @@ def adversarial(
             if config.spectral_norm
             else (),
             logit_ema={name: jnp.zeros(2) for name in names} if config.lecam else (),
-            class_count=jnp.ones(n_classes) if n_classes else (),
+            class_count=jnp.ones(n_classes, jnp.int32) if n_classes else (),
             context=jax.tree.map(jnp.copy, context),
         )
 
@@ -500,7 +503,8 @@ def adversarial(
     def sample(state: GANState, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
         latent = game.latent(state.context, key, n)
         if n_classes and label is None:
-            label = jax.random.categorical(jax.random.fold_in(key, 1), jnp.log(state.class_count), shape=(n,))
+            logits = jnp.log(state.class_count.astype(jnp.float32))
+            label = jax.random.categorical(jax.random.fold_in(key, 1), logits, shape=(n,))
         return jnp.clip(to_unit(game.generate(state.ema, latent, label)), 0.0, 1.0)
 
     return Algorithm(init, step, sample)

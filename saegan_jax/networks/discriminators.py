@@ -48,19 +48,24 @@ class MLPDiscriminator(nn.Module):
 class DCGANDiscriminator(nn.Module):
     """Strided convolutions with leaky ReLU 0.2 and a dense head, as DCGAN (Radford et al., 2016) without batch norm.
 
-    Each of the ``stages`` halves the image; the first has ``width`` channels, each later one twice as many.
+    Each of the ``stages`` halves the image; the first has ``width`` channels, each later one twice as many. ``hidden`` dense
+    layers, of which DCGAN has none, let the head see combinations of features.
     """
 
     width: int = 32
     conv_form: ConvForm = "matrix"
     stages: int = 2
     n_classes: int = 0
+    hidden: Sequence[int] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         for stage in range(self.stages):
             x = nn.leaky_relu(Conv4x4(self.width * 2**stage, form=self.conv_form)(x), 0.2)
-        return head(x.reshape(x.shape[0], -1), label, self.n_classes)
+        x = x.reshape(x.shape[0], -1)
+        for features in self.hidden:
+            x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x), 0.2)
+        return head(x, label, self.n_classes)
 
 
 class UnrolledDiscriminator(nn.Module):
