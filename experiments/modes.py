@@ -45,6 +45,7 @@ class Case(NamedTuple):
       floors: what a perfect generator scores, by metric.
       published: by method, values by metric.
       settings: everything else that the result depends on, as JSON values.
+      at_once: members computed together; by default all that the memory holds.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case(NamedTuple):
     floors: Mapping[str, float]
     published: Mapping[str, Mapping[str, float]]
     settings: Mapping[str, Any]
+    at_once: int | None = None
 
 
 def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: int, look_every: int) -> None:
@@ -95,6 +97,7 @@ def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: in
             picture=case.picture,
             score=case.score,
             draw=case.draw,
+            at_once=case.at_once,
         )
         train(phase, case.data, folder=folder, config=config, writer=writer, display=display)
 

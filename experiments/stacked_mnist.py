@@ -193,6 +193,7 @@ def case_of(options: StackedMNIST, name: ProtocolName, dataset: Dataset, network
         picture=picture,
         floors=floors,
         published={method: {"modes": modes, "reverse_kl": kl} for method, (modes, kl) in protocol.published.items()},
+        at_once=1 if jax.default_backend() == "cpu" else None,  # the activations of several leave the cache
         settings={"samples": protocol.samples, "stack": stack, "classifier": network.hash},
     )
 

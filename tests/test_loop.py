@@ -21,12 +21,15 @@ from helpers import assert_same, uint8_data
 from rich.console import Console
 
 from experiments.common import SYSTEMS
+from saegan_jax.algorithms.base import Batch
 from saegan_jax.errors import ConfigError
+from saegan_jax.training import loop
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.loop import NonFiniteError, Phase, StoppedError, check_batch, check_schedule, train
+from saegan_jax.training.loop import NonFiniteError, Phase, Scores, StoppedError, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import from_json, read_config
 from saegan_jax.training.systems import rebuild
-from saegan_jax.training.writers import Display, MetricsWriter, read_metrics
+from saegan_jax.training.transforms import DATA_ORDER
+from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics
 
 DATA = uint8_data(13)
 
@@ -282,6 +285,173 @@ def test_batches_and_steps_that_cannot_be_taken() -> None:
     check_batch("gan", 1024, 2000, steps=2**21 - 1)
     with pytest.raises(ConfigError, match=r"gan\.steps = 2097152 .* at most 2097151"):
         check_batch("gan", 1024, 2000, steps=2**21)
+
+
+# Members, alarms, scores, drawn batches
+
+
+def four() -> Walk:
+    return jax.vmap(lambda key: init().replace(key=key))(jax.vmap(jax.random.key)(jnp.arange(4)))
+
+
+def alarms(folder: Path) -> list[tuple[int, int, str, str]]:
+    return [(e["step"], e["member"], e["kind"], e["state"]) for e in read_alarms(folder)]
+
+
+@pytest.mark.parametrize("loss", [True, False])
+def test_a_member_that_fails_is_an_alarm_and_the_other_trains_on(
+    loss: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: list[int] = []
+    both = {"n_seeds": 2, "init": two}
+
+    def failing(state: Walk, batch: Any) -> tuple[Walk, Info]:
+        after, info = bad_from(12, loss=loss, member=0)(state, batch)
+        return after, info._replace(loss=after.w.sum())
+
+    end = go(tmp_path / "bad", **both, step=failing, picture=lambda step, state: drawn.append(step))
+    assert alarms(tmp_path / "bad") == [(15, 0, "non-finite", "begins")]
+    assert capsys.readouterr().err == "Alarm: non-finite begins at step 15, member 0 (nan).\n"
+    assert drawn == list(range(5, 45, 5))
+    sound = go(tmp_path / "sound", **both)
+    assert alarms(tmp_path / "sound") == []
+    other = [jax.tree.map(lambda x: x[1], state) for state in (end, sound, saved(tmp_path / "bad", two)[1])]
+    assert_same(other[0], other[1])
+    assert_same(other[2], other[1])
+    if not loss:
+        assert not np.isfinite(end.w[0]).any()
+    assert [r["step"] for r in metrics(tmp_path / "bad")] == list(range(5, 45, 5))
+
+
+def test_it_stops_when_no_member_is_left(tmp_path: Path) -> None:
+    def one_after_the_other(state: Walk, batch: Any) -> tuple[Walk, Info]:
+        after, info = bad_from(12, loss=True, member=1)(state, batch)
+        bad = bad_from(23, loss=True, member=0)(state, batch)[1].size
+        return after, info._replace(size=info.size + 0 * bad)
+
+    message = r"^walk: size of member 1 became nan at step 21\. No other member is finite either\. Training stopped"
+    with pytest.raises(NonFiniteError, match=message):
+        go(tmp_path, n_seeds=2, init=two, step=one_after_the_other)
+    assert alarms(tmp_path) == [(15, 1, "non-finite", "begins")]
+    assert saved(tmp_path, two)[0] == 20
+    # The same where only parameters show it.
+    both_bad = bad_from(17, loss=False)
+    with pytest.raises(NonFiniteError, match="not finite at step 20, though every loss before it was"):
+        go(tmp_path / "b", n_seeds=2, init=two, step=both_bad)
+
+
+def trembling(state: Walk, batch: Any) -> tuple[Walk, Info]:
+    """Not finite for a member now and then."""
+    after, info = walk(state, batch)
+    bad = (state.step % 20 == 7) & (jax.random.key_data(state.key)[1] == jnp.uint32(1))
+    return after, info._replace(size=jnp.where(bad, jnp.nan, info.size))
+
+
+def recall_of(calls: list[int]) -> Callable[[int, Any], Scores]:
+    """Scores that a state decides: the second member's collapses at 20 and 30, and passes."""
+
+    def score(step: int, state: Any) -> Scores:
+        calls.append(step)
+        values = [0.5 + 0.001 * float(state.w[m, 0]) for m in range(2)]
+        values[1] *= 0.01 if step in (5, 20, 25, 30) else 1
+        return Scores({"recall": values, "frechet": [float(state.w[m, 1]) for m in range(2)]}, {"recall": 0.6})
+
+    return score
+
+
+def test_alarms_and_scores_of_a_resumed_run_are_those_of_an_undisturbed_one(tmp_path: Path) -> None:
+    calls: list[int] = []
+    many = {"n_seeds": 2, "init": two, "step": trembling, "score": recall_of(calls)}
+    whole = go(tmp_path / "whole", **many)
+    assert calls == list(range(5, 45, 5))
+    assert alarms(tmp_path / "whole") == [
+        (10, 1, "non-finite", "begins"),
+        (15, 1, "non-finite", "ends"),
+        (20, 1, "collapse of recall", "begins"),
+        (30, 1, "non-finite", "begins"),
+        (35, 1, "collapse of recall", "ends"),
+        (35, 1, "non-finite", "ends"),
+    ]
+    rows = [r for r in metrics(tmp_path / "whole") if r["phase"] == "walk-scores"]
+    assert [r["step"] for r in rows] == calls
+    assert all(np.shape(r["recall"]) == np.shape(r["frechet"]) == (2,) for r in rows)
+
+    # Killed when the look at 35 has been told, and nothing saved since 30.
+    def killed(step: int, state: Any) -> None:
+        if step == 35:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "parts", **many, picture=killed)
+    told = [(tmp_path / name / "alarms.jsonl").read_text() for name in ("parts", "whole")]
+    assert len(told[0].splitlines()) >= 5
+    restored = saved(tmp_path / "parts", two)[0]
+    assert restored == 30
+    assert max(r["step"] for r in metrics(tmp_path / "parts")) == 35
+    assert_same(go(tmp_path / "parts", **many), whole)
+    assert (tmp_path / "parts" / "alarms.jsonl").read_text() == told[1]
+    assert sorted(map(str, metrics(tmp_path / "parts"))) == sorted(map(str, metrics(tmp_path / "whole")))
+    # Of another phase nothing is forgotten.
+    assert all(e["phase"] == "walk" for e in read_alarms(tmp_path / "parts"))
+
+
+def test_a_single_members_scores_are_numbers_and_judged_from_a_quarter_on(tmp_path: Path) -> None:
+    go(tmp_path, score=lambda step, state: Scores({"recall": [0.0]}, {"recall": 0.6}))
+    assert alarms(tmp_path) == [(10, 0, "collapse of recall", "begins")]  # 5 of 40 is too early
+    rows = [r for r in metrics(tmp_path) if r["phase"] == "walk-scores"]
+    assert rows == [{"phase": "walk-scores", "step": s, "recall": 0.0} for s in range(5, 45, 5)]
+
+
+def draw_two(key: jax.Array, data: Batch) -> Batch:
+    """Two images of the data, each darkened by its own amount."""
+    which, light = jax.random.split(key)
+    index = jax.random.randint(which, (2,), 0, data.label.shape[0])
+    image = data.image[index].astype(jnp.float32) / 255 * jax.random.uniform(light, (2, 1, 1, 1))
+    return Batch(image, data.label[index])
+
+
+def test_drawn_batches_equal_those_drawn_by_hand_and_resume_to_the_bit(tmp_path: Path) -> None:
+    drawn = {"draw": draw_two, "n_seeds": 2, "init": two}
+    whole = go(tmp_path / "whole", **drawn)
+    step = jax.jit(lambda state, key: walk(state, draw_two(key, DATA))[0])
+    for member in range(2):
+        state = jax.tree.map(lambda x, m=member: x[m], two())
+        for t in range(40):
+            state = step(state, jax.random.fold_in(jax.random.fold_in(state.key, DATA_ORDER), t))
+        np.testing.assert_allclose(whole.w[member], state.w, rtol=1e-4, atol=1e-6)
+    with pytest.raises(StoppedError):
+        go(tmp_path / "parts", **drawn, picture=stop_at(15))
+    assert_same(go(tmp_path / "parts", **drawn), whole)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 4])
+def test_members_that_do_not_fit_in_memory_take_turns(
+    n_seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int | None] = []
+    ensemble = loop.ensemble
+
+    def spy(chunk: Any, *, at_once: int | None = None) -> Any:
+        sizes.append(at_once)
+        return ensemble(chunk, at_once=at_once)
+
+    monkeypatch.setattr(loop, "ensemble", spy)
+    many = {"n_seeds": n_seeds, "init": lambda: jax.tree.map(lambda x: x[:n_seeds], four())}
+    together = go(tmp_path / "a", **many)
+    assert sizes == [None]
+    monkeypatch.setattr(loop, "_memory", lambda: 1)
+    sizes.clear()
+    one_by_one = go(tmp_path / "b", **many)
+    assert sizes == [None, 2, 1]
+    for m in range(n_seeds):
+        np.testing.assert_allclose(one_by_one.w[m], together.w[m], rtol=1e-5, atol=1e-6)
+    for a, b in zip(metrics(tmp_path / "b"), metrics(tmp_path / "a"), strict=True):
+        assert a["step"] == b["step"]
+        np.testing.assert_allclose(np.asarray(a["loss"]), np.asarray(b["loss"]), rtol=1e-4, atol=1e-5)
+
+
+def test_memory_is_counted_in_bytes() -> None:
+    assert 2**28 < loop._memory() < 2**50
 
 
 # Whole runs, each a process that is stopped or killed.

@@ -53,6 +53,7 @@ class Phase:
       picture: called with ``(step, state)`` every ``picture_every`` steps.
       score: called likewise; its values become a row of the metrics under ``<name>-scores``, and may raise alarms.
       draw: ``draw(key, data) -> batch``, where batches are made on the fly; by default they are examples of the data.
+      at_once: members computed together; by default, and at most, as many as the memory holds.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Phase:
     picture: Callable[[int, Any], None] | None = None
     score: Callable[[int, Any], Scores] | None = None
     draw: Callable[[jax.Array, Any], Batch] | None = None
+    at_once: int | None = None
 
 
 def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, picture_every: int) -> None:
@@ -168,7 +170,7 @@ def _compiled(phase: Phase, state: Any, data: Any) -> Callable[[Any, Any], tuple
         chunk = many_steps(phase.step, length=phase.log_every, batch_size=phase.batch_size)
     else:
         chunk = many_fresh_steps(phase.step, phase.draw, length=phase.log_every)
-    at_once = phase.n_seeds
+    at_once = min(phase.at_once or phase.n_seeds, phase.n_seeds)
     while True:
         together = at_once == phase.n_seeds
         chunks = chunk if phase.n_seeds == 1 else ensemble(chunk, at_once=None if together else at_once)
