@@ -9,6 +9,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from saegan_jax import losses
@@ -151,11 +152,12 @@ class GANHyper:
 
 
 def hyper(config: GANConfig) -> GANHyper:
-    """Those of ``config``."""
+    """Those of ``config``, as NumPy's: an algorithm is made without compiling anything or touching a device."""
     values = {f.name: getattr(config, f.name) for f in fields(GANHyper)}
     if values["final_beta2"] is None:
         values["final_beta2"] = config.beta2
-    return GANHyper(**{name: jnp.asarray(value, jnp.float32) for name, value in values.items()})
+    scalars: dict[str, Any] = {name: np.asarray(value, np.float32) for name, value in values.items()}
+    return GANHyper(**scalars)
 
 
 class Scheduled(NamedTuple):

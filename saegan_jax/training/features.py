@@ -365,6 +365,7 @@ def _permuted(images: np.ndarray) -> np.ndarray:
 
 
 def class_balance(labels: np.ndarray, dataset: "Dataset") -> float:
+    """`class_balance_kl` of predicted ``labels (n,)`` against the class frequencies of the training split, in nats."""
     frequencies = np.bincount(dataset.train.label, minlength=dataset.num_classes) / len(dataset.train.label)
     return class_balance_kl(labels, num_classes=dataset.num_classes, reference=frequencies)
 
