@@ -33,7 +33,7 @@ from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import NonFiniteError, Phase, Scores, StoppedError, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, from_json, open_folder, read_config, to_json
 from saegan_jax.training.sweep import score
-from saegan_jax.training.systems import draw, rebuild
+from saegan_jax.training.systems import draw, gan_members_at_once, rebuild
 from saegan_jax.training.watch import watcher
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
@@ -160,6 +160,7 @@ class Run:
             shown=shown,
             picture=picture,
             score=score,
+            at_once=gan_members_at_once(settings) if isinstance(settings, GANConfig) else None,
         )
         return train(phase, self.data, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 

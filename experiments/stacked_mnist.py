@@ -30,7 +30,7 @@ from saegan_jax.report.results import write_result
 from saegan_jax.training.features import FeatureNetwork, load_feature_network
 from saegan_jax.training.loop import Scores
 from saegan_jax.training.run_folder import to_json
-from saegan_jax.training.systems import draw
+from saegan_jax.training.systems import draw, gan_members_at_once
 
 ProtocolName = Literal["quarter", "half", "veegan", "four"]
 METRICS = (
@@ -203,7 +203,7 @@ def case_of(options: StackedMNIST, name: ProtocolName, dataset: Dataset, network
         picture=picture,
         floors=floors,
         published={method: {"modes": modes, "reverse_kl": kl} for method, (modes, kl) in protocol.published.items()},
-        at_once=1 if jax.default_backend() == "cpu" else None,  # the activations of several leave the cache
+        at_once=gan_members_at_once(config),
         settings={"samples": protocol.samples, "stack": stack, "classifier": network.hash},
     )
 

@@ -187,7 +187,9 @@ def scheduled(config: GANConfig, own: GANHyper, step: jax.Array) -> Scheduled:
         r1_gamma=own.r1_gamma * gamma,
         r2_gamma=own.r2_gamma * gamma,
         beta2=own.beta2 + s * (own.final_beta2 - own.beta2),
-        ema_decay=jnp.exp2(-config.images_per_generator_step / half_life),  # a half-life of 0 gives 2^-inf = 0
+        ema_decay=jnp.exp2(
+            jnp.divide(-config.images_per_generator_step, half_life)
+        ),  # a half-life of 0 gives 2^-inf = 0
     )
 
 
