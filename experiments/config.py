@@ -27,8 +27,6 @@ class RunOptions:
     """digits (8x8, embedded), mnist (28x28), fashion_mnist, kmnist, or any prepared TFDS image data set."""
     preset: str = "auto"
     """Starting values of all other options; auto takes the data set's own. Listed at the top of this help."""
-    recipe: str = "preset"
-    """Losses, penalties, optimiser and schedules of the GAN: the preset's own, or those of r3gan, dcgan, wgan_gp or sngan."""
     seed: int = 0
     """Seed of the run; with several seeds, of its first member."""
     seeds: int = 1
@@ -66,6 +64,8 @@ class TrainSAE(RunOptions):
 class TrainGAN(RunOptions):
     """Train the plain GAN, the baseline of every comparison."""
 
+    recipe: str = "preset"
+    """Losses, penalties, optimiser and schedules of the GAN: the preset's own, or those of r3gan, dcgan, wgan_gp or sngan."""
     gan: GANConfig = field(default_factory=GANConfig)
 
 
@@ -73,6 +73,8 @@ class TrainGAN(RunOptions):
 class TrainSAEGAN(RunOptions):
     """Train a sparse autoencoder, fit the sparse prior to its codes, and train a GAN with either or both."""
 
+    recipe: str = "preset"
+    """Losses, penalties, optimiser and schedules of the GAN: the preset's own, or those of r3gan, dcgan, wgan_gp or sngan."""
     # Unprefixed: --generator-input, --discriminator, --sae.rho, --gan.width.
     model: Annotated[SAEGANConfig, tyro.conf.arg(name="")] = field(default_factory=SAEGANConfig)
 
@@ -222,15 +224,15 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Option
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--dataset")
     first.add_argument("--preset", default="auto")
-    first.add_argument("--recipe", default="preset")
+    if "recipe" in kind.__dataclass_fields__:
+        first.add_argument("--recipe", default="preset")
     first.add_argument("--sae.variant", dest="variant", default="kl")
-    chosen, _ = first.parse_known_args(arguments)
+    chosen, _ = first.parse_known_args(arguments, argparse.Namespace(recipe="preset"))
     name = preset_name(chosen.dataset, chosen.preset)
     preset = PRESETS[name]
     shared: dict[str, Any] = {
         "dataset": chosen.dataset or preset.dataset,
         "preset": name,
-        "recipe": chosen.recipe,
         "log_every": preset.log_every,
         "save_every": preset.save_every,
         "picture_every": preset.picture_every,
@@ -245,6 +247,7 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Option
     require(chosen.recipe in RECIPES, "recipe", chosen.recipe, f"{hint}choose {', '.join(RECIPES)}.")
     model = dataclasses.replace(model, gan=dataclasses.replace(model.gan, **RECIPES[chosen.recipe]))
     parts: dict[str, Any] = {"model": model, "sae": model.sae, "gan": model.gan}
+    parts["recipe"] = chosen.recipe
     own = {f.name: parts[f.name] for f in dataclasses.fields(kind) if f.name in parts}
     presets = "\n".join(f"  {key}: {value.purpose}" for key, value in PRESETS.items())
     return tyro.cli(

@@ -1,12 +1,17 @@
 """Alarms on sequences made by hand: when each begins and ends, for whom, and that a resumed watch tells the same."""
 
+import io
 import json
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from saegan_jax.training.alarms import Alarms
+from saegan_jax.training.writers import Display, MetricsWriter, read_alarms
 
 NAN, INF = math.nan, math.inf
 
@@ -40,6 +45,18 @@ def test_not_finite_begins_at_once_for_its_member_and_ends(bad: float) -> None:
     assert said[1].startswith("Alarm: non-finite ends at step 50, member 0")
     assert len(said) == 2
     assert alarms.active == []
+
+
+def test_broken_parameters_begin_once_for_their_member_and_do_not_end() -> None:
+    alarms = Alarms()
+    for step, finite in (
+        (10, [True, True, True]),
+        (20, [True, False, True]),
+        (30, [True, False, True]),
+        (40, [True] * 3),
+    ):
+        alarms.broken(step, np.array(finite))
+    assert told(alarms) == [(20, 1, "non-finite parameters", "begins")]
 
 
 def test_a_broken_members_other_numbers_are_not_judged() -> None:
@@ -162,3 +179,40 @@ def test_rows_of_a_single_member_are_numbers() -> None:
     after.restore([], [{"phase": "gan", "step": i, "accuracy": 1.0, "steps_per_second": 3.0} for i in range(4)])
     after.log(4, {"accuracy": [1.0]})
     assert told(after) == [(4, 0, "saturation", "begins")]
+
+
+# Where they go
+
+
+def test_alarms_lie_on_disk_by_phase_and_those_past_a_step_are_forgotten(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path)
+    alarms = watch([1, NAN, 1], name="r1")
+    for phase in ("sae", "gan"):
+        for event in alarms.events:
+            writer.alarm(phase, event)
+    begins = {"step": 20, "member": 0, "kind": "non-finite", "state": "begins"}
+    first = next(e for e in read_alarms(tmp_path) if e["phase"] == "gan")
+    assert {k: first[k] for k in begins} == begins
+    assert len(read_alarms(tmp_path)) == 4
+    writer.forget_after("gan", 20)
+    left = [(e["phase"], e["step"]) for e in read_alarms(tmp_path)]
+    assert left == [("sae", 20), ("sae", 30), ("gan", 20)]
+    writer.close()
+
+
+def test_the_display_shows_alarms_before_all_numbers() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=160, color_system=None)
+    display = Display(console)
+    display.start("gan", 0, 10)
+    display.update(5, 3.0, {"accuracy": [0.5, 0.7]}, ("accuracy",), alarms=["saturation", "non-finite (2)"])
+    display.update(5, 3.0, {"accuracy": [0.5, 0.7]}, ("accuracy",), alarms=["saturation", "non-finite (2)"])
+    display.stop()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "SATURATION  NON-FINITE (2)  accuracy 0.6" in text
+    quiet = Console(file=io.StringIO(), force_terminal=True, width=160, color_system=None)
+    display = Display(quiet)
+    display.start("gan", 0, 10)
+    display.update(5, 3.0, {"accuracy": 0.5}, ("accuracy",))
+    display.stop()
+    assert "  accuracy 0.5" not in quiet.file.getvalue()  # type: ignore[attr-defined]
+    assert "accuracy 0.5" in quiet.file.getvalue()  # type: ignore[attr-defined]

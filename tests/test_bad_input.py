@@ -81,6 +81,32 @@ CASES: list[tuple[str, list[Any], str]] = [
     ("train_gan", ["--gan.r1-gamma", "inf"], r"r1_gamma = inf "),
     ("train_gan", ["--gan.loss", "wgan"], r"--gan\.loss.*relativistic.*wasserstein"),
     (
+        "train_gan",
+        ["--recipe", "wgan"],
+        r"recipe = 'wgan' .* did you mean wgan_gp\? choose preset, r3gan, dcgan, wgan_gp",
+    ),
+    (
+        "train_saegan",
+        ["--recipe", "zzz"],
+        r"recipe = 'zzz' cannot be used: choose preset, r3gan, dcgan, wgan_gp, sngan\.",
+    ),
+    ("train_gan", ["--recipe", "sngan"], r"gan: batch_size = 16 .* d_steps=5 discriminator steps; use a multiple"),
+    ("train_saegan", ["--gan.d-steps", 3], r"batch_size = 16 .* d_steps=3 "),
+    ("train_gan", ["--gan.d-steps", 0], r"d_steps = 0 .* above zero"),
+    ("train_gan", ["--gan.final-beta2", 1], r"final_beta2 = 1\.0 .* \[0, 1\)"),
+    ("train_gan", ["--gan.final-gamma", -1], r"final_gamma = -1\.0 .* zero or above"),
+    ("train_gan", ["--gan.generator-rate", 0], r"generator_rate = 0\.0 .* above zero"),
+    ("train_gan", ["--gan.lecam", "nan"], r"lecam = nan .* finite"),
+    ("train_gan", ["--gan.gradient-penalty", -10], r"gradient_penalty = -10\.0 "),
+    ("train_gan", ["--gan.head-hidden", 0], r"head_hidden = \(0,\) .* at least one unit"),
+    ("train_gan", ["--gan.scale", 0], r"scale = 0\.0 "),
+    ("train_gan", ["--gan.augment", "colour"], r"--gan\.augment.*color.*translation.*cutout"),
+    (
+        "train_gan",
+        ["--gan.network", "residual", "--gan.stages", 4],
+        r"network = 'residual' .*8x8 is not divisible by 16",
+    ),
+    (
         "train_saegan",
         ["--alignment", 1, "--generator-input", "gaussian"],
         r"alignment = 1\.0 .* generator_input='sparse'",
@@ -119,7 +145,7 @@ def odd_images(height: int = 6, channels: int = 1) -> Dataset:
 def test_images_that_the_network_cannot_make(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments.common, "load", lambda *arguments, **options: odd_images())
     message = paragraph(command(script, *tiny(script, "--out", "run", "--gan.network", "dcgan")))
-    assert re.search(r"network = 'dcgan' .*6x8 is not divisible by 4; use network='mlp' or pad", message)
+    assert re.search(r"network = 'dcgan' .*6x8 is not divisible by 4; use fewer stages, network='mlp', or pad", message)
 
 
 def test_images_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +162,7 @@ SAMPLES: list[tuple[list[Any], str]] = [
     (["--run", "file"], r"run = 'file' .* no config\.json"),
     (["--run", "mine", "--n", 0], r"n = 0 .* at least one"),
     (["--run", "mine", "--seed", -1], r"seed = -1 "),
+    (["--run", "mine", "--label", "seven"], r"--label.*seven"),
     (["--run", "mine", "--out", "x.jpg"], r"out = 'x\.jpg' .* ends in \.png"),
 ]
 

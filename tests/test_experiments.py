@@ -1,5 +1,6 @@
 """The scripts from end to end, on the embedded digits and at tiny size."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -8,24 +9,38 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
 from PIL import Image
 
 import experiments.common
+import saegan_jax.algorithms.gan
 import saegan_jax.data
 from experiments.common import restore_run
-from experiments.config import PRESETS, SAE_VARIANTS, TrainSAE, TrainSAEGAN, parse
+from experiments.config import PRESETS, RECIPES, SAE_VARIANTS, TrainGAN, TrainSAE, TrainSAEGAN, parse
+from saegan_jax.algorithms.gan import gan
 from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
 from saegan_jax.training.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.interchange import import_sae
+from saegan_jax.training.writers import read_alarms
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 SCRIPTS = ("train_sae", "train_gan", "train_saegan")
 SAE_ROWS = {"SAE FVU", "SAE FVU, active", "SAE L0", "SAE dead units", "SAE Hoyer"}
-SAMPLE_ROWS = {"Frechet distance", "Frechet / floor", "class balance KL"}
+MEASURES = ("class balance KL", "kernel distance", "precision", "recall", "density", "coverage", "memorisation")
+SAMPLE_ROWS = {"Frechet distance", "Frechet / floor", "Frechet / floor, second network", *MEASURES}
+LOOKS = {"first look", "best look", "last look"}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+def score_quickly(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """With classifiers that are hardly trained, kept in ``cache``."""
+    patch.setenv("SAEGAN_JAX_CACHE", str(cache))
+    quick = functools.partial(load_feature_network, recipe=FeatureRecipe(epochs=1, batch_size=256, width=4))
+    patch.setattr(experiments.common, "load_feature_network", quick)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One run of each script, two members of the SAE-GAN; the GAN's scored by a classifier that is hardly trained."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAEGAN_JAX_CACHE", str(folder / "cache"))
-        recipe = FeatureRecipe(epochs=1, batch_size=256, width=4)
-        quick = functools.partial(load_feature_network, recipe=recipe)
-        patch.setattr(experiments.common, "load_feature_network", quick)
+        score_quickly(patch, folder / "cache")
         for script, extra in zip(
             SCRIPTS,
             ([], [*QUICK_TO_COMPILE, "--evaluate"], [*QUICK_TO_COMPILE, "--discriminator", "codes", "--seeds", 2]),
@@ -44,7 +56,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ):
             outcome = command(script, *tiny(script, "--out", folder / script, *extra))
             assert outcome.code == 0, outcome.err
-            assert outcome.err == ""
+            # Twenty steps are too few for images like those of the data: the watch says so, and nothing else is said.
+            told = [f"Alarm: {a['kind']} {a['state']} at step {a['step']}" for a in read_alarms(folder / script)]
+            assert [line.split(",")[0] for line in outcome.err.splitlines()] == told
+            assert bool(told) == (script == "train_gan")
             (folder / f"{script}.out").write_text(outcome.out)
     return {script: folder / script for script in SCRIPTS}
 
@@ -84,12 +99,84 @@ def test_a_gan_is_scored_beside_the_floor(runs: dict[str, Path]) -> None:
     folder = runs["train_gan"]
     assert list(sizes(folder)) == ["curves.png", "samples/gan-0000020.png"]
     rows = json.loads((folder / "summary.json").read_text())["rows"]
-    assert set(rows) == SAMPLE_ROWS
+    assert set(rows) == SAMPLE_ROWS | LOOKS | {"alarms"}
     (distance,), floor = rows["Frechet distance"]["values"], rows["Frechet distance"]["floor"]
     assert distance > floor > 0
     assert rows["Frechet / floor"]["values"] == [pytest.approx(distance / floor)]
     assert set(metrics(folder)[0]) >= {"phase", "step", "discriminator_loss", "generator_loss", "r1", "r2"}
-    assert [p.suffix for p in sorted((folder.parent / "cache").iterdir())] == [".json", ".safetensors"]
+    # Two networks, each with its record.
+    assert [p.suffix for p in sorted((folder.parent / "cache").iterdir())] == [".json", ".safetensors"] * 2
+    notes = [rows[name]["note"] for name in ("Frechet / floor", "Frechet / floor, second network")]
+    assert all(re.fullmatch(r"classifier [0-9a-f]{8}, accuracy 0\.\d{4}", note) for note in notes)
+    assert notes[0] != notes[1]
+    for name in MEASURES:
+        assert np.isfinite([*rows[name]["values"], rows[name]["floor"]]).all()
+    for name in ("precision", "recall", "coverage", "memorisation"):
+        assert 0 <= rows[name]["values"][0] <= 1
+
+
+def test_the_looks_on_the_way_and_the_alarms_are_in_the_summary(runs: dict[str, Path]) -> None:
+    folder = runs["train_gan"]
+    summary = json.loads((folder / "summary.json").read_text())
+    looks = [row for row in metrics(folder) if row["phase"] == "gan-scores"]
+    assert [row["step"] for row in looks] == [20]  # every picture
+    assert set(looks[0]) == {"phase", "step", "frechet", "class_balance_kl", "recall"}
+    for name in LOOKS:
+        assert summary["rows"][name]["values"] == [looks[0]["frechet"]]
+    assert summary["alarms"] == read_alarms(folder)
+    begun = sum(alarm["state"] == "begins" for alarm in summary["alarms"])
+    assert summary["rows"]["alarms"]["values"] == [begun]
+    assert begun >= 1
+    assert {alarm["kind"] for alarm in summary["alarms"]} == set(summary["rows"]["alarms"]["note"].split(", "))
+    # Without scores there is none, and nothing went wrong.
+    other = json.loads((runs["train_saegan"] / "summary.json").read_text())
+    assert other["rows"]["alarms"]["values"] == [0, 0]
+    assert other["alarms"] == []
+
+
+def test_a_member_that_fails_is_told_scored_as_nan_and_drawn_grey(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_gan(*arguments: Any, **options: Any) -> Any:
+        algorithm = gan(*arguments, **options)
+
+        def step(state: Any, batch: Any) -> Any:
+            own = jax.random.key_data(state.key)
+            second = jax.random.key_data(jax.random.split(jax.random.key(1))[1])
+            after, info = algorithm.step(state, batch)
+            bad = (state.step >= 7) & (own == second).all()
+            spoil = lambda tree: jax.tree.map(lambda x: jnp.where(bad, jnp.nan, x), tree)  # noqa: E731
+            return after.replace(ema=spoil(after.ema), params=spoil(after.params)), info
+
+        return algorithm._replace(step=step)
+
+    score_quickly(monkeypatch, runs["train_gan"].parent / "cache")
+    monkeypatch.setattr(saegan_jax.algorithms.gan, "gan", broken_gan)
+    folder = tmp_path / "run"
+    arguments = tiny("train_gan", *QUICK_TO_COMPILE, "--evaluate", "--seeds", 2, "--picture-every", 10, "--out", folder)
+    code, out, err = command("train_gan", *arguments)
+    assert code == 0, err
+    assert "Alarm: non-finite begins at step 10, member 1 (nan)." in err
+    assert "nan" in out
+    rows = json.loads((folder / "summary.json").read_text())["rows"]
+    for name in SAMPLE_ROWS | LOOKS:
+        assert [bool(np.isfinite(v)) for v in rows[name]["values"]] == [True, False], name
+    assert rows["Frechet distance"]["floor"] > 0
+    picture = pixels(folder / "samples" / "gan-0000020.png")
+    assert (picture[60:116, 2:58] == 128).all()  # the second row
+    assert len(np.unique(picture[2:58, 2:58])) > 4
+    assert [step for step, _ in looks_of(folder)] == [10, 20]
+
+    # Its images cannot be had, those of the other can.
+    code, _, err = command("sample", "--run", folder, "--out", tmp_path / "a.png")
+    assert code == 2
+    assert "member = 1 cannot be used: its training failed" in err
+    assert not (tmp_path / "a.png").exists()
+    assert len(draw(folder, tmp_path / "a.png", "--n", 5, "--member", 0)["images"]) == 5
+
+
+def looks_of(folder: Path) -> list[tuple[Any, Any]]:
+    return [(row["step"], row["frechet"]) for row in metrics(folder) if row["phase"] == "gan-scores"]
 
 
 def test_two_sae_gans_at_once(runs: dict[str, Path]) -> None:
@@ -103,10 +190,11 @@ def test_two_sae_gans_at_once(runs: dict[str, Path]) -> None:
         for name in set(row) - {"phase", "step"}:
             values: Any = row[name]
             assert len(values) == 2
-            assert values[0] != values[1] or name in ("generator_extra", "r1", "r2", "auxiliary", "dead_fraction")
+            same = ("generator_extra", "r1", "r2", "penalty", "accuracy", "auxiliary", "dead_fraction")
+            assert values[0] != values[1] or name in same
     assert set(os.listdir(folder / "checkpoints")) == {"sae", "gan"}
     summary = json.loads((folder / "summary.json").read_text())["rows"]
-    assert set(summary) == SAE_ROWS
+    assert set(summary) == SAE_ROWS | {"alarms"}
     assert all(len(row["values"]) == 2 for row in summary.values())
 
 
@@ -115,9 +203,14 @@ def test_stdout_is_the_table_alone(script: str, runs: dict[str, Path]) -> None:
     out = runs[script].with_suffix(".out").read_text()
     assert not CONTROL.search(out)
     names = set(json.loads((runs[script] / "summary.json").read_text())["rows"])
-    told = {match[1].strip() for line in out.splitlines() if (match := re.match(r"│ (\S[^│]*)│", line))}
-    assert told == names
-    header = ["mean of 2 seeds", "lowest .. highest"] if script == "train_saegan" else ["value"]
+    told: list[str] = []
+    for line in out.splitlines():
+        if match := re.match(r"│ ([^│]*)│([^│]*)│", line):
+            name, value = match[1].strip(), match[2].strip()
+            told = [*told, name] if value else [*told[:-1], f"{told[-1]} {name}".strip()]  # a long name goes on below
+    assert set(told) == names
+    assert len(told) == len(names)
+    header = ["mean of 2", "95 % interval", "every seed"] if script == "train_saegan" else ["value"]
     assert all(part in out for part in header)
 
 
@@ -312,6 +405,75 @@ def test_the_autoencoder_of_a_run_is_exported_and_read_back(runs: dict[str, Path
     assert plain.code == 2
     assert "plain GAN" in plain.err
     assert not (tmp_path / "gan").exists()
+
+
+# Recipes and classes
+
+
+def test_a_recipe_comes_with_its_settings_and_the_user_has_the_last_word() -> None:
+    preset = PRESETS["mnist-cpu"].model.gan
+    for name, settings in RECIPES.items():
+        chosen = parse(TrainGAN, ["--dataset", "mnist", "--recipe", name])
+        assert chosen.recipe == name
+        assert chosen.gan == dataclasses.replace(preset, **settings)
+        assert parse(TrainSAEGAN, ["--dataset", "mnist", f"--recipe={name}"]).model.gan == chosen.gan
+    assert set(RECIPES) == {"preset", "r3gan", "dcgan", "wgan_gp", "sngan"}
+    mine = parse(TrainGAN, ["--recipe", "wgan_gp", "--gan.beta1", "0.5", "--gan.d-steps", "4", "--preset", "tutorial"])
+    want = {**RECIPES["wgan_gp"], "beta1": 0.5, "d_steps": 4}
+    assert mine.gan == dataclasses.replace(PRESETS["tutorial"].model.gan, **want)
+    # Before it, too: the order on the command line does not matter.
+    assert parse(TrainGAN, ["--gan.beta1", "0.5", "--recipe", "wgan_gp"]).gan.beta1 == 0.5
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"preset"}))
+def test_every_recipe_trains(name: str, tmp_path: Path) -> None:
+    short = ["--log-every", 1, "--save-every", 2, "--picture-every", 2, "--gan.steps", 2, "--gan.batch-size", 20]
+    small = ["--gan.width", 2, "--gan.stages", 1, "--gan.blocks", 1]
+    arguments = tiny("train_gan", *short, *small, "--recipe", name, "--out", tmp_path / "run")
+    code, _, err = command("train_gan", *arguments)
+    assert (code, err) == (0, "")
+    rows = metrics(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(value) for row in rows for key, value in row.items() if key != "phase")
+    penalties = {key: rows[0][key] for key in ("r1", "r2", "penalty")}
+    assert {key for key, value in penalties.items() if value} == {
+        "r3gan": {"r1", "r2"},
+        "wgan_gp": {"penalty"},
+    }.get(name, set())
+    told = json.loads((tmp_path / "run" / "config.json").read_text())["options"]
+    assert told["gan"]["loss"] == RECIPES[name]["loss"]
+    assert told["gan"]["batch_size"] == 20
+    assert "recipe" not in told  # its settings are there
+
+
+def test_a_conditional_run_draws_the_class_asked_for(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    # A high rate, so that classes differ after a few steps.
+    options = [*QUICK_TO_COMPILE, "--gan.conditional", "--gan.learning-rate", 0.05, "--gan.ema-half-life", 0]
+    code, _, err = command("train_gan", *tiny("train_gan", *options, "--out", folder))
+    assert (code, err) == (0, "")
+    restored = restore_run(folder)
+    assert restored.n_classes == 10
+    assert restored.state.class_count.sum() == 10 + 20 * 16
+    three = draw(folder, tmp_path / "three.png", "--n", 12, "--label", 3)["images"]
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    for label in (3, 8):
+        own = restored.algorithm.sample(restored.state, key, 12, jnp.full(12, label, jnp.int32))
+        same = np.abs(np.rint(np.asarray(own) * 255) - three.astype(np.float64)).max() <= 1
+        assert same == (label == 3)
+    mixed = draw(folder, tmp_path / "all.png", "--n", 12)["images"]
+    assert not np.array_equal(mixed, three)
+    for run, label, message in (
+        (folder, 10, "label = 10 cannot be used: the run knows the classes 0 to 9."),
+        (folder, -1, "label = -1 cannot be used: the run knows the classes 0 to 9."),
+        (runs["train_gan"], 3, "label = 3 cannot be used: the run knows no classes; train with --gan.conditional."),
+        (runs["train_saegan"], 3, "label = 3 cannot be used: the run knows no classes; train with --gan.conditional."),
+        (runs["train_sae"], 3, "label = 3 cannot be used: the run knows no classes"),
+    ):
+        code, said, err = command("sample", "--run", run, "--out", tmp_path / "no.png", "--label", label)
+        assert (code, said, err.count("\n")) == (2, "", 1)
+        assert message in err
+    assert not (tmp_path / "no.png").exists()
 
 
 def test_a_convolutional_autoencoder(tmp_path: Path) -> None:

@@ -310,8 +310,9 @@ def test_a_member_that_fails_is_an_alarm_and_the_other_trains_on(
         return after, info._replace(loss=after.w.sum())
 
     end = go(tmp_path / "bad", **both, step=failing, picture=lambda step, state: drawn.append(step))
-    assert alarms(tmp_path / "bad") == [(15, 0, "non-finite", "begins")]
-    assert capsys.readouterr().err == "Alarm: non-finite begins at step 15, member 0 (nan).\n"
+    kinds = ["non-finite"] + ["non-finite parameters"] * (not loss)
+    assert alarms(tmp_path / "bad") == [(15, 0, kind, "begins") for kind in kinds]
+    assert capsys.readouterr().err == "".join(f"Alarm: {k} begins at step 15, member 0 (nan).\n" for k in kinds)
     assert drawn == list(range(5, 45, 5))
     sound = go(tmp_path / "sound", **both)
     assert alarms(tmp_path / "sound") == []
@@ -332,7 +333,8 @@ def test_it_stops_when_no_member_is_left(tmp_path: Path) -> None:
     message = r"^walk: size of member 1 became nan at step 21\. No other member is finite either\. Training stopped"
     with pytest.raises(NonFiniteError, match=message):
         go(tmp_path, n_seeds=2, init=two, step=one_after_the_other)
-    assert alarms(tmp_path) == [(15, 1, "non-finite", "begins")]
+    # The last one's is on record too, though nothing after it.
+    assert alarms(tmp_path) == [(15, 1, "non-finite", "begins"), (25, 0, "non-finite", "begins")]
     assert saved(tmp_path, two)[0] == 20
     # The same where only parameters show it.
     both_bad = bad_from(17, loss=False)
@@ -369,8 +371,8 @@ def test_alarms_and_scores_of_a_resumed_run_are_those_of_an_undisturbed_one(tmp_
         (15, 1, "non-finite", "ends"),
         (20, 1, "collapse of recall", "begins"),
         (30, 1, "non-finite", "begins"),
-        (35, 1, "collapse of recall", "ends"),
         (35, 1, "non-finite", "ends"),
+        (35, 1, "collapse of recall", "ends"),
     ]
     rows = [r for r in metrics(tmp_path / "whole") if r["phase"] == "walk-scores"]
     assert [r["step"] for r in rows] == calls
@@ -438,6 +440,14 @@ def test_members_that_do_not_fit_in_memory_take_turns(
     monkeypatch.setattr(loop, "ensemble", spy)
     many = {"n_seeds": n_seeds, "init": lambda: jax.tree.map(lambda x: x[:n_seeds], four())}
     together = go(tmp_path / "a", **many)
+    assert sizes == [None]
+    # By choice; more than there are is all of them.
+    sizes.clear()
+    two_at_a_time = go(tmp_path / "c", **many, at_once=2)
+    assert sizes == [2]
+    np.testing.assert_allclose(two_at_a_time.w, together.w, rtol=1e-5, atol=1e-6)
+    sizes.clear()
+    go(tmp_path / "d", **many, at_once=9, steps=10)
     assert sizes == [None]
     monkeypatch.setattr(loop, "_memory", lambda: 1)
     sizes.clear()
@@ -566,5 +576,6 @@ def test_a_diverging_run_ends_in_one_paragraph_with_its_last_good_checkpoint(tmp
     code, stdout, err = command("train_gan", *arguments)
     assert code == 2
     assert stdout == ""
-    assert re.fullmatch(r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Training stopped; .*\n", err)
+    alarm = r"Alarm: non-finite begins at step 5, member 0 \(nan\)\.\n"
+        assert re.fullmatch(alarm + r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Training stopped; .*\n", err)
     assert not (out / "summary.json").exists()

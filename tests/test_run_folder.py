@@ -61,8 +61,8 @@ def test_an_unknown_setting_is_named_wherever_it_is() -> None:
     values = to_json(parse(TrainGAN, []))
     with pytest.raises(ConfigError, match=r"momentum = 0\.9 .*TrainGAN has no such setting"):
         from_json(TrainGAN, values | {"momentum": 0.9})
-    values["gan"]["spectral_norm"] = True
-    with pytest.raises(ConfigError, match=r"spectral_norm = True .*GANConfig has no such setting"):
+    values["gan"]["momentum"] = True
+    with pytest.raises(ConfigError, match=r"momentum = True .*GANConfig has no such setting"):
         from_json(TrainGAN, values)
 
 

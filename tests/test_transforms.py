@@ -245,3 +245,32 @@ def test_fresh_batches_depend_on_key_and_step_alone():
     np.testing.assert_array_equal(np.concatenate([first, second]), images)
     _, (_, other) = five(toy_state(1))
     assert not np.array_equal(other, first)
+
+
+def test_fresh_batches_may_be_made_from_data_that_the_members_share():
+    def draw(key, data):
+        index = jax.random.randint(key, (4,), 0, data.label.shape[0])
+        return Batch(to_unit_float(data.image[index]), data.label[index])
+
+    data = uint8_data(N)
+    chunk = many_fresh_steps(toy_step, draw, length=6)
+    states = jax.vmap(lambda key: toy_state().replace(key=key))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    final, (labels, images) = compile_chunk(ensemble(chunk))(states, data)
+    assert labels.shape == (2, 6, 4)
+    assert not np.array_equal(labels[0], labels[1])
+    np.testing.assert_allclose(images, np.asarray(data.image)[np.asarray(labels)] / 255, rtol=1e-6)
+    assert not data.image.is_deleted()
+    step = jax.jit(lambda state, data, key: toy_step(state, draw(key, data)))
+    for i in range(2):
+        state = toy_state(i)
+        for t in range(6):
+            key = jax.random.fold_in(jax.random.fold_in(state.key, 0x6461), t)
+            state, (seen, _) = step(state, data, key)
+            np.testing.assert_array_equal(seen, labels[i, t])
+        assert_close(member(final, i), state, rtol=1e-6, atol=0)
+    # Other data, the same program: nothing of them has become a constant of it.
+    other = data._replace(image=255 - data.image)
+    again = jax.vmap(lambda key: toy_state().replace(key=key))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    _, (same, turned) = compile_chunk(ensemble(chunk))(again, other)
+    np.testing.assert_array_equal(same, labels)
+    np.testing.assert_allclose(turned, 1 - images, atol=1e-6)

@@ -64,11 +64,10 @@ class Alarms:
         largest over the first intervals, and above ten. saturation: in five intervals in a row the critic told practically
         every pair apart.
         """
-        n = len(next(iter(means.values())))
-        broken = [not all(np.isfinite(values[m]) for values in means.values()) for m in range(n)]
-        for m in range(n):
-            self._set("non-finite", m, step, broken[m], float("nan"))
-            if broken[m]:
+        finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
+        for m, sound in enumerate(finite.tolist()):
+            self._set("non-finite", m, step, not sound, float("nan"))
+            if not sound:
                 continue
             for name in ("discriminator_loss", "generator_loss"):
                 if name in means:
@@ -77,6 +76,11 @@ class Alarms:
                 value, key = means["accuracy"][m], ("saturation", m)
                 self._streak[key] = self._streak.get(key, 0) + 1 if value > SATURATED else 0
                 self._set(*key, step, self._streak[key] >= PATIENCE, value)
+
+    def broken(self, step: int, finite: np.ndarray) -> None:
+        """Members whose parameters or optimiser statistics are not all finite: ``finite (members,)`` bool. It does not end."""
+        for m in np.flatnonzero(~finite).tolist():
+            self._set("non-finite parameters", m, step, True, float("nan"))
 
     def score(self, step: int, scores: Values, floors: Mapping[str, float]) -> None:
         """Scores of samples, one value a member.

@@ -246,10 +246,11 @@ def train(
             at, infos = pending
             pending = None
             arrays = {name: np.asarray(value) for name, value in infos._asdict().items()}
-            _check_infos(phase, at, arrays)
-            scalars = {name: value.mean(axis=-1).tolist() for name, value in arrays.items()}
+            with np.errstate(invalid="ignore"):  # of infinities of both signs
+                scalars = {name: value.mean(axis=-1).tolist() for name, value in arrays.items()}
             alarms.log(at, {name: np.atleast_1d(value).tolist() for name, value in scalars.items()})
-            record()
+            record()  # before the check: of a run that it ends the alarm is kept too
+            _check_infos(phase, at, arrays)
             steps_per_second = rate(at)
             writer.write(phase.name, at, {**scalars, "steps_per_second": steps_per_second})
             display.update(at, steps_per_second, scalars, phase.shown, alarms=alarms.active)
@@ -264,7 +265,10 @@ def train(
             look = step % phase.picture_every == 0 or step == phase.steps
             if save or look:
                 report()
-                if not _finite(_members(phase, state)).any():
+                finite = np.asarray(_finite(_members(phase, state)))
+                alarms.broken(step, finite)
+                record()
+                if not finite.any():
                     raise NonFiniteError(
                         f"{phase.name}: a parameter or optimiser statistic is not finite at step {step}, though every loss "
                         f"before it was. Training stopped; the last good checkpoint is kept. Lower the learning rate."
