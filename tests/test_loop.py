@@ -577,5 +577,5 @@ def test_a_diverging_run_ends_in_one_paragraph_with_its_last_good_checkpoint(tmp
     assert code == 2
     assert stdout == ""
     alarm = r"Alarm: non-finite begins at step 5, member 0 \(nan\)\.\n"
-        assert re.fullmatch(alarm + r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Training stopped; .*\n", err)
+    assert re.fullmatch(alarm + r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Training stopped; .*\n", err)
     assert not (out / "summary.json").exists()
