@@ -31,7 +31,7 @@ from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.features import FeatureNetwork, load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import NonFiniteError, Phase, Scores, StoppedError, check_batch, check_schedule, train
-from saegan_jax.training.run_folder import check_folder, from_json, open_folder, read_config, to_json
+from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import draw, gan_members_at_once, rebuild
 from saegan_jax.training.watch import watcher
@@ -235,6 +235,7 @@ def open_run(
     }
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
+    stack.enter_context(held(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)

@@ -15,7 +15,7 @@ from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.report.results import cell, origin, over_seeds, provenance
 from saegan_jax.training.loop import Phase, Scores, check_schedule, train
-from saegan_jax.training.run_folder import check_folder, open_folder, to_json
+from saegan_jax.training.run_folder import check_folder, held, open_folder, to_json
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics
 
@@ -80,6 +80,7 @@ def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: in
     check_folder(folder, config, resume=(folder / "config.json").exists())
     open_folder(folder, config)
     with ExitStack() as stack:
+        stack.enter_context(held(folder))
         writer, display = MetricsWriter(folder), Display()
         stack.callback(writer.close)
         stack.callback(display.stop)

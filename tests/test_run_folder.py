@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from experiments.config import PRESETS, RunOptions, TrainGAN, TrainSAE, TrainSAE
 from saegan_jax.errors import ConfigError
 from saegan_jax.training.files import write_bytes, write_json
 from saegan_jax.training.loop import check_schedule
-from saegan_jax.training.run_folder import check_folder, from_json, open_folder, read_config, to_json
+from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
 
 KINDS = (TrainSAE, TrainGAN, TrainSAEGAN)
 
@@ -156,3 +158,21 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         write_bytes(path, b"half")
     assert json.loads(path.read_text()) == {"a": [1, 2]}
     assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_folder_is_held_by_one_training_at_a_time(tmp_path: Path) -> None:
+    open_folder(tmp_path, CONFIG)
+    before = (tmp_path / "config.json").read_bytes()
+    with held(tmp_path):
+        assert read_config(tmp_path) == CONFIG  # whoever only reads may
+        with pytest.raises(ConfigError, match="another process is training in it") as error, held(tmp_path):
+            pass
+        assert error.value.field == "out"
+        module = "saegan_jax.training.run_folder"
+        script = f"from pathlib import Path; from {module} import held; held(Path({str(tmp_path)!r})).__enter__()"
+        other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert "another process is training in it" in other.stderr
+    with held(tmp_path):
+        pass
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

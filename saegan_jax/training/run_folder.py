@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,3 +95,26 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
     """Make the folder and write its ``config.json``, unless it is there."""
     if not (folder / "config.json").exists():
         write_json(folder / "config.json", config)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep an opened folder for this process while the block runs: two trainings in one would mix their checkpoints.
+
+    A lock on ``config.json``, which the system releases however the process ends. Systems without such locks go without.
+
+    Raises:
+      ConfigError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / "config.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "another process is training in it; wait for its end, or name another --out."
+            raise ConfigError("out", str(folder), fix) from None
+        yield
