@@ -364,7 +364,7 @@ def adversarial(
     """
     discriminator_loss = getattr(losses, f"{config.loss}_discriminator_loss")
     generator_loss = getattr(losses, f"{config.loss}_generator_loss")
-    n_classes = class_count(config, n_classes)
+    n_classes = known_classes(config, n_classes)
     own = hyper(config) if member is None else member
     names = tuple(game.critics)
 
@@ -529,7 +529,7 @@ class _Pairs(NamedTuple):
     label: jax.Array | None
 
 
-def class_count(config: GANConfig, n_classes: int) -> int:
+def known_classes(config: GANConfig, n_classes: int) -> int:
     """Classes that the system knows: ``n_classes`` of the data where it is conditional, else 0.
 
     Raises:
@@ -547,7 +547,7 @@ def gan(
     config: GANConfig, *, image_shape: tuple[int, int, int], n_classes: int = 0, member: GANHyper | None = None
 ) -> Algorithm:
     """The plain GAN: Gaussian noise in, one critic on pixels; see :func:`adversarial`."""
-    known = class_count(config, n_classes)
+    known = known_classes(config, n_classes)
     nets = image_networks(config, image_shape, n_classes=known)
 
     def init(key: jax.Array, context: Any) -> Nets:

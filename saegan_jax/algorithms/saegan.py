@@ -13,11 +13,11 @@ from saegan_jax.algorithms.gan import (
     GANConfig,
     Nets,
     adversarial,
-    class_count,
     gaussian_latent,
     generated,
     image_networks,
     init_params,
+    known_classes,
     to_unit,
 )
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
@@ -132,7 +132,7 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
     Returns:
       An :class:`Algorithm` whose state is a :class:`saegan_jax.algorithms.gan.GANState` with ``frozen`` as its context.
     """
-    known = class_count(config.gan, n_classes)
+    known = known_classes(config.gan, n_classes)
     nets = image_networks(config.gan, image_shape, n_classes=known)
     code_net: Any = MLPDiscriminator(config.code_hidden, known)
     encode = autoencoder(config.sae, image_shape=image_shape).encode
