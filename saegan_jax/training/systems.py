@@ -22,8 +22,8 @@ def member_keys(seed: int, n_seeds: int) -> jax.Array:
 def gan_members_at_once(config: GANConfig) -> int | None:
     """Members of an ensemble to compute together: on a CPU one, where the activations of several leave its cache.
 
-    Measured on two cores: 8 DCGANs of 28x28 together ran at .8 of the steps of one after another, 3 of the tiny networks of
-    Stacked MNIST at .83; dense networks on points and 8x8 images gain from being together. None is all that the memory holds.
+    Measured on a CPU: 8 DCGANs of 28x28 together ran at .8 of the steps of one after another, 3 of the tiny networks of Stacked
+    MNIST at .82. Dense networks, whose activations are small, stay together. None is all that the memory holds.
     """
     return 1 if jax.default_backend() == "cpu" and config.network != "mlp" else None
 
