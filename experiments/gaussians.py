@@ -15,8 +15,7 @@ from experiments.modes import SAMPLE_SEED, Case, Metric, markdown, result, rows,
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.data.mixtures import POINT_SHAPE, MixtureName, draw_points, mixture
 from saegan_jax.errors import require, require_choice
-from saegan_jax.metrics import mixture_quality
-from saegan_jax.metrics.modes import reverse_kl_floor
+from saegan_jax.metrics import mixture_quality, reverse_kl_floor
 from saegan_jax.report.points import points_picture
 from saegan_jax.report.results import write_result
 from saegan_jax.training.loop import Scores

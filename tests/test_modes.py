@@ -18,8 +18,7 @@ from saegan_jax.data import Dataset, Split
 from saegan_jax.data.mixtures import draw_points, mixture
 from saegan_jax.data.stacked import stacked, stacks
 from saegan_jax.errors import ConfigError
-from saegan_jax.metrics import mixture_quality
-from saegan_jax.metrics.modes import reverse_kl_floor
+from saegan_jax.metrics import mixture_quality, reverse_kl_floor
 from saegan_jax.training.writers import read_metrics
 
 
