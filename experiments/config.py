@@ -175,7 +175,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     # Radford et al., 2016.
     "dcgan": {
         "network": "dcgan", "head_hidden": (), "loss": "non_saturating", "r1_gamma": 0.0, "r2_gamma": 0.0,
-        "learning_rate": 2e-4, "final_learning_rate": 1.0, "beta1": 0.5, "beta2": 0.999, "ema_half_life": 0.0, "batch_size": 128,
+        "learning_rate": 2e-4, "final_learning_rate": 1.0, "beta1": 0.5, "beta2": 0.999, "ema_half_life": 0.0,
+        "batch_size": 128,
     },
     # Gulrajani et al., 2017: five critic steps of 64 for one of the generator.
     "wgan_gp": {
