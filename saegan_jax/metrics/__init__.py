@@ -1,5 +1,13 @@
 """How good a sparse autoencoder or a generator is: pure functions of arrays."""
 
+from saegan_jax.metrics.codes import (
+    CoActivationError,
+    L0Error,
+    TwoSample,
+    co_activation_error,
+    l0_error,
+    two_sample_accuracy,
+)
 from saegan_jax.metrics.dictionary import Coherence, DictionaryMatch, coherence, dictionary_match
 from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
 from saegan_jax.metrics.kernel import kernel_distance
@@ -21,22 +29,30 @@ from saegan_jax.metrics.sae import (
     summarise,
     update_sae_stats,
 )
+from saegan_jax.metrics.vae import active_units, importance_bound
 
 __all__ = [
+    "CoActivationError",
     "Coherence",
     "DictionaryMatch",
+    "L0Error",
     "Memorisation",
     "MixtureQuality",
     "NeighbourMetrics",
     "ReverseKLFloor",
     "SAEMetrics",
     "SAEStats",
+    "TwoSample",
+    "active_units",
     "class_balance_kl",
+    "co_activation_error",
     "coherence",
     "dictionary_match",
     "frechet_distance",
+    "importance_bound",
     "init_sae_stats",
     "kernel_distance",
+    "l0_error",
     "memorisation",
     "merge_sae_stats",
     "mixture_quality",
@@ -46,5 +62,6 @@ __all__ = [
     "reverse_kl_floor",
     "sae_metrics",
     "summarise",
+    "two_sample_accuracy",
     "update_sae_stats",
 ]
