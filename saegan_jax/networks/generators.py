@@ -1,10 +1,13 @@
-"""Generators: latent vectors ``(batch, d_latent)`` to images ``(batch, height, width, channels)`` in (-1, 1)."""
+"""Generators: latent vectors ``(batch, d_latent)`` to images ``(batch, height, width, channels)`` in (-1, 1), or to codes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import flax.linen as nn
 import jax
 
+from saegan_jax.activations import topk
 from saegan_jax.networks.layers import HE, ConvForm, ConvTranspose4x4, RowConv3x3, RowConvTranspose3x3
 
 
@@ -24,24 +27,40 @@ class MLPGenerator(nn.Module):
         return nn.tanh(z).reshape(-1, height, width, channels)
 
 
+class CodeGenerator(nn.Module):
+    """Dense layers with leaky ReLU 0.2, then the ``k`` largest of the rectified outputs: sparse codes ``(batch, d_sae)``."""
+
+    d_sae: int
+    k: int
+    hidden: Sequence[int] = (256, 256)
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        for features in self.hidden:
+            z = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(z), 0.2)
+        return topk(nn.Dense(self.d_sae, kernel_init=HE)(z), self.k)
+
+
 class DCGANGenerator(nn.Module):
     """Transposed convolutions above two dense layers, as DCGAN (Radford et al., 2016) without batch normalisation.
 
     The discriminator's gradient penalties take over what batch normalisation was there for, and images stay independent.
-    The first dense layer mixes the latents (8 width units); the second makes the smallest image, with ``2^stages width``
-    channels, and each of the ``stages`` doubles it: to ``2^(stages-2) width`` channels first, then half as many each time.
+    The first dense layer mixes the latents (``mix`` units, by default 8 width); the second makes the smallest image, with
+    ``2^stages width`` channels, and each of the ``stages`` doubles it: to ``2^(stages-2) width`` channels first, then half as
+    many each time.
     """
 
     image_shape: tuple[int, int, int]
     width: int = 32
     conv_form: ConvForm = "matrix"
     stages: int = 2
+    mix: int = 0
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         height, width, channels = self.image_shape
         rows, columns, features = height >> self.stages, width >> self.stages, self.width << self.stages
-        x = nn.leaky_relu(nn.Dense(8 * self.width, kernel_init=HE)(z), 0.2)
+        x = nn.leaky_relu(nn.Dense(self.mix or 8 * self.width, kernel_init=HE)(z), 0.2)
         x = nn.leaky_relu(nn.Dense(rows * columns * features, kernel_init=HE)(x), 0.2)
         x = x.reshape(-1, rows, columns, features)
         for stage in reversed(range(self.stages - 1)):
@@ -72,3 +91,28 @@ class UnrolledGenerator(nn.Module):
         for factor, size in zip((4, 2, 1), later, strict=True):
             x = nn.relu(RowConvTranspose3x3(factor * self.width, size)(x))
         return nn.tanh(RowConv3x3(self.image_shape[2])(x))
+
+
+@contextmanager
+def rewritten_inputs(rewrite: Callable[[str, jax.Array], jax.Array]) -> Iterator[None]:
+    """While open, every layer of a network that is called reads ``rewrite(name, x)`` in the place of its input ``x``.
+
+    A layer is a submodule of the network itself, not of another one, under the name that Flax gave it; so the input of the
+    layer after a dense one is what left that one's activation function. Takes effect on what is traced inside, hence not on a
+    compiled function that was traced before.
+
+    Args:
+      rewrite: called once per call of a layer, in their order, with its name and its first argument ``(batch, ...)``; returns
+        an array of the same shape, or the array itself.
+    """
+
+    def interceptor(
+        call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
+        path = context.module.path
+        if context.method_name == "__call__" and len(path) == 1:
+            args = (rewrite(path[0], args[0]), *args[1:])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(interceptor):
+        yield
