@@ -81,6 +81,19 @@ def hold_out(split: Split, n: int) -> tuple[Split, Split]:
     return Split(split.image[~held], split.label[~held]), Split(split.image[held], split.label[held])
 
 
+def share(split: Split, fraction: float) -> Split:
+    """``fraction`` of the examples, stratified by class and always the same ones, in their original order: :func:`hold_out`.
+
+    Raises:
+        DataError: ``fraction`` is not in (0, 1], or so small that nothing is left.
+    """
+    size = len(split.label)
+    n = round(fraction * size) if 0 < fraction <= 1 else 0
+    if n < 1:
+        raise DataError(f"fraction={fraction!r} of {size} examples cannot be had: choose one from {1 / size:.2g} to 1.")
+    return split if n == size else hold_out(split, n)[1]
+
+
 def check_size(name: str, image_shape: tuple[int | None, ...], size: int | tuple[int, int] | None) -> None:
     """Refuses a size (pixels; one number for a square) that the images do not have: they are never resized silently."""
     if size is None:
