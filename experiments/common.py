@@ -16,13 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.config import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
+from experiments.config import RunOptions, TrainEnergy, TrainGAN, TrainSAE, TrainSAEGAN, TrainVAE
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
-from saegan_jax.data import Dataset, load
+from saegan_jax.algorithms.vae import VAEConfig
+from saegan_jax.data import Dataset, load, share
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
@@ -63,6 +65,8 @@ SYSTEMS: dict[str, tuple[type[RunOptions], str, str]] = {
     "sae": (TrainSAE, "sae", "sae"),
     "gan": (TrainGAN, "gan", "gan"),
     "saegan": (TrainSAEGAN, "model", "gan"),
+    "vae": (TrainVAE, "vae", "vae"),
+    "energy": (TrainEnergy, "energy", "gan"),
 }
 
 
@@ -79,7 +83,7 @@ class Restored(NamedTuple):
       n_classes: of the data; a conditional system knows them.
     """
 
-    settings: SAEConfig | GANConfig | SAEGANConfig
+    settings: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig
     image_shape: tuple[int, int, int]
     algorithm: Algorithm
     state: Any
@@ -192,7 +196,7 @@ def open_run(
     options: RunOptions,
     *,
     name: str,
-    model: SAEConfig | GANConfig | SAEGANConfig,
+    model: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig,
     phases: dict[str, Any],
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
@@ -218,8 +222,9 @@ def open_run(
             picture_every=options.picture_every,
         )
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
+    train_split = share(dataset.train, options.fraction)
     for phase, phase_settings in phases.items():
-        check_batch(phase, phase_settings.batch_size, len(dataset.train.label), steps=phase_settings.steps)
+        check_batch(phase, phase_settings.batch_size, len(train_split.label), steps=phase_settings.steps)
     shape = dataset.image_shape
     require(
         shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
@@ -239,7 +244,7 @@ def open_run(
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)
-    data = Batch(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
+    data = Batch(jnp.asarray(train_split.image), jnp.asarray(train_split.label))
     return Run(options, folder, config, dataset, data, writer, display)
 
 
@@ -305,7 +310,9 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
         second = load_feature_network(run.dataset, seed=1)
         n = len(run.dataset.test.label)
         images = draw(algorithm, state, seed=SAMPLE_SEED + 1, n=n, n_seeds=run.n_seeds)
-        scores = member_scores(images, lambda member: sample_quality(network, member, run.dataset))
+        scores = member_scores(
+            images, lambda member: sample_quality(network, member, run.dataset, fraction=run.options.fraction)
+        )
         checks = member_scores(images, lambda member: sample_quality(second, member, run.dataset, pairs=False))
     first = next(s for s in scores if not math.isnan(s["frechet"]))
     compared = f"{first['samples']} samples; real against real {first['floor']:.3g}"

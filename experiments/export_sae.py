@@ -42,9 +42,9 @@ def run(options: Export) -> None:
     elif isinstance(restored.settings, SAEGANConfig):
         config, params = restored.settings.sae, state.context.sae
     else:
-        raise ConfigError(
-            "run", str(options.run), "a plain GAN has no autoencoder; give a run of train_sae or train_saegan."
-        )
+        what = type(restored.settings).__name__.removesuffix("Config")
+        fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
+        raise ConfigError("run", str(options.run), fix)
     folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
     name = "sigmoid" if config.sigmoid_output else ARCHITECTURES[config.variant]
     text = (

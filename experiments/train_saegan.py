@@ -15,23 +15,26 @@ from saegan_jax.training.systems import freeze_members, init_members, init_saega
 def run(options: TrainSAEGAN) -> None:
     """Train, score and show one run."""
     model = options.model
-    name = f"saegan-{options.dataset}-{model.generator_input}-{model.discriminator}-seed{options.seed}"
+    plain = {"sampler": "factorised", "generator_output": "images", "encoder": "trained"}
+    special = [f"-{getattr(model, name)}" for name, usual in plain.items() if getattr(model, name) != usual]
+    places = f"{model.generator_input}-{model.discriminator}{''.join(special)}"
+    name = f"saegan-{options.dataset}-{places}-seed{options.seed}"
+    phases = {"sae": model.sae, "gan": model.gan} if model.encoder == "trained" else {"gan": model.gan}
     with ExitStack() as stack:
-        job = open_run(stack, options, name=name, model=model, phases={"sae": model.sae, "gan": model.gan})
+        job = open_run(stack, options, name=name, model=model, phases=phases)
         shape, n_classes = job.dataset.image_shape, job.dataset.num_classes
         members = {"seed": options.seed, "n_seeds": options.seeds}
 
         autoencoder = sae(model.sae, image_shape=shape, center=data_center(model.sae, job.data.image))
-        sae_state = job.train(
-            "sae",
-            autoencoder.step,
-            jax.jit(lambda: init_members(autoencoder, **members)),
-            model.sae,
-            shown=("reconstruction", "sparsity", "l0"),
-        )
+        start = jax.jit(lambda: init_members(autoencoder, **members))
+        if model.encoder == "trained":
+            shown = ("reconstruction", "sparsity", "l0")
+            sae_state = job.train("sae", autoencoder.step, start, model.sae, shown=shown)
+        else:
+            sae_state = start()
         rows = sae_rows(job, model.sae, sae_state.params)
 
-        freeze = jax.jit(lambda params, images: freeze_members(model.sae, params, images, n_seeds=options.seeds))
+        freeze = jax.jit(lambda params, images: freeze_members(model, params, images, **members))
         frozen = freeze(sae_state.params, job.data.image)
         algorithm = saegan(model, frozen, image_shape=shape, n_classes=n_classes)
         gan_state = job.train(

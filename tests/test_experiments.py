@@ -377,7 +377,7 @@ def test_samples_that_cannot_be_had(runs: dict[str, Path], tmp_path: Path) -> No
     assert "nothing has been saved yet" in command("sample", "--run", run, *out).err
     config = json.loads((run / "config.json").read_text())
     for broken in (
-        {**config, "script": "vae"},
+        {**config, "script": "flow"},
         {**config, "options": 3},
         {k: v for k, v in config.items() if k != "options"},
     ):

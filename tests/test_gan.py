@@ -152,7 +152,7 @@ def toy_game(critic):
     return Game(
         init=lambda key, context: Nets({"g": jnp.ones(())}, {"d": jnp.full((), 0.5)}),
         latent=lambda context, key, n: jax.random.normal(key, (n, 16)),
-        generate=lambda params, z, label: jnp.tanh(params["g"] * z).reshape(-1, *SHAPE),
+        generate=lambda params, context, z, label: jnp.tanh(params["g"] * z).reshape(-1, *SHAPE),
         critics={"toy": critic},
     )
 

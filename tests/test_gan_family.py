@@ -48,11 +48,11 @@ def mean_critic(params, context, x, label):
     return params["d"] * mean_of(x)
 
 
-def noisy_generator(params, z, label):
+def noisy_generator(params, context, z, label):
     return jnp.tanh(params["g"] * z).reshape(-1, *SHAPE)
 
 
-def constant_generator(params, z, label):
+def constant_generator(params, context, z, label):
     """Every pixel is tanh(g), so that all that a critic sees is known."""
     return jnp.tanh(params["g"]) * jnp.ones((z.shape[0], *SHAPE))
 
@@ -351,7 +351,7 @@ def labelled(d_steps, loss, sees):
             return value + 0 * params["d"]
         return 100 * jnp.abs(value - (label + 1).astype(jnp.float32) / 20) + 0 * params["d"]
 
-    generate = lambda params, z, label: label_image(label) + 0 * params["g"]  # noqa: E731
+    generate = lambda params, context, z, label: label_image(label) + 0 * params["g"]  # noqa: E731
     return toy(config, generate=generate, critics={"toy": critic}, n_classes=8)
 
 
@@ -406,9 +406,9 @@ def test_an_unconditional_system_knows_no_classes():
 
 def test_a_conditional_gan_embeds_the_label_and_a_saegan_does_so_in_both_critics():
     settings = SAEConfig(d_sae=5, rho=0.2)
-    frozen = freeze(settings, filled(jax.eval_shape(sae(settings, image_shape=SHAPE).init, jax.random.key(0))).params,
-                    uint8_data(10).image)  # fmt: skip
     config = SAEGANConfig(sae=settings, code_hidden=(3,), gan=replace(PLAIN, conditional=True, loss="hinge"))
+    params = filled(jax.eval_shape(sae(settings, image_shape=SHAPE).init, jax.random.key(0))).params
+    frozen = freeze(config, params, uint8_data(10).image, jax.random.key(0))
     algorithm = saegan(config, frozen, image_shape=SHAPE, n_classes=3)
     before = algorithm.init(jax.random.key(0))
     state, info = jax.jit(algorithm.step)(before, replace_labels(unit_batch(N), [0, 1, 2, 0, 1, 2]))

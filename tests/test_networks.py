@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from helpers import normal, random_params
 
+from saegan_jax.algorithms.gan import GANConfig, image_networks
+from saegan_jax.errors import ConfigError
 from saegan_jax.networks.autoencoders import SparseAutoencoder
-from saegan_jax.networks.discriminators import DCGANDiscriminator, MLPDiscriminator, UnrolledDiscriminator
-from saegan_jax.networks.generators import DCGANGenerator, MLPGenerator, UnrolledGenerator
+from saegan_jax.networks.discriminators import (
+    CodeDiscriminator,
+    DCGANDiscriminator,
+    MLPDiscriminator,
+    UnrolledDiscriminator,
+)
+from saegan_jax.networks.generators import CodeGenerator, DCGANGenerator, MLPGenerator, UnrolledGenerator
 from saegan_jax.networks.layers import Conv4x4, ConvTranspose4x4
+from saegan_jax.networks.residual import ResidualDiscriminator
 
 
 def leaky(x):
@@ -49,8 +57,9 @@ def test_generator_draws_images_between_minus_one_and_one(generator):
         DCGANDiscriminator(width=2),
         DCGANDiscriminator(width=2, stages=1, hidden=(5,)),
         UnrolledDiscriminator(width=2),
+        CodeDiscriminator((6,), width=2),
     ],
-    ids=["mlp", "dcgan", "dcgan-1-hidden", "unrolled"],
+    ids=["mlp", "dcgan", "dcgan-1-hidden", "unrolled", "codes"],
 )
 def test_discriminator_gives_one_logit_per_image_from_that_image_alone(critic):
     x = normal(5, 4, 8, 3)
@@ -77,6 +86,94 @@ def test_mlp_discriminator_by_hand():
     hidden = leaky(dense(params, "Dense_1", leaky(dense(params, "Dense_0", np.reshape(x, (5, -1))))))
     want = dense(params, "Dense_2", hidden)[:, 0]
     np.testing.assert_allclose(jax.jit(net.apply)(params, x), want, rtol=1e-5, atol=1e-6)
+
+
+def test_code_discriminator_by_hand():
+    """Codes of one image as they are; those of positions through one shared layer first."""
+    net, x, z = CodeDiscriminator((6,), width=2), normal(5, 2, 3, 4), normal(5, 4)
+    at, alone = random_params(net, x), random_params(net, z)
+    assert at["params"]["Dense_0"]["kernel"].shape == (2 * 3 * 2, 6)
+    assert set(alone["params"]) == {"Dense_0", "Dense_1"}
+    logits, one = jax.jit(lambda: (net.apply(at, x), net.apply(alone, z)))()
+    positions = leaky(dense(at, "position", x)).reshape(5, -1)
+    want = dense(at, "Dense_1", leaky(dense(at, "Dense_0", positions)))[:, 0]
+    np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-5)
+    want = dense(alone, "Dense_1", leaky(dense(alone, "Dense_0", z)))[:, 0]
+    np.testing.assert_allclose(one, want, rtol=1e-4, atol=1e-5)
+
+
+def test_code_generator_by_hand():
+    """The 4 largest of 7 rectified outputs, and all positive ones where there are fewer."""
+    net, z = CodeGenerator(7, 4, (6,)), normal(40, 3)
+    params = random_params(net, z)
+    a = dense(params, "Dense_1", leaky(dense(params, "Dense_0", z)))
+    want = np.where((a > 0) & (a >= np.sort(a, axis=1)[:, -4:-3]), a, 0)
+    assert set((want > 0).sum(axis=1)) >= {3, 4}
+    assert ((a > 0).sum(axis=1) > 4).any()
+    np.testing.assert_allclose(jax.jit(net.apply)(params, z), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "critic",
+    [
+        MLPDiscriminator((6,), scale=20.0),
+        DCGANDiscriminator(width=2, stages=1, hidden=(5,)),
+        UnrolledDiscriminator(width=2),
+        ResidualDiscriminator(width=8, stages=1, group_size=4),
+    ],
+    ids=["mlp", "dcgan", "unrolled", "residual"],
+)
+def test_side_joins_where_the_image_has_become_a_vector(critic):
+    x, side = normal(5, 4, 4, 1), normal(5, 3)
+
+    def shapes(*more):
+        return jax.tree.map(jnp.shape, jax.eval_shape(critic.init, jax.random.key(0), x, None, *more)["params"])
+
+    plain, wider = shapes(), shapes(side)
+    # The first layer that reads vectors has 3 more inputs, at their end; all else is as without.
+    wide = [name for name in plain if plain[name] != wider[name]]
+    assert len(wide) == 1
+    n, d = plain[wide[0]]["kernel"]
+    assert wider[wide[0]]["kernel"] == (n + 3, d)
+    assert plain.keys() == wider.keys()
+    rng = np.random.default_rng(0)
+    draw = lambda s: jnp.asarray(0.3 * rng.normal(size=s), jnp.float32)  # noqa: E731
+    params = {"params": jax.tree.map(draw, wider, is_leaf=lambda s: isinstance(s, tuple))}
+    kernel = params["params"][wide[0]]["kernel"]
+    blind = {"params": params["params"] | {wide[0]: params["params"][wide[0]] | {"kernel": kernel.at[n:].set(0)}}}
+    cut = {"params": params["params"] | {wide[0]: params["params"][wide[0]] | {"kernel": kernel[:n]}}}
+    logits, without, alone = jax.jit(
+        lambda: (critic.apply(params, x, None, side), critic.apply(blind, x, None, side), critic.apply(cut, x))
+    )()
+    np.testing.assert_allclose(without, alone, rtol=1e-4, atol=1e-5)
+    assert np.abs(np.asarray(logits) - without).min() > 1e-3
+    if critic == MLPDiscriminator((6,), scale=20.0):  # of images alone
+        seen = np.concatenate([20 * np.asarray(x).reshape(5, -1), side], axis=1)
+        want = dense(params, "Dense_1", leaky(dense(params, "Dense_0", seen)))[:, 0]
+        np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-4)
+
+
+def test_settings_of_one_network_alone(key):
+    """`d_hidden` is the discriminator's, empty for a linear one; `mix` the generator's first layer."""
+    images, z = jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 7))
+
+    def kernels(**settings):
+        nets = image_networks(GANConfig(**settings), (4, 4, 1))
+        trees = jax.eval_shape(nets.generator.init, key, z), jax.eval_shape(nets.discriminator.init, key, images)
+        return [{name: layer["kernel"].shape for name, layer in tree["params"].items()} for tree in trees]
+
+    generator = {"Dense_0": (7, 5), "Dense_1": (5, 16)}
+    assert kernels(hidden=(5,)) == [generator, {"Dense_0": (16, 5), "Dense_1": (5, 1)}]
+    two = {"Dense_0": (16, 3), "Dense_1": (3, 2), "Dense_2": (2, 1)}
+    assert kernels(hidden=(5,), d_hidden=(3, 2)) == [generator, two]
+    assert kernels(hidden=(5,), d_hidden=()) == [generator, {"Dense_0": (16, 1)}]
+    mixed, unmixed = (kernels(network="dcgan", width=2, mix=mix) for mix in (9, 0))
+    assert mixed[0] == unmixed[0] | {"Dense_0": (7, 9), "Dense_1": (9, 8)}
+    assert unmixed[0]["Dense_0"] == (7, 16)
+    assert mixed[1] == unmixed[1]
+    for field, settings in (("d_hidden", {"d_hidden": (3, 0)}), ("mix", {"mix": -1})):
+        with pytest.raises(ConfigError, match=rf"^{field} = "):
+            GANConfig(**settings)
 
 
 def test_no_hidden_layer_is_one_dense_map():

@@ -41,7 +41,7 @@ COMBINATIONS = [(g, d) for g in ("gaussian", "sparse") for d in ("pixels", "code
 @pytest.fixture(scope="module")
 def frozen():
     params = random_params(module(TINY.sae, 16), normal(1, 16), seed=3, scale=0.8)
-    return freeze(TINY.sae, params, uint8_data(64).image)
+    return freeze(TINY, params, uint8_data(64).image, jax.random.key(0))
 
 
 @functools.cache
@@ -84,7 +84,7 @@ def test_freeze_fits_the_prior_to_codes_of_unit_images(frozen):
     assert_close(frozen.prior, want, rtol=1e-4, atol=1e-5)
     assert ((frozen.prior.density > 0) & (frozen.prior.density < 1)).any()
     # Float images in [0, 1] and another batch size, one that does not divide 64, give the same.
-    again = freeze(TINY.sae, frozen.sae, unit_batch(64).image, batch_size=10)
+    again = freeze(TINY, frozen.sae, unit_batch(64).image, jax.random.key(0), batch_size=10)
     assert_close(again, frozen, rtol=1e-4, atol=1e-5)
 
 
@@ -175,7 +175,7 @@ def test_the_code_critic_reads_scaled_codes_and_not_centred_ones(programs, froze
     _, step, state = programs(config_of("gaussian", "codes"))
     batch = unit_batch(BATCH)
     _, info = step(state, batch)
-    codes = numpy_codes(frozen, batch.image) / np.asarray(frozen.prior.scale, np.float64)
+    codes = numpy_codes(frozen, batch.image) / np.asarray(frozen.scale, np.float64)
     logits = jax.jit(MLPDiscriminator((4,)).apply)(state.params.discriminator["codes"], jnp.asarray(codes, jnp.float32))
     np.testing.assert_allclose(info.real_logits, logits.mean(), rtol=1e-4, atol=1e-6)
 
@@ -185,7 +185,7 @@ def test_sparse_latents_are_scaled_prior_draws_beside_noise(frozen, monkeypatch)
     n = 3000
     latent = np.asarray(jax.jit(game.latent, static_argnums=2)(frozen, jax.random.key(5), n))
     assert latent.shape == (n, D_SAE + D_NOISE)
-    codes, noise = latent[:, :D_SAE] * np.asarray(frozen.prior.scale), latent[:, D_SAE:]
+    codes, noise = latent[:, :D_SAE] * np.asarray(frozen.scale), latent[:, D_SAE:]
     density = np.asarray(frozen.prior.density)
     # Exact zeros where off, though E's own codes are never 0: that is the prior's reading of "off".
     np.testing.assert_allclose((codes == 0).mean(axis=0), 1 - density, atol=4 * 0.5 / np.sqrt(n))
@@ -216,7 +216,7 @@ def constant_codes(state, frozen, codes):
         state, context=replace(frozen, prior=prior), ema=params, params=state.params._replace(generator=params)
     )
     p = {name: {k: np.asarray(v, np.float64) for k, v in layer.items()} for name, layer in params["params"].items()}
-    hidden = codes / np.asarray(frozen.prior.scale) @ p["Dense_0"]["kernel"][:D_SAE] + p["Dense_0"]["bias"]
+    hidden = codes / np.asarray(frozen.scale) @ p["Dense_0"]["kernel"][:D_SAE] + p["Dense_0"]["bias"]
     hidden = np.where(hidden > 0, hidden, 0.2 * hidden)
     return state, np.tanh(hidden @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"]).reshape(1, *SHAPE)
 
@@ -235,7 +235,7 @@ def test_training_and_sampling_draw_from_the_prior_in_the_state(programs, frozen
     sampled = jax.jit(algorithm.sample, static_argnums=2)(state, jax.random.key(0), 4)
     np.testing.assert_allclose(sampled, np.repeat((image + 1) / 2, 4, axis=0), rtol=1e-4, atol=1e-5)
     _, info = step(state, unit_batch(BATCH))
-    codes = numpy_codes(frozen, (image + 1) / 2) / np.asarray(frozen.prior.scale)
+    codes = numpy_codes(frozen, (image + 1) / 2) / np.asarray(frozen.scale)
     logit = MLPDiscriminator((4,)).apply(state.params.discriminator["codes"], jnp.asarray(codes, jnp.float32))
     np.testing.assert_allclose(info.fake_logits, logit[0], rtol=1e-4, atol=1e-5)
 
@@ -264,9 +264,9 @@ def test_alignment_reaches_the_generator_and_makes_images_that_encode_to_their_c
     @jax.jit
     def loss_and_gradient(params, key):
         latent = game.latent(frozen, key, 32)
-        return jax.value_and_grad(lambda p: game.generator_extra(frozen, latent, game.generate(p, latent, None)))(
-            params
-        )
+        return jax.value_and_grad(
+            lambda p: game.generator_extra(frozen, latent, game.generate(p, frozen, latent, None))
+        )(params)
 
     first, gradient = loss_and_gradient(params, jax.random.key(0))
     assert_finite(gradient)

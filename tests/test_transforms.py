@@ -132,7 +132,7 @@ class System(NamedTuple):
 def system(name):
     if name == "saegan":
         params = filled(jax.eval_shape(sae(SAE, image_shape=SHAPE).init, jax.random.key(0))).params
-        algorithm = saegan(SAEGAN, freeze(SAE, params, uint8_data(N).image), image_shape=SHAPE)
+        algorithm = saegan(SAEGAN, freeze(SAEGAN, params, uint8_data(N).image, jax.random.key(0)), image_shape=SHAPE)
     else:
         algorithm = {"sae": lambda: sae(SAE, image_shape=SHAPE), "gan": lambda: gan(GAN, image_shape=SHAPE)}[name]()
     chunk, traces = many_steps(algorithm.step, length=5, batch_size=BATCH), []

@@ -37,6 +37,10 @@ class GANConfig:
     """Architecture of generator and image discriminator; unrolled is the tiny pair of the Unrolled GAN paper."""
     hidden: tuple[int, ...] = (256, 256)
     """Units of each hidden layer (mlp); empty for a single dense map."""
+    d_hidden: tuple[int, ...] | None = None
+    """The discriminator's, where they differ from the generator's (mlp)."""
+    mix: int = 0
+    """Units of the generator's first dense layer; 0 for 8 times its width (dcgan)."""
     scale: float = 1.0
     """For detail far finer than the range of the data: the discriminator reads images times this, and the generator's last
     layer is divided by it, so that an optimiser's step moves less (mlp)."""
@@ -103,7 +107,11 @@ class GANConfig:
         require_choice("network", self.network, get_args(Network))
         require_choice("loss", self.loss, LOSSES)
         require_choice("conv_form", self.conv_form, ("matrix", "native"))
-        for name, units in (("hidden", self.hidden), ("head_hidden", self.head_hidden)):
+        for name, units in (
+            ("hidden", self.hidden),
+            ("d_hidden", self.d_hidden or ()),
+            ("head_hidden", self.head_hidden),
+        ):
             require(all(h > 0 for h in units), name, units, "every hidden layer needs at least one unit.")
         for change in self.augment:
             require_choice("augment", change, get_args(Augmentation))
@@ -113,7 +121,7 @@ class GANConfig:
             d_steps=self.d_steps, batch_size=self.batch_size, steps=self.steps,
         )  # fmt: skip
         require_non_negative(
-            d_width=self.d_width, r1_gamma=self.r1_gamma, r2_gamma=self.r2_gamma, final_gamma=self.final_gamma,
+            d_width=self.d_width, mix=self.mix, r1_gamma=self.r1_gamma, r2_gamma=self.r2_gamma, final_gamma=self.final_gamma,
             gradient_penalty=self.gradient_penalty, dragan_penalty=self.dragan_penalty, lecam=self.lecam,
             ema_half_life=self.ema_half_life, schedule_steps=self.schedule_steps,
         )  # fmt: skip
@@ -208,17 +216,22 @@ class Game(NamedTuple):
     Attributes:
       init: ``init(key, context) -> Nets`` of parameters.
       latent: ``latent(context, key, n) -> (n, d_latent)``.
-      generate: ``generate(generator_params, latent, label) -> images``.
+      generate: ``generate(generator_params, context, latent, label) -> images``.
       critics: named functions ``critic(discriminator_params, context, images, label) -> (batch,)`` logits; their losses and
         penalties are summed.
       generator_extra: ``generator_extra(context, latent, images) -> scalar`` added to the generator's loss, or None.
+      observe: ``observe(context, images)``, where the game is not played in pixels: what the critics read of real images, of
+        the kind and shape ``(batch, ...)`` that ``generate`` then makes.
+      render: ``render(context, generated) -> images``, its way back, for samples; with ``observe``.
     """
 
     init: Callable[[jax.Array, Any], Nets]
     latent: Callable[[Any, jax.Array, int], jax.Array]
-    generate: Callable[[Any, jax.Array, jax.Array | None], jax.Array]
+    generate: Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]
     critics: Mapping[str, Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]]
     generator_extra: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
+    observe: Callable[[Any, jax.Array], jax.Array] | None = None
+    render: Callable[[Any, jax.Array], jax.Array] | None = None
 
 
 @flax.struct.dataclass
@@ -289,7 +302,7 @@ def image_networks(config: GANConfig, image_shape: tuple[int, int, int], *, n_cl
     if config.network == "mlp":
         return Nets(
             MLPGenerator(image_shape, config.hidden, config.scale),
-            MLPDiscriminator(config.hidden, n_classes, config.scale),
+            MLPDiscriminator(config.hidden if config.d_hidden is None else config.d_hidden, n_classes, config.scale),
         )
     if config.network == "unrolled":
         return Nets(UnrolledGenerator(image_shape, config.width), UnrolledDiscriminator(d_width, n_classes))
@@ -303,7 +316,7 @@ def image_networks(config: GANConfig, image_shape: tuple[int, int, int], *, n_cl
     )
     if config.network == "dcgan":
         return Nets(
-            DCGANGenerator(image_shape, config.width, form, stages),
+            DCGANGenerator(image_shape, config.width, form, stages, config.mix),
             DCGANDiscriminator(d_width, form, stages, n_classes, config.head_hidden),
         )
     return Nets(
@@ -323,10 +336,10 @@ def gaussian_latent(n_dims: int) -> Callable[[Any, jax.Array, int], jax.Array]:
     return lambda context, key, n: jax.random.normal(key, (n, n_dims))
 
 
-def generated(module: nn.Module, *, n_classes: int) -> Callable[[Any, jax.Array, jax.Array | None], jax.Array]:
-    """``generate(params, latent, label)``: the label as one-hot beside the latent, so that the first layer embeds it."""
+def generated(module: nn.Module, *, n_classes: int) -> Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]:
+    """``generate(params, context, latent, label)``: the label as one-hot beside the latent; the first layer embeds it."""
 
-    def generate(params: Any, latent: jax.Array, label: jax.Array | None) -> jax.Array:
+    def generate(params: Any, context: Any, latent: jax.Array, label: jax.Array | None) -> jax.Array:
         if label is not None:
             latent = jnp.concatenate([latent, jax.nn.one_hot(label, n_classes, dtype=latent.dtype)], axis=-1)
         images: Any = module.apply(params, latent)
@@ -367,6 +380,15 @@ def adversarial(
     n_classes = known_classes(config, n_classes)
     own = hyper(config) if member is None else member
     names = tuple(game.critics)
+    require(
+        not config.augment or game.observe is None,
+        "augment",
+        config.augment,
+        "it changes images, and this game is not played in pixels; leave it empty.",
+    )
+
+    def observed(context: Any, image: jax.Array) -> jax.Array:
+        return to_signed(image) if game.observe is None else game.observe(context, to_signed(image))
 
     def optimiser(now: Scheduled, share: float = 1.0) -> optax.GradientTransformation:
         # Made in the step, where its settings are values of the state.
@@ -441,7 +463,7 @@ def adversarial(
     def maker_loss(
         params: Any, discriminator: Any, state: GANState, key: jax.Array, batch: _Pairs, latent: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        fake = game.generate(params, latent, batch.label)
+        fake = game.generate(params, state.context, latent, batch.label)
         keys = jax.random.split(jax.random.fold_in(key, 1))
         seen = diff_augment(keys[1], fake, policy=config.augment)
         total = jnp.zeros(())
@@ -464,8 +486,9 @@ def adversarial(
             discriminator, opt_d, critic_state = carry
             key, (image, label) = given
             own_label = label if n_classes else None
-            fake = game.generate(state.params.generator, game.latent(state.context, key, n), own_label)
-            pairs = _Pairs(to_signed(image), fake, own_label)
+            latent = game.latent(state.context, key, n)
+            fake = game.generate(state.params.generator, state.context, latent, own_label)
+            pairs = _Pairs(observed(state.context, image), fake, own_label)
             (loss, (critic_state, scalars)), gradients = jax.value_and_grad(critic_loss, has_aux=True)(
                 discriminator, critic_state, now, state.context, key, pairs
             )
@@ -485,7 +508,7 @@ def adversarial(
         loss_d, real_mean, fake_mean, r1, r2, other, accuracy = scalars
 
         latent = game.latent(state.context, maker_key, n)
-        pairs = _Pairs(to_signed(batch.image[:n]), None, batch.label[:n] if n_classes else None)
+        pairs = _Pairs(observed(state.context, batch.image[:n]), None, batch.label[:n] if n_classes else None)
         (loss_g, extra), gradients = jax.value_and_grad(maker_loss, has_aux=True)(
             state.params.generator, normalised(discriminator, kept.spectral)[0], state, maker_key, pairs, latent
         )
@@ -508,8 +531,12 @@ def adversarial(
         latent = game.latent(state.context, key, n)
         if n_classes and label is None:
             logits = jnp.log(state.class_count.astype(jnp.float32))
-            label = jax.random.categorical(jax.random.fold_in(key, 1), logits, shape=(n,))
-        return jnp.clip(to_unit(game.generate(state.ema, latent, label)), 0.0, 1.0)
+            # Not 0 or 1: a latent's parts are drawn with split(key), whose keys are fold_in(key, 0) and fold_in(key, 1).
+            label = jax.random.categorical(jax.random.fold_in(key, 2), logits, shape=(n,))
+        drawn = game.generate(state.ema, state.context, latent, label)
+        if game.render is not None:
+            drawn = game.render(state.context, drawn)
+        return jnp.clip(to_unit(drawn), 0.0, 1.0)
 
     return Algorithm(init, step, sample)
 

@@ -245,6 +245,7 @@ class Autoencoder(NamedTuple):
       encode: ``encode(params, images, *, k=None) -> codes``: ``(batch, height, width, channels)`` in [0, 1] to
         ``(batch, d_sae)``, or with patches to ``(batch, rows, columns, d_sae)``. As after training: each image for itself.
         ``k`` overrides the setting, for members of a sweep.
+      pre_activations: ``pre_activations(params, images)``, what the codes are made from, of the codes' shape.
       decode: ``decode(params, codes) -> images``.
       loss: ``loss(params, images, *, hyper, mean_activation=None, dead=None) -> (scalar, SAETerms)``, the training
         objective: ``hyper`` a :class:`SAEHyper`; ``mean_activation`` the running one ``(d_sae,)``, needed with
@@ -256,6 +257,7 @@ class Autoencoder(NamedTuple):
     """
 
     encode: Callable[..., jax.Array]
+    pre_activations: Callable[..., jax.Array]
     decode: Callable[..., jax.Array]
     loss: Callable[..., tuple[jax.Array, SAETerms]]
     inputs: Callable[[jax.Array], jax.Array]
@@ -376,6 +378,9 @@ def autoencoder(config: SAEConfig, *, image_shape: tuple[int, int, int], axis_na
     def encode(params: Any, images: jax.Array, *, k: ArrayLike | None = None) -> jax.Array:
         return net.apply(params, cut(images), k=k, method="encode")
 
+    def pre_activations(params: Any, images: jax.Array) -> jax.Array:
+        return net.apply(params, cut(images), method="pre_activations")
+
     def decode(params: Any, codes: jax.Array) -> jax.Array:
         return join(net.apply(params, codes, method="decode"))
 
@@ -450,7 +455,26 @@ def autoencoder(config: SAEConfig, *, image_shape: tuple[int, int, int], axis_na
         value = reconstruction + hyper.beta * sparsity + auxiliary + decay
         return value, SAETerms(reconstruction, sparsity, auxiliary, codes, inputs, residual)
 
-    return Autoencoder(encode, decode, loss, cut, d_in, positions)
+    return Autoencoder(encode, pre_activations, decode, loss, cut, d_in, positions)
+
+
+def within_bounds(config: SAEConfig, params: Any) -> Any:
+    """``params`` with the decoder's rows at the norm where ``config`` keeps them, and jumprelu's thresholds at least 0."""
+    if config.decoder_norm:
+        W_dec = params["params"]["W_dec"]
+        params = _with(params, W_dec=config.decoder_norm * W_dec / jnp.linalg.norm(W_dec, axis=-1, keepdims=True))
+    if config.variant == "jumprelu":
+        params = _with(params, threshold=jnp.maximum(params["params"]["threshold"], 0.0))
+    return params
+
+
+def tangent(config: SAEConfig, gradients: Any, params: Any) -> Any:
+    """``gradients`` without what :func:`within_bounds` would undo, but Adam's second moment would remember: norms' growth."""
+    if not config.decoder_norm:
+        return gradients
+    W_dec, g = params["params"]["W_dec"], gradients["params"]["W_dec"]
+    unit = W_dec / config.decoder_norm
+    return _with(gradients, W_dec=g - jnp.sum(g * unit, axis=-1, keepdims=True) * unit)
 
 
 def sae(
@@ -497,8 +521,7 @@ def sae(
             params = _with(params, b_enc=jnp.broadcast_to(logit(own.rho).reshape(1), (d_sae,)))
         if center is not None and config.pre_bias != "none":
             params = _with(params, b_dec=center.astype(jnp.float32) + 0.0)
-        if config.decoder_norm:
-            params = fix_norm(params)
+        params = within_bounds(config, params)
         # Separate buffers: a donated state may not hold one array twice. With a dtype: a weakly typed number would become a
         # strong one in the first step, and compile every program twice.
         return SAEState(
@@ -511,16 +534,6 @@ def sae(
             density=own.rho * jnp.ones((d_sae,), jnp.float32),
             steps_since_active=jnp.zeros((d_sae,), jnp.int32),
         )
-
-    def fix_norm(params: Any) -> Any:
-        W_dec = params["params"]["W_dec"]
-        return _with(params, W_dec=config.decoder_norm * W_dec / jnp.linalg.norm(W_dec, axis=-1, keepdims=True))
-
-    def tangent(gradients: Any, params: Any) -> Any:
-        # Without its radial part, which the renormalisation would undo but Adam's second moment would remember.
-        W_dec, g = params["params"]["W_dec"], gradients["params"]["W_dec"]
-        unit = W_dec / config.decoder_norm
-        return _with(gradients, W_dec=g - jnp.sum(g * unit, axis=-1, keepdims=True) * unit)
 
     def over_devices(x: Any, reduce: Callable[..., Any] = lax.pmean) -> Any:
         return x if axis_name is None else reduce(x, axis_name)
@@ -538,14 +551,10 @@ def sae(
 
         (loss, terms), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
         gradients = over_devices(gradients)
-        if config.decoder_norm:
-            gradients = tangent(gradients, state.params)
+        gradients = tangent(config, gradients, state.params)
         rate = settings.learning_rate
         params, opt_state = apply_gradients(optimiser, gradients, state.opt_state, state.params, rate=rate)
-        if config.decoder_norm:
-            params = fix_norm(params)
-        if config.variant == "jumprelu":
-            params = _with(params, threshold=jnp.maximum(params["params"]["threshold"], 0.0))
+        params = within_bounds(config, params)
         codes = terms.codes
         if config.variant in BATCH_TOPK:
             least = over_devices(jnp.min(jnp.where(codes > 0, codes, jnp.inf)), lax.pmin)

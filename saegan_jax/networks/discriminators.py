@@ -1,6 +1,7 @@
 """Critics: images ``(batch, height, width, channels)`` or codes ``(batch, d_sae)`` to logits ``(batch,)``.
 
-Conditional ones (``n_classes > 0``) also take each example's class, ``label (batch,)`` int32.
+Conditional ones (``n_classes > 0``) also take each example's class, ``label (batch,)`` int32. ``side (batch, d_side)`` is
+more to read beside the image, which joins where the image has become a vector.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,12 @@ def head(features: jax.Array, label: jax.Array | None, n_classes: int) -> jax.Ar
     return logits + jnp.take_along_axis(own, label[:, None], axis=1).reshape(-1)
 
 
+def beside(features: jax.Array, side: jax.Array | None) -> jax.Array:
+    """``features (batch, ...)`` as vectors, with ``side`` at their end."""
+    features = features.reshape(features.shape[0], -1)
+    return features if side is None else jnp.concatenate([features, side], axis=-1)
+
+
 class MLPDiscriminator(nn.Module):
     """Dense layers with leaky ReLU 0.2 on ``scale`` times the flattened input; no hidden layer makes it a linear critic."""
 
@@ -38,8 +45,8 @@ class MLPDiscriminator(nn.Module):
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
-        x = self.scale * x.reshape(x.shape[0], -1)
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
+        x = beside(self.scale * x, side)
         for features in self.hidden:
             x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x), 0.2)
         return head(x, label, self.n_classes)
@@ -59,10 +66,10 @@ class DCGANDiscriminator(nn.Module):
     hidden: Sequence[int] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
         for stage in range(self.stages):
             x = nn.leaky_relu(Conv4x4(self.width * 2**stage, form=self.conv_form)(x), 0.2)
-        x = x.reshape(x.shape[0], -1)
+        x = beside(x, side)
         for features in self.hidden:
             x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x), 0.2)
         return head(x, label, self.n_classes)
@@ -79,7 +86,27 @@ class UnrolledDiscriminator(nn.Module):
     n_classes: int = 0
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
         for stage in range(3):
             x = nn.leaky_relu(RowConv3x3(self.width * 2**stage, stride=2)(x), 0.3)
+        return head(beside(x, side), label, self.n_classes)
+
+
+class CodeDiscriminator(nn.Module):
+    """An :class:`MLPDiscriminator` on codes ``(batch, d)``, or on those of positions, ``(batch, rows, columns, d)``.
+
+    Positions first share a dense layer of ``width`` units with leaky ReLU 0.2, so that the next one reads ``rows * columns *
+    width`` numbers and not d of every position.
+    """
+
+    hidden: Sequence[int] = (128, 128)
+    n_classes: int = 0
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        if x.ndim > 2:
+            x = nn.leaky_relu(nn.Dense(self.width, kernel_init=HE, name="position")(x), 0.2)
+        for features in self.hidden:
+            x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x.reshape(x.shape[0], -1)), 0.2)
         return head(x.reshape(x.shape[0], -1), label, self.n_classes)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from saegan_jax.errors import require, require_positive
-from saegan_jax.networks.discriminators import head
+from saegan_jax.networks.discriminators import beside, head
 from saegan_jax.networks.layers import Conv3x3, ConvForm, downsample, upsample
 
 _SLOPE = 0.2
@@ -149,7 +149,7 @@ class ResidualDiscriminator(nn.Module):
     n_classes: int = 0
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
         _check("image shape", x.shape[1:], self.width, self.stages, self.blocks, self.expansion, self.group_size)
         widths = _widths(self.width, self.stages)
         depth = self.blocks * len(widths)
@@ -161,4 +161,4 @@ class ResidualDiscriminator(nn.Module):
                 x = nn.Dense(features, use_bias=False, kernel_init=_PLAIN)(x)
             for _ in range(self.blocks):
                 x = ResidualBlock(depth, self.expansion, self.group_size, self.conv_form)(x)
-        return head(DepthwiseProduct()(x), label, self.n_classes)
+        return head(beside(DepthwiseProduct()(x), side), label, self.n_classes)

@@ -26,6 +26,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier
+from saegan_jax.data.dataset import share
 from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
 from saegan_jax.metrics.kernel import kernel_distance
 from saegan_jax.metrics.neighbours import Memorisation, compare_distances, nearest_distances, neighbour_metrics
@@ -291,6 +292,7 @@ def sample_quality(
     *,
     reference: Literal["test", "validation"] = "test",
     pairs: bool = True,
+    fraction: float = 1.0,
 ) -> dict[str, float | int | str]:
     """How far samples are from held-out real images, beside how far equally many training images are.
 
@@ -322,6 +324,8 @@ def sample_quality(
       dataset: the one of the network.
       reference: "validation" to choose settings by; "test", once, for the number that is reported.
       pairs: False leaves out what is made of all pairs of points, and its time.
+      fraction: of the training split that the generator was trained on, as :func:`saegan_jax.data.share` takes it: where
+        copying is looked for. Floors of all else are those of the whole split.
 
     Returns:
       ``frechet`` and ``floor`` (squared standardised feature units), ``ratio``, ``samples`` (``n``), ``floor_sets`` (sets
@@ -344,7 +348,7 @@ def sample_quality(
     logits, features = network.run(_permuted(fake)[:n])
     frechet = frechet_distance(_real(network, dataset, reference)[1], features)
     floor, balance_floor, sets = _floor(network, dataset, reference, n)
-    paired = _paired_quality(network, dataset, reference, features) if pairs else {}
+    paired = _paired_quality(network, dataset, reference, features, fraction) if pairs else {}
     return {
         "frechet": frechet,
         "floor": floor,
@@ -386,12 +390,14 @@ def _floor(network: FeatureNetwork, dataset: "Dataset", reference: str, n: int) 
     return float(np.mean(distances)), float(np.mean([class_balance(labels[part], dataset) for part in sets])), len(sets)
 
 
-def _paired_quality(network: FeatureNetwork, dataset: "Dataset", reference: str, fake: np.ndarray) -> dict[str, float]:
+def _paired_quality(
+    network: FeatureNetwork, dataset: "Dataset", reference: str, fake: np.ndarray, fraction: float
+) -> dict[str, float]:
     """The measures made of all pairs of points, beside their floors."""
     fake = fake[:_PAIRED]
     measured = _compare(_real(network, dataset, reference)[1][:_PAIRED], fake)
-    training = _real(network, dataset, "train")[1][:_PAIRED_TRAINING]
-    held_out, copies = _training_distances(network, dataset, reference)
+    training = _training(network, dataset, fraction)
+    held_out, copies = _training_distances(network, dataset, reference, fraction)
     measured["memorisation"] = compare_distances(held_out, nearest_distances(training, fake)).probability
     floors = _paired_floor(network, dataset, reference, len(fake)) | {"memorisation": copies.probability}
     return measured | {f"{name}_floor": value for name, value in floors.items()}
@@ -410,8 +416,18 @@ def _paired_floor(network: FeatureNetwork, dataset: "Dataset", reference: str, n
 
 
 @functools.lru_cache(maxsize=8)
-def _training_distances(network: FeatureNetwork, dataset: "Dataset", reference: str) -> tuple[np.ndarray, Memorisation]:
+def _training(network: FeatureNetwork, dataset: "Dataset", fraction: float) -> np.ndarray:
+    """Features of the images that a generator was trained on, permuted."""
+    if fraction == 1:
+        return _real(network, dataset, "train")[1][:_PAIRED_TRAINING]
+    return network.features(_permuted(share(dataset.train, fraction).image))[:_PAIRED_TRAINING]
+
+
+@functools.lru_cache(maxsize=8)
+def _training_distances(
+    network: FeatureNetwork, dataset: "Dataset", reference: str, fraction: float
+) -> tuple[np.ndarray, Memorisation]:
     """Distances of the reference to the training images, and how these, each left out in turn, compare with it."""
-    training = _real(network, dataset, "train")[1][:_PAIRED_TRAINING]
+    training = _training(network, dataset, fraction)
     held_out = nearest_distances(training, _real(network, dataset, reference)[1][:_PAIRED])
     return held_out, compare_distances(held_out, nearest_distances(training, rows=_PAIRED))

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.energy import EnergyConfig, energy
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import Frozen, SAEGANConfig, freeze, saegan
+from saegan_jax.algorithms.vae import VAEConfig, vae
 
 
 def member_keys(seed: int, n_seeds: int) -> jax.Array:
@@ -52,11 +54,29 @@ def init_saegan(
     )
 
 
-def freeze_members(config: SAEConfig, sae_params: Any, images: jax.Array, *, n_seeds: int) -> Frozen:
+def freeze_members(config: SAEGANConfig, sae_params: Any, images: jax.Array, *, seed: int, n_seeds: int) -> Frozen:
     """:func:`freeze` for one trained autoencoder, or for a stack of them on the same images."""
     if n_seeds == 1:
-        return freeze(config, sae_params, images)
-    return jax.lax.map(lambda params: freeze(config, params, images), sae_params)
+        return freeze(config, sae_params, images, jax.random.key(seed))
+    return jax.lax.map(lambda own: freeze(config, own[0], images, own[1]), (sae_params, member_keys(seed, n_seeds)))
+
+
+def init_energy(
+    config: EnergyConfig,
+    start: Any,
+    *,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    n_seeds: int,
+    center: jax.Array | None = None,
+) -> Any:
+    """As :func:`init_members`; with several seeds each member starts from its own autoencoder in ``start``, or from none."""
+    if n_seeds == 1 or start is None:
+        algorithm = energy(config, image_shape=image_shape, center=center, start=start)
+        return init_members(algorithm, seed=seed, n_seeds=n_seeds)
+    return jax.vmap(lambda key, own: energy(config, image_shape=image_shape, start=own).init(key))(
+        member_keys(seed, n_seeds), start
+    )
 
 
 def abstract_saegan(
@@ -66,14 +86,14 @@ def abstract_saegan(
 
     def init() -> Any:
         state = init_members(sae(config.sae, image_shape=image_shape), seed=0, n_seeds=n_seeds)
-        frozen = freeze_members(config.sae, state.params, jnp.zeros((1, *image_shape)), n_seeds=n_seeds)
+        frozen = freeze_members(config, state.params, jnp.zeros((1, *image_shape)), seed=0, n_seeds=n_seeds)
         return init_saegan(config, frozen, image_shape=image_shape, seed=0, n_seeds=n_seeds, n_classes=n_classes)
 
     return jax.eval_shape(init)
 
 
 def rebuild(
-    settings: SAEConfig | GANConfig | SAEGANConfig,
+    settings: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig,
     *,
     image_shape: tuple[int, int, int],
     n_seeds: int,
@@ -89,8 +109,12 @@ def rebuild(
     if isinstance(settings, SAEGANConfig):
         state = abstract_saegan(settings, image_shape=image_shape, n_seeds=n_seeds, n_classes=n_classes)
         return saegan(settings, state.context, image_shape=image_shape, n_classes=n_classes), state
-    if isinstance(settings, GANConfig):
+    if isinstance(settings, EnergyConfig):
+        algorithm = energy(settings, image_shape=image_shape)
+    elif isinstance(settings, GANConfig):
         algorithm = gan(settings, image_shape=image_shape, n_classes=n_classes)
+    elif isinstance(settings, VAEConfig):
+        algorithm = vae(settings, image_shape=image_shape)
     else:
         algorithm = sae(settings, image_shape=image_shape)
     return algorithm, jax.eval_shape(lambda: init_members(algorithm, seed=0, n_seeds=n_seeds))

@@ -1,0 +1,53 @@
+"""An energy-based GAN, EBGAN or BEGAN, whose discriminator is a sparse autoencoder, with or without training it beforehand."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import jax
+
+from experiments.common import finish, main, open_run, sae_rows, sample_rows
+from experiments.config import TrainEnergy, parse
+from saegan_jax.algorithms.energy import energy
+from saegan_jax.algorithms.sae import sae
+from saegan_jax.training.sweep import data_center
+from saegan_jax.training.systems import init_energy, init_members
+
+
+def run(options: TrainEnergy) -> None:
+    """Train, score and show one run."""
+    model = options.energy
+    name = f"energy-{options.dataset}-{model.kind}-seed{options.seed}"
+    phases = ({"sae": model.sae} if model.pretrained else {}) | {"gan": model.gan}
+    with ExitStack() as stack:
+        job = open_run(stack, options, name=name, model=model, phases=phases)
+        shape = job.dataset.image_shape
+        members: Any = {"seed": options.seed, "n_seeds": options.seeds}
+        center = None if model.hidden else data_center(model.sae, job.data.image)
+        start = None
+        if model.pretrained:
+            autoencoder = sae(model.sae, image_shape=shape, center=center)
+            trained = job.train(
+                "sae",
+                autoencoder.step,
+                jax.jit(lambda: init_members(autoencoder, **members)),
+                model.sae,
+                shown=("reconstruction", "sparsity", "l0"),
+            )
+            start = trained.params
+        algorithm = energy(model, image_shape=shape)
+        state = job.train(
+            "gan",
+            algorithm.step,
+            jax.jit(lambda: init_energy(model, start, image_shape=shape, center=center, **members)),
+            model.gan,
+            shown=("real_energy", "fake_energy", "convergence" if model.kind == "began" else "above_margin"),
+            score=job.watched(algorithm),
+            picture=job.sample_pictures("gan", algorithm),
+        )
+        # What the game has left of the autoencoder; with layers around it there is no dictionary of images.
+        rows = {} if model.hidden else sae_rows(job, model.sae, state.params.discriminator["sae"])
+        finish(job, rows | sample_rows(job, algorithm, state))
+
+
+if __name__ == "__main__":
+    main(lambda: run(parse(TrainEnergy)))
