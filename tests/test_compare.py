@@ -1,0 +1,209 @@
+"""The comparison from end to end at tiny size: equal size, equal operations, controls, resuming, failures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import command, compile_cache, tiny, tree  # noqa: F401 (a fixture)
+from test_experiments import score_quickly
+
+from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, matched, system, trainable, with_controls
+from experiments.compare import Compare, blocks
+from experiments.config import PRESETS
+from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
+DIGITS = {"image_shape": (8, 8, 1), "n_classes": 10}
+QUICK = ["--gan.loss", "hinge", "--gan.r1-gamma", "0", "--gan.r2-gamma", "0", "--evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        *(("digits", name) for name in PLACEMENTS),
+        *(("mnist-cpu", name) for name in ("sparse", "ensemble", "lossless", "init")),
+    ],
+)
+def test_every_arm_has_the_baselines_size(preset, name):
+    model = PRESETS[preset].model
+    known = DIGITS if preset == "digits" else {"image_shape": (28, 28, 1), "n_classes": 10}
+    target = trainable(system(arm_settings(BASELINE, model), **known).state.params)
+    settings, reached = matched(arm_settings(name, model), target, **known)
+    assert reached == trainable(system(settings, **known).state.params)
+    np.testing.assert_allclose(reached, target, rtol=0.01)
+    assert settings.gan.steps == model.gan.steps
+    # Nothing but numbers of units has changed.
+    units = ("hidden", "d_hidden", "mix", "head_hidden")
+    assert replace(settings.gan, **{u: getattr(model.gan, u) for u in units}) == model.gan
+
+
+def test_arms_by_name():
+    model = SAEGANConfig(sae=SAEConfig(variant="topk", k=4, d_sae=16, auxk=0.1), alignment=0.2, sampler="copula")
+    assert arm_settings("pixels", model) == replace(
+        model, generator_input="gaussian", discriminator="pixels", alignment=0.0, sampler="factorised"
+    )
+    dense = arm_settings("ensemble+dense", model)
+    assert (dense.sae.variant, dense.sae.beta, dense.sae.auxk, dense.sae.d_sae) == ("l1", 0.0, 0.0, 16)
+    assert arm_settings("latent-codes+dense", model).sae.k == 16
+    sigmoid = arm_settings("codes+dense", SAEGANConfig())
+    assert (sigmoid.sae.variant, sigmoid.sae.beta) == ("kl", 0.0)
+    changed = arm_settings("codes+random+augment", model)
+    assert (changed.encoder, changed.gan.augment) == ("random", ("translation", "cutout"))
+    assert arm_settings("sparse-clusters", model).sampler == "clusters"
+    for wrong in ("pixel", "codes+sparse", "pixels+dense", "codes+", ""):
+        with pytest.raises(ConfigError, match=r"^arms = "):
+            arm_settings(wrong, model)
+    assert with_controls(("pixels", "codes", "sparse+dense")) == (
+        "pixels", "codes", "codes+dense", "codes+random", "sparse+dense",
+    )  # fmt: skip
+
+
+def test_costs_charge_the_autoencoder_and_grow_with_the_work():
+    gan = GANConfig(hidden=(32,), d_noise=4, batch_size=32, loss="hinge", r1_gamma=0.0, r2_gamma=0.0)
+    model = SAEGANConfig(sae=SAEConfig(d_sae=32, batch_size=64, steps=100), gan=gan, code_hidden=(32,))
+
+    def of(name, own=model):
+        return cost(arm_settings(name, own), **DIGITS, n_images=1000)
+
+    plain, codes, ensemble, random = (of(name) for name in ("pixels", "codes", "ensemble", "ensemble+random"))
+    # Products with the matrices of the generator (4 x 32, 32 x 64) and the critic (64 x 32, 32 x 1), 2 operations an element
+    # and example: forward, and at most twice as much back. Fakes are drawn twice, and the critic sees 2 + 1 batches.
+    generator, critic = 32 * 2 * (4 * 32 + 32 * 64), 32 * 2 * (64 * 32 + 32)
+    assert plain.before == 0
+    assert 2 * generator + 3 * critic < plain.step < 2 * (4 * generator + 9 * critic)
+    assert ensemble.step > max(plain.step, codes.step)
+    assert random.step == ensemble.step
+    # Encoding 1,000 images takes 2 x 64 x 32 operations each, and a little for the activation.
+    assert 1000 * 2 * 64 * 32 < random.before < 2 * 1000 * 2 * 64 * 32
+    assert ensemble.before > 20 * random.before
+    longer = of("ensemble", replace(model, sae=replace(model.sae, steps=200)))
+    assert longer.before - random.before == pytest.approx(2 * (ensemble.before - random.before))
+
+
+ARGUMENTS = [
+    "--arms", "ensemble", "--fractions", 1, 0.5, "--sae.steps", 5, "--gan.steps", 30, "--dataset",
+    "digits", "--sae.batch-size", 16,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A comparison of five arms' worth of nothing: two arms, two fractions, one seed."""
+    folder = tmp_path_factory.mktemp("compare")
+    with pytest.MonkeyPatch.context() as patch:
+        score_quickly(patch, folder / "cache")
+        arguments = tiny("compare", *QUICK, *ARGUMENTS, "--no-controls", "--out", folder / "out")
+        result = command("compare", *arguments)
+        assert result.code == 0, result.err
+    return folder, arguments, result
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "out" / "results.json").read_text())
+
+
+def test_a_comparison_leaves_runs_tables_and_a_picture(compared):
+    folder, _, outcome = compared
+    runs = sorted(str(p.parent.relative_to(folder / "out")) for p in (folder / "out").rglob("summary.json"))
+    assert runs == sorted(f"data-{f}/{arm}/seeds-0-0" for f in ("1", "0.5") for arm in ("pixels", "ensemble"))
+    result = read(folder)
+    rows = {(r["fraction"], r["arm"], r["metric"]): r for r in result["rows"]}
+    for fraction in (1.0, 0.5):
+        for arm in ("pixels", "ensemble"):
+            row = rows[fraction, arm, "Frechet / floor"]
+            single = json.loads((folder / "out" / f"data-{fraction:g}/{arm}/seeds-0-0/summary.json").read_text())
+            assert row["values"] == single["rows"]["Frechet / floor"]["values"]
+            assert row["failed"] == 0
+            assert ("change" in row) == (arm == "ensemble")
+        plain, own = rows[fraction, "pixels", "recall"], rows[fraction, "ensemble", "recall"]
+        assert plain["steps"] == 30
+        assert own["steps"] < 30  # the autoencoder and its critic cost something
+        assert own["steps"] % 5 == 0
+        assert own["flops"] <= plain["flops"]
+        np.testing.assert_allclose(own["parameters"], plain["parameters"], rtol=0.05)
+    assert (folder / "out" / "results.png").stat().st_size > 5000
+    assert "memorisation" not in (folder / "out" / "results.md").read_text()
+    table = (folder / "out" / "results-all.md").read_text()
+    for text in ("**100 % of the training images**", "**50 % of the training images**", "| ensemble |", "memorisation"):
+        assert text in table
+    assert "undecided" in outcome.out
+
+
+def test_seeds_are_trained_in_blocks():
+    assert blocks(Compare(seeds=6, block=2, seed=3)) == [(3, 2), (5, 2), (7, 2)]
+    assert blocks(Compare(seeds=3)) == [(0, 3)]
+
+
+def test_half_of_the_data_is_half_of_it(compared):
+    folder, _, _ = compared
+    configs = [json.loads(p.read_text()) for p in sorted((folder / "out").rglob("config.json"))]
+    assert {c["options"]["fraction"] for c in configs} == {0.5, 1.0}
+
+
+def test_finished_arms_are_kept_and_missing_ones_trained(compared, monkeypatch):
+    folder, arguments, _ = compared
+    score_quickly(monkeypatch, folder / "cache")
+    lost = folder / "out" / "data-1" / "ensemble" / "seeds-0-0"
+    (lost / "summary.json").unlink()
+    before = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("summary.json")}
+    first = read(folder)
+    code, _, err = command("compare", *arguments, "--tabulate")
+    assert code == 0, err
+    assert not [r for r in read(folder)["rows"] if r["arm"] == "ensemble" and r["fraction"] == 1]
+    assert not (lost / "summary.json").exists()
+    code, out, err = command("compare", *arguments)
+    assert code == 0, err
+    assert "ensemble, 100 % of the images, seeds 0 to 0" in out
+    assert out.count("% of the images, seeds") == 1
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    # The same checkpoint scored again.
+    assert read(folder)["rows"] == first["rows"]
+
+
+def test_a_finished_run_of_other_settings_is_refused(compared):
+    folder, arguments, _ = compared
+    before = tree(folder / "out")
+    code, _, err = command("compare", *arguments, "--gan.learning-rate", 0.5, "--tabulate")
+    assert code == 2
+    assert "it holds a run with other settings (gan)" in err
+    assert tree(folder / "out") == before
+
+
+def test_an_arm_that_fails_is_told_and_counted_and_the_others_go_on(compared, monkeypatch, tmp_path):
+    folder, _, _ = compared
+    score_quickly(monkeypatch, folder / "cache")
+    arguments = tiny("compare", *QUICK, *ARGUMENTS[:2], "--dataset", "digits", "--sae.learning-rate", 1e30, "--equal", "steps",
+                     "--no-match", "--no-controls", "--out", tmp_path / "out")  # fmt: skip
+    code, out, err = command("compare", *arguments)
+    assert code == 0, err
+    assert "failed:" in out
+    rows = {(r["arm"], r["metric"]): r for r in json.loads((tmp_path / "out" / "results.json").read_text())["rows"]}
+    assert rows["ensemble", "Frechet / floor"]["failed"] == 1
+    assert rows["pixels", "Frechet / floor"]["failed"] == 0
+    # It is not tried again.
+    code, out, _ = command("compare", *arguments)
+    assert code == 0
+    assert "failed:" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arms", "code"], "arms = 'code' cannot be used"),
+        (["--seeds", 3, "--block", 2], "seeds = 3 cannot be used: blocks of 2"),
+        (["--fractions", 0], "fractions = 0.0 cannot be used"),
+        (["--fractions", 0.01], "gan.batch_size = 16 cannot be used: the training data has 13 images"),
+        (["--equal", "flop"], "flop"),
+        (["--sae.steps", 100000, "--arms", "codes"], "sae.steps = 100000 cannot be used: codes: the autoencoder alone"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_written(arguments, message, tmp_path):
+    code, _, err = command("compare", *tiny("compare", *QUICK, "--out", tmp_path / "out", *arguments))
+    assert code == 2
+    assert message in " ".join(err.split())
+    assert not (tmp_path / "out").exists()
