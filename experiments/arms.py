@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments.config import energy_settings
 from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.energy import EnergyConfig, energy
 from saegan_jax.algorithms.gan import GANConfig, Nets
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
@@ -32,8 +34,10 @@ PLACEMENTS: Mapping[str, Mapping[str, Any]] = {
     "both": {"generator_input": "sparse", "discriminator": "ensemble"},
     "both-codes": {"generator_input": "sparse", "discriminator": "codes"},
 }
+ENERGY = ("ebgan", "began")
 CONTROLS = ("dense", "random")
 CHANGES = (*CONTROLS, "augment")
+Settings = SAEGANConfig | EnergyConfig
 PLAIN: Mapping[str, Any] = {
     "generator_output": "images",
     "alignment": 0.0,
@@ -49,17 +53,18 @@ def dense(config: SAEConfig) -> SAEConfig:
     return replace(config, variant="l1", beta=0.0, auxk=0.0, levels=(), rho_hat="batch", k=min(config.k, config.d_sae))
 
 
-def arm_settings(name: str, model: SAEGANConfig) -> SAEGANConfig:
+def arm_settings(name: str, model: SAEGANConfig, *, preset: str = "digits") -> Settings:
     """The settings of the arm ``name``: a placement, and after each ``+`` a change.
 
     ``dense`` puts a dense autoencoder of equal size in the sparse one's place, ``random`` one that is not trained, and
-    ``augment`` adds DiffAugment.
+    ``augment`` adds DiffAugment. The margin of an energy-based GAN is that of the ``preset``.
 
     Raises:
       ConfigError: no such arm.
     """
     placement, *changes = name.split("+")
-    require(placement in PLACEMENTS, "arms", name, f"a placement is one of {', '.join(PLACEMENTS)}.")
+    places = (*PLACEMENTS, *ENERGY)
+    require(placement in places, "arms", name, f"a placement is one of {', '.join(places)}.")
     for change in changes:
         require(change in CHANGES, "arms", name, f"after + comes one of {', '.join(CHANGES)}.")
     require(
@@ -68,6 +73,14 @@ def arm_settings(name: str, model: SAEGANConfig) -> SAEGANConfig:
         name,
         f"{BASELINE} has no autoencoder to replace.",
     )
+    if placement in ENERGY:
+        require(
+            set(changes) <= {"dense"},
+            "arms",
+            name,
+            "its autoencoder is trained in the game, and sees images as they are.",
+        )
+        return energy_settings(preset, replace(model, sae=dense(model.sae)) if changes else model, placement)
     model = replace(model, **{**PLAIN, **PLACEMENTS[placement]})
     if "dense" in changes:
         own = dense(model.sae)
@@ -84,7 +97,10 @@ def with_controls(arms: Sequence[str]) -> tuple[str, ...]:
     """``arms``, each with an autoencoder followed by its controls."""
     found: list[str] = []
     for name in arms:
-        own = () if name.split("+")[0] == BASELINE or set(name.split("+")) & set(CONTROLS) else CONTROLS
+        placement, *changes = name.split("+")
+        own: tuple[str, ...] = ("dense",) if placement in ENERGY else CONTROLS
+        if placement == BASELINE or set(changes) & set(CONTROLS):
+            own = ()
         found += [name, *(f"{name}+{control}" for control in own)]
     return tuple(dict.fromkeys(found))
 
@@ -103,8 +119,11 @@ def frozen_shapes(model: SAEGANConfig, *, image_shape: tuple[int, int, int]) -> 
     return jax.eval_shape(lambda params, images: freeze(model, params, images, key), first.params, images)
 
 
-def system(model: SAEGANConfig, *, image_shape: tuple[int, int, int], n_classes: int, frozen: Any = None) -> System:
+def system(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, frozen: Any = None) -> System:
     """The algorithm of ``model``, and the shapes of its state; ``frozen`` are :func:`frozen_shapes`, where they are known."""
+    if isinstance(model, EnergyConfig):
+        game = energy(model, image_shape=image_shape)
+        return System(game, jax.eval_shape(game.init, jax.random.key(0)))
     frozen = frozen_shapes(model, image_shape=image_shape) if frozen is None else frozen
     algorithm = saegan(model, frozen, image_shape=image_shape, n_classes=n_classes)
     # The context is an argument: what is made from it in `init` must be traced.
@@ -145,14 +164,16 @@ def _discriminator(model: SAEGANConfig, factor: float) -> SAEGANConfig:
 
 
 def matched(
-    model: SAEGANConfig, target: Nets, *, image_shape: tuple[int, int, int], n_classes: int
-) -> tuple[SAEGANConfig, Nets]:
+    model: Settings, target: Nets, *, image_shape: tuple[int, int, int], n_classes: int
+) -> tuple[Settings, Nets]:
     """``model`` with its dense layers widened or narrowed until both networks have nearly ``target`` parameters.
 
     Returns:
       The settings and the numbers of parameters reached: within about one unit of each dense layer, or as they are where an
-      architecture has no dense layer to vary.
+      architecture has no dense layer to vary. An energy-based GAN's discriminator is the autoencoder, and stays as it is.
     """
+    if isinstance(model, EnergyConfig):
+        return model, trainable(system(model, image_shape=image_shape, n_classes=n_classes).state.params)
 
     frozen = frozen_shapes(model, image_shape=image_shape)
 
@@ -200,7 +221,7 @@ class Cost:
     step: float
 
 
-def cost(model: SAEGANConfig, *, image_shape: tuple[int, int, int], n_classes: int, n_images: int) -> Cost:
+def cost(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, n_images: int) -> Cost:
     """What an arm's training costs; compiles its steps."""
 
     def batch(n: int) -> Batch:
@@ -208,7 +229,7 @@ def cost(model: SAEGANConfig, *, image_shape: tuple[int, int, int], n_classes: i
 
     algorithm, state = system(model, image_shape=image_shape, n_classes=n_classes)
     step = program_flops(algorithm.step, state, batch(model.gan.batch_size))
-    if not uses_sae(model):
+    if isinstance(model, EnergyConfig) or not uses_sae(model):
         return Cost(0.0, step)
     before = 0.0
     own = sae(model.sae, image_shape=image_shape)
@@ -225,7 +246,7 @@ def uses_sae(model: SAEGANConfig) -> bool:
     return (model.generator_input, model.generator_output, model.discriminator) != ("gaussian", "images", "pixels")
 
 
-def with_steps(model: SAEGANConfig, steps: int) -> SAEGANConfig:
+def with_steps(model: Settings, steps: int) -> Settings:
     """The same trained for ``steps``."""
     gan: GANConfig = replace(model.gan, steps=steps)
     return replace(model, gan=gan)

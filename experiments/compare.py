@@ -12,9 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments import train_gan, train_saegan
+from experiments import train_energy, train_gan, train_saegan
 from experiments.arms import (
     BASELINE,
+    Settings,
     arm_settings,
     cost,
     matched,
@@ -25,9 +26,9 @@ from experiments.arms import (
     with_steps,
 )
 from experiments.common import LOCAL, main, to_json_options
-from experiments.config import RunOptions, TrainGAN, TrainSAEGAN, parse
+from experiments.config import RunOptions, TrainEnergy, TrainGAN, TrainSAEGAN, parse
+from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import Nets
-from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.errors import require
 from saegan_jax.report.comparison import Effect, effects, forest, interaction
@@ -58,9 +59,10 @@ class Compare(TrainSAEGAN):
 
     An arm is a placement of the autoencoder: sparse, sparse-copula, sparse-clusters, sparse-bootstrap, sparse-aligned (the
     generator's input), latent-codes, latent-pixels (its output), codes, ensemble, projected, lossless, init (the
-    discriminator), both, both-codes. After + : dense (a dense autoencoder of equal size instead), random (one that is not
-    trained), augment (DiffAugment). Each runs in a folder of --out: finished ones are kept, interrupted ones continued, so
-    that the same command completes the comparison after any stop, and more arms, fractions or seeds add to it.
+    discriminator), both, both-codes, and ebgan and began, whose discriminator is the autoencoder. After + : dense (a dense
+    autoencoder of equal size instead), random (one that is not trained), augment (DiffAugment). Each runs in a folder of
+    --out: finished ones are kept, interrupted ones continued, so that the same command completes the comparison after any
+    stop, and more arms, fractions or seeds add to it.
     --fraction, --resume and what places the autoencoder have no effect.
     """
 
@@ -102,7 +104,7 @@ class Arm(NamedTuple):
 
     name: str
     fraction: float
-    settings: SAEGANConfig
+    settings: Settings
     parameters: Nets
     flops: float | None
 
@@ -116,12 +118,12 @@ def plan(options: Compare, dataset: Dataset) -> list[Arm]:
     names = (BASELINE, *(name for name in options.arms if name != BASELINE))
     names = with_controls(names) if options.controls else tuple(dict.fromkeys(names))
     known: dict[str, Any] = {"image_shape": dataset.image_shape, "n_classes": dataset.num_classes}
-    base = arm_settings(BASELINE, options.model)
+    base = arm_settings(BASELINE, options.model, preset=options.preset)
     target = trainable(system(base, **known).state.params)
     steps, made = base.gan.steps, []
     models = {}
     for name in names:
-        settings = arm_settings(name, options.model)
+        settings = arm_settings(name, options.model, preset=options.preset)
         if options.match and name.split("+")[0] != BASELINE:
             models[name] = matched(settings, target, **known)
         else:
@@ -162,6 +164,8 @@ def job(options: Compare, arm: Arm, seed: int, n_seeds: int, out: Path) -> tuple
         "out": folder,
         "resume": (folder / "config.json").exists(),
     }  # fmt: skip
+    if isinstance(arm.settings, EnergyConfig):
+        return train_energy.run, TrainEnergy(**shared, energy=arm.settings)
     if uses_sae(arm.settings):
         return train_saegan.run, TrainSAEGAN(**shared, model=arm.settings, recipe=options.recipe)
     return train_gan.run, TrainGAN(**shared, gan=arm.settings.gan, recipe=options.recipe)

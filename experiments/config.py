@@ -249,15 +249,18 @@ def preset_name(dataset: str | None, preset: str) -> str:
     return preset
 
 
+def energy_settings(preset: str, model: SAEGANConfig, kind: Any) -> EnergyConfig:
+    """The energy-based GAN of a kind and preset, with the autoencoder and the generator of ``model``."""
+    gan = dataclasses.replace(plain(model.gan), beta1=0.5, beta2=0.999)
+    return EnergyConfig(kind=kind, sae=plain_sae(model.sae), gan=gan, **ENERGY.get(preset, ENERGY["other"])[kind])
+
+
 def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> EnergyConfig:
     """The energy-based GAN of a preset, with what its ``--kind`` wants."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--kind", default="ebgan")
     chosen = first.parse_known_args(arguments)[0].kind
-    by_kind = ENERGY.get(preset, ENERGY["other"])
-    name: Any = chosen if chosen in by_kind else "ebgan"  # an unknown kind is tyro's to refuse
-    gan = dataclasses.replace(plain(model.gan), beta1=0.5, beta2=0.999)
-    return EnergyConfig(kind=name, sae=plain_sae(model.sae), gan=gan, **by_kind[name])
+    return energy_settings(preset, model, chosen if chosen in ENERGY["other"] else "ebgan")  # tyro refuses unknown ones
 
 
 def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Options:

@@ -63,6 +63,23 @@ def test_arms_by_name():
     )  # fmt: skip
 
 
+def test_energy_based_arms_have_the_baselines_generator_and_the_presets_margin():
+    model = PRESETS["digits"].model
+    settings = arm_settings("ebgan+dense", model, preset="digits")
+    assert (settings.kind, settings.margin, settings.sae.beta) == ("ebgan", 1.0, 0.0)
+    assert arm_settings("ebgan", model, preset="mnist-cpu").margin == 10.0
+    target = trainable(system(arm_settings(BASELINE, model), **DIGITS).state.params)
+    own, reached = matched(settings, target, **DIGITS)
+    assert own == settings
+    assert reached.generator == target.generator
+    # 128 units of 64 pixels, encoder and decoder, and both biases.
+    assert reached.discriminator == 2 * 128 * 64 + 128 + 64
+    assert with_controls(("began",)) == ("began", "began+dense")
+    for wrong in ("ebgan+random", "began+augment"):
+        with pytest.raises(ConfigError, match=r"^arms = .*trained in the game"):
+            arm_settings(wrong, model)
+
+
 def test_costs_charge_the_autoencoder_and_grow_with_the_work():
     gan = GANConfig(hidden=(32,), d_noise=4, batch_size=32, loss="hinge", r1_gamma=0.0, r2_gamma=0.0)
     model = SAEGANConfig(sae=SAEConfig(d_sae=32, batch_size=64, steps=100), gan=gan, code_hidden=(32,))
