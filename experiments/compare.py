@@ -234,7 +234,10 @@ def rows_of(arms: list[Arm], found: dict[tuple[float, str], dict[str, list[float
             if key not in found or not found[key][metric]:
                 continue
             values = found[key][metric]
-            row = {"arm": arm.name, "fraction": arm.fraction, "metric": metric, **over_seeds(values)}
+            finite = [v for v in values if np.isfinite(v)]
+            row: dict[str, Any] = {"arm": arm.name, "fraction": arm.fraction, "metric": metric}
+            row |= over_seeds(finite) if finite else {"mean": None, "low": None, "high": None}
+            row["values"] = [v if np.isfinite(v) else None for v in values]
             row |= {"unit": "ratio" if metric == HEADLINE else "", "failed": int((~np.isfinite(values)).sum())}
             row |= {"parameters": list(arm.parameters), "steps": arm.settings.gan.steps, "flops": arm.flops}
             if key in changes.get(metric, {}):
@@ -332,7 +335,8 @@ def run(options: Compare) -> None:
         **provenance(f"python -m experiments.compare {shlex.join(sys.argv[1:])}".strip()),
         "note": (
             f"{n} seed{'s' * (n > 1)}, {budget}; {min(sizes):,} to {max(sizes):,} parameters. Mean [bootstrap 95 % interval "
-            "over seeds] of final weights against test images, all runs, failures included. *Change*: ratio of geometric means "
+            "over seeds] of final weights against test images; means leave out failed seeds, which are counted, and changes take "
+            "them for the worst of all. *Change*: ratio of geometric means "
             "paired by seed, its interval corrected (Holm) for all arms and fractions of this table; found (**better**, "
             "**worse**) where it excludes 0, absent where it lies within 5 %, else undecided. *Best* and *last look*: Frechet "
             "distance of few samples to validation images during the training; the best is not the result."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import command, compile_cache, tiny, tree  # noqa: F401 (a fixture)
+from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
 from test_experiments import score_quickly
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, matched, system, trainable, with_controls
@@ -158,8 +158,18 @@ def test_seeds_are_trained_in_blocks():
 
 def test_half_of_the_data_is_half_of_it(compared):
     folder, _, _ = compared
-    configs = [json.loads(p.read_text()) for p in sorted((folder / "out").rglob("config.json"))]
-    assert {c["options"]["fraction"] for c in configs} == {0.5, 1.0}
+    runs = {f: folder / "out" / f"data-{f}" / "pixels" / "seeds-0-0" for f in ("1", "0.5")}
+    options = {f: json.loads((run / "config.json").read_text())["options"] for f, run in runs.items()}
+    assert [f for f in options if options[f].pop("fraction") != float(f)] == []
+    assert options["1"] == options["0.5"]
+    losses = {
+        f: [row["discriminator_loss"] for row in metrics(run) if row["phase"] == "gan"] for f, run in runs.items()
+    }
+    assert losses["1"][0] != losses["0.5"][0]  # the same seed on other images
+    floors = {f: json.loads((run / "summary.json").read_text())["rows"] for f, run in runs.items()}
+    # Copies are looked for among the images trained on, everything else is measured against the same.
+    same = [name for name, row in floors["1"].items() if row["floor"] == floors["0.5"][name]["floor"]]
+    assert sorted(set(floors["1"]) - set(same)) == ["memorisation"]
 
 
 def test_finished_arms_are_kept_and_missing_ones_trained(compared, monkeypatch):

@@ -116,3 +116,19 @@ def test_digits_import_neither_tfds_nor_jax():
         "assert 'sklearn' not in early; assert not {'tensorflow_datasets', 'tensorflow', 'jax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("fraction", "n"), [(1.0, 1297), (0.5, 648), (0.1, 130), (0.001, 1)])
+def test_a_share_is_stratified_and_always_the_same(digits, fraction, n):
+    part = data.share(digits.train, fraction)
+    assert len(part.label) == n
+    assert _rows(part) <= _rows(digits.train)
+    wanted = np.bincount(digits.train.label, minlength=10) * fraction
+    np.testing.assert_allclose(np.bincount(part.label, minlength=10), wanted, atol=1.01)
+    np.testing.assert_array_equal(part.image, data.share(digits.train, fraction).image)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, 1e-5, float("nan")])
+def test_a_share_of_nothing_or_too_much_is_refused(digits, fraction):
+    with pytest.raises(data.DataError, match=rf"^fraction={fraction} of 1297 examples cannot be had: .* 0\.00077 to 1"):
+        data.share(digits.train, fraction)
