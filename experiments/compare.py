@@ -335,8 +335,8 @@ def run(options: Compare) -> None:
         **provenance(f"python -m experiments.compare {shlex.join(sys.argv[1:])}".strip()),
         "note": (
             f"{n} seed{'s' * (n > 1)}, {budget}; {min(sizes):,} to {max(sizes):,} parameters. Mean [bootstrap 95 % interval "
-            "over seeds] of final weights against test images; means leave out failed seeds, which are counted, and changes take "
-            "them for the worst of all. *Change*: ratio of geometric means "
+            "over seeds] of final weights against test images; means leave out failed seeds, which are counted, and changes "
+            "take them for the worst of all. *Change*: ratio of geometric means "
             "paired by seed, its interval corrected (Holm) for all arms and fractions of this table; found (**better**, "
             "**worse**) where it excludes 0, absent where it lies within 5 %, else undecided. *Best* and *last look*: Frechet "
             "distance of few samples to validation images during the training; the best is not the result."
