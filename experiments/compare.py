@@ -206,13 +206,18 @@ def train(script: Callable[[Any], None], options: RunOptions, console: Console) 
 
 
 def collect(options: Compare, arms: list[Arm], out: Path) -> dict[tuple[float, str], dict[str, list[float]]]:
-    """Measures of all finished arms, seeds in order."""
+    """Measures of all arms of which a block of seeds is finished, seeds in order up to the first block that is missing."""
     found: dict[tuple[float, str], dict[str, list[float]]] = {}
     for arm in arms:
-        runs = [outcome(job(options, arm, *block, out)[1]) for block in blocks(options)]
-        if all(run is not None for run in runs):
+        runs = []
+        for block in blocks(options):
+            one = outcome(job(options, arm, *block, out)[1])
+            if one is None:
+                break
+            runs.append(one)
+        if runs:
             found[arm.fraction, arm.name] = {
-                metric: [float("nan") if v is None else v for run in runs for v in (run or {}).get(metric, [])]
+                metric: [float("nan") if v is None else v for run in runs for v in run.get(metric, [])]
                 for metric in (*METRICS, *SHOWN)
             }
     return found
@@ -225,7 +230,10 @@ def rows_of(arms: list[Arm], found: dict[tuple[float, str], dict[str, list[float
         compared = {
             key: values[metric] for key, values in found.items() if key[1] != BASELINE and (key[0], BASELINE) in found
         }
-        base = {key: found[key[0], BASELINE][metric] for key in compared}
+        # An arm may have fewer seeds than the baseline, or more: those of both are paired.
+        common = {key: min(len(values), len(found[key[0], BASELINE][metric])) for key, values in compared.items()}
+        base = {key: found[key[0], BASELINE][metric][:n] for key, n in common.items()}
+        compared = {key: values[: common[key]] for key, values in compared.items()}
         changes[metric] = effects(base, compared, lower_is_better=lower) if compared else {}
     rows = []
     for arm in arms:
@@ -238,6 +246,7 @@ def rows_of(arms: list[Arm], found: dict[tuple[float, str], dict[str, list[float
             row: dict[str, Any] = {"arm": arm.name, "fraction": arm.fraction, "metric": metric}
             row |= over_seeds(finite) if finite else {"mean": None, "low": None, "high": None}
             row["values"] = [v if np.isfinite(v) else None for v in values]
+            row["seeds"] = len(values)
             row |= {"unit": "ratio" if metric == HEADLINE else "", "failed": int((~np.isfinite(values)).sum())}
             row |= {"parameters": list(arm.parameters), "steps": arm.settings.gan.steps, "flops": arm.flops}
             if key in changes.get(metric, {}):
@@ -269,9 +278,13 @@ def markdown(result: dict[str, Any], *, every: bool) -> str:
         lines += [f"**{100 * fraction:g} % of the training images**", ""]
         changes = ([percent((of[name][m] or {}).get("change")) for m in CHANGES] for name in names)
         titles = ("Frechet distance", "the same in the second network", "recall", "coverage")
-        first = ("arm", HEADLINE, *(f"change of {title}" for title in titles))
+        first = ("arm", "seeds", HEADLINE, *(f"change of {title}" for title in titles))
         lines += _table(
-            first, ([name, cell(of[name][HEADLINE]), *own] for name, own in zip(names, changes, strict=True))
+            first,
+            (
+                [name, str((of[name][HEADLINE] or {})["seeds"]), cell(of[name][HEADLINE]), *own]
+                for name, own in zip(names, changes, strict=True)
+            ),
         )
         if every:
             shown = [m for m in (*METRICS, *SHOWN) if m != HEADLINE]
@@ -295,7 +308,8 @@ def factorial(found: dict[tuple[float, str], dict[str, list[float]]]) -> list[st
         parts = [found.get((fraction, name), {}).get(HEADLINE) for name in FACTORIAL]
         if any(part is None or not np.isfinite(part).all() for part in parts):
             continue
-        effect = interaction(*(part for part in parts if part is not None))
+        n = min(len(part) for part in parts if part is not None)
+        effect = interaction(*(part[:n] for part in parts if part is not None))
         said.append(
             f"Interaction of sparse input and code critic (both x {BASELINE} / (sparse x ensemble), {100 * fraction:g} % of "
             f"the images, {HEADLINE}): {percent(effect._asdict()).replace('**', '')}."
@@ -329,17 +343,17 @@ def run(options: Compare) -> None:
     budget = (
         "as many steps" if options.equal == "steps" else "as many floating-point operations, the autoencoder's included"
     )
-    n = options.seeds
+    n = max(row["seeds"] for row in rows)
     result = {
         "name": f"comparison on {options.dataset}",
         **provenance(f"python -m experiments.compare {shlex.join(sys.argv[1:])}".strip()),
         "note": (
-            f"{n} seed{'s' * (n > 1)}, {budget}; {min(sizes):,} to {max(sizes):,} parameters. Mean [bootstrap 95 % interval "
-            "over seeds] of final weights against test images; means leave out failed seeds, which are counted, and changes "
-            "take them for the worst of all. *Change*: ratio of geometric means "
-            "paired by seed, its interval corrected (Holm) for all arms and fractions of this table; found (**better**, "
-            "**worse**) where it excludes 0, absent where it lies within 5 %, else undecided. *Best* and *last look*: Frechet "
-            "distance of few samples to validation images during the training; the best is not the result."
+            f"Up to {n} seed{'s' * (n > 1)}, {budget}; {min(sizes):,} to {max(sizes):,} parameters. Mean [bootstrap 95 % "
+            "interval over seeds] of final weights against test images; means leave out failed seeds, which are counted, and "
+            "changes take them for the worst of all. *Change*: ratio of geometric means paired by seed, its interval corrected "
+            "(Holm) for all arms and fractions of this table; found (**better**, **worse**) where it excludes 0, absent where "
+            "it lies within 5 %, else undecided. *Best* and *last look*: Frechet distance of few samples to validation images "
+            "during the training; the best is not the result."
         ),
         "factorial": factorial(found),
         "config": to_json_options(options),
@@ -353,7 +367,7 @@ def run(options: Compare) -> None:
         if row["metric"] == HEADLINE and "change" in row:
             panels.setdefault(f"{100 * row['fraction']:g} % of the images", {})[row["arm"]] = Effect(**row["change"])
     if panels:
-        forest(panels, path.with_suffix(".png"), title=f"{HEADLINE} on {options.dataset}, {n} seeds")
+        forest(panels, path.with_suffix(".png"), title=f"{HEADLINE} on {options.dataset}")
     console.print(Markdown(markdown(result, every=False)))
 
 

@@ -10,9 +10,9 @@ from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F4
 from test_experiments import score_quickly
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, matched, system, trainable, with_controls
-from experiments.compare import Compare, blocks
+from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, rows_of
 from experiments.config import PRESETS
-from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.gan import GANConfig, Nets
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
@@ -154,6 +154,31 @@ def test_a_comparison_leaves_runs_tables_and_a_picture(compared):
 def test_seeds_are_trained_in_blocks():
     assert blocks(Compare(seeds=6, block=2, seed=3)) == [(3, 2), (5, 2), (7, 2)]
     assert blocks(Compare(seeds=3)) == [(0, 3)]
+
+
+def test_an_arm_with_fewer_seeds_is_compared_on_those_it_has():
+    def measured(values):
+        return {metric: list(values) for metric in (*METRICS, *SHOWN)}
+
+    rng = np.random.default_rng(0)
+    base = np.exp(rng.normal(0, 0.3, 6))
+    found = {(1.0, BASELINE): measured(base), (1.0, "codes"): measured(2 * base[:4]), (1.0, "both"): measured(base)}
+    found[1.0, "both"]["recall"][1] = float("nan")
+    settings = SAEGANConfig()
+    arms = [Arm(name, 1.0, settings, Nets(1, 1), None) for name in (BASELINE, "codes", "both", "sparse")]
+    rows = {(row["arm"], row["metric"]): row for row in rows_of(arms, found)}
+    assert {arm for arm, _ in rows} == {BASELINE, "codes", "both"}
+    codes = rows["codes", "Frechet / floor"]
+    assert codes["seeds"] == 4
+    assert codes["change"]["change"] == pytest.approx(
+        1.0
+    )  # twice as much, seed by seed, and noise between seeds cancels
+    assert codes["change"]["verdict"] == "worse"
+    assert rows["both", "Frechet / floor"]["change"]["verdict"] == "absent"
+    failed = rows["both", "recall"]
+    assert (failed["failed"], failed["values"][1]) == (1, None)
+    assert failed["mean"] == pytest.approx(np.delete(base, 1).mean())
+    assert failed["change"]["verdict"] == "undecided"
 
 
 def test_half_of_the_data_is_half_of_it(compared):

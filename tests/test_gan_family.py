@@ -193,7 +193,7 @@ def test_two_discriminator_steps_are_two_updates_on_two_shares():
     values = []
     for share, key in enumerate(jax.random.split(critic_key, 2)):
         x = 2 * batch.image[3 * share : 3 * share + 3] - 1
-        fake = noisy_generator(g, jax.random.normal(key, (3, 16)), None)
+        fake = noisy_generator(g, None, jax.random.normal(key, (3, 16)), None)
 
         def loss(d, x=x, fake=fake):
             real_logits, fake_logits = (critic["toy"](d, None, images, None) for images in (x, fake))
@@ -209,7 +209,7 @@ def test_two_discriminator_steps_are_two_updates_on_two_shares():
     np.testing.assert_allclose((info.discriminator_loss, info.r1), np.mean(values, axis=0), rtol=1e-5)
     # The generator: once, against the updated critic, as many images as one share has, which is what the average counts.
     fake_loss = lambda g: jax.nn.softplus(  # noqa: E731
-        -critic["toy"](d, None, noisy_generator(g, jax.random.normal(maker_key, (3, 16)), None), None)
+        -critic["toy"](d, None, noisy_generator(g, None, jax.random.normal(maker_key, (3, 16)), None), None)
     ).mean()
     np.testing.assert_allclose(info.generator_loss, fake_loss(g), rtol=1e-5)
     step = -0.01 * np.sign(float(jax.grad(fake_loss)(g)["g"]))
