@@ -403,7 +403,7 @@ def test_the_autoencoder_of_a_run_is_exported_and_read_back(runs: dict[str, Path
     assert "overwrite" in again.err
     plain = command("export_sae", "--run", runs["train_gan"], "--out", tmp_path / "gan")
     assert plain.code == 2
-    assert "plain GAN" in plain.err
+    assert "it is a GAN, without" in plain.err
     assert not (tmp_path / "gan").exists()
 
 
