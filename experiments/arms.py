@@ -183,14 +183,14 @@ def matched(
     for index, vary in enumerate((_generator, _discriminator)):
         low, high = 1 / 64, 64.0
         start, best = model, (abs(count(model)[index] - target[index]), model)
-        for _ in range(20):
-            if best[0] <= 2e-3 * target[index]:
-                break
+        for _ in range(22):
             middle = (low * high) ** 0.5
             tried = vary(start, middle)
             found = count(tried)[index]
             best = min(best, (abs(found - target[index]), tried), key=lambda pair: pair[0])
             low, high = (middle, high) if found < target[index] else (low, middle)
+            if best[0] <= 1e-3 * target[index]:
+                break
         model = best[1]
     return model, count(model)
 

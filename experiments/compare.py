@@ -356,7 +356,7 @@ def run(options: Compare) -> None:
             "during the training; the best is not the result."
         ),
         "factorial": factorial(found),
-        "config": to_json_options(options),
+        "config": to_json_options(replace(options, results=None)),
         "rows": rows,
     }
     path = options.results or out / "results.json"

@@ -204,9 +204,12 @@ def test_finished_arms_are_kept_and_missing_ones_trained(compared, monkeypatch):
     (lost / "summary.json").unlink()
     before = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("summary.json")}
     first = read(folder)
-    code, _, err = command("compare", *arguments, "--tabulate")
+    code, _, err = command("compare", *arguments, "--tabulate", "--results", folder / "some.json")
     assert code == 0, err
-    assert not [r for r in read(folder)["rows"] if r["arm"] == "ensemble" and r["fraction"] == 1]
+    some = json.loads((folder / "some.json").read_text())
+    assert not [r for r in some["rows"] if r["arm"] == "ensemble" and r["fraction"] == 1]
+    assert (folder / "some-all.md").exists()
+    assert read(folder) == first
     assert not (lost / "summary.json").exists()
     code, out, err = command("compare", *arguments)
     assert code == 0, err
