@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from saegan_jax.training.files import write_bytes
 
@@ -165,6 +166,9 @@ def forest(panels: Mapping[str, Mapping[str, Effect]], path: str | os.PathLike[s
             axis.plot([low, high], [row, row], color=colour, lw=1.5)
             axis.plot(1 + effect.change, row, "o", color=colour, ms=5)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(base=2))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(panel, fontsize="medium")
         axis.set_xlabel("times the baseline")
     axes[0].set_yticks(range(len(names)), names)
