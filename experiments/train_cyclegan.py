@@ -233,7 +233,9 @@ def scores(
         errors = [float(paired_error(held.image, jnp.asarray(r.back)).mean()) for r in results]
         rows[f"cycle error, {arrow} and back"] = row(errors, "|pixel|", f"{len(held.label)} test images")
         if algorithm.codes is not None:
-            active = [np.mean(np.sum(np.asarray(algorithm.codes(m, held.image, direction)) > 0, axis=-1)) for m in members]
+            active = [
+                np.mean(np.sum(np.asarray(algorithm.codes(m, held.image, direction)) > 0, axis=-1)) for m in members
+            ]
             rows[f"code L0, {arrow}"] = row(active, "units", "active codes a translation is drawn from")
         for i, member in enumerate(members):
             curve = honesty_curve(
