@@ -1,5 +1,6 @@
 """The arms of a comparison: what each changes, and how all are brought to one size and one budget."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -221,8 +222,17 @@ class Cost:
     step: float
 
 
-def cost(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, n_images: int) -> Cost:
-    """What an arm's training costs; compiles its steps."""
+class Operations(NamedTuple):
+    """Floating-point operations of one GAN step, one step of the autoencoder, and encoding one image; 0 where there is none."""
+
+    step: float
+    sae_step: float
+    encode: float
+
+
+@functools.cache  # fractions of the data differ in the number of images alone
+def operations(model: Settings, image_shape: tuple[int, int, int], n_classes: int) -> Operations:
+    """Counts of the compiled programs."""
 
     def batch(n: int) -> Batch:
         return Batch(jax.ShapeDtypeStruct((n, *image_shape), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.int32))  # type: ignore[arg-type]
@@ -230,15 +240,19 @@ def cost(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, 
     algorithm, state = system(model, image_shape=image_shape, n_classes=n_classes)
     step = program_flops(algorithm.step, state, batch(model.gan.batch_size))
     if isinstance(model, EnergyConfig) or not uses_sae(model):
-        return Cost(0.0, step)
-    before = 0.0
+        return Operations(step, 0.0, 0.0)
     own = sae(model.sae, image_shape=image_shape)
     start = jax.eval_shape(own.init, jax.random.key(0))
-    if model.encoder == "trained":
-        before = model.sae.steps * program_flops(own.step, start, batch(model.sae.batch_size))
+    trained = model.encoder == "trained"
+    sae_step = program_flops(own.step, start, batch(model.sae.batch_size)) if trained else 0.0
     encode = autoencoder(model.sae, image_shape=image_shape).encode
-    before += n_images * program_flops(encode, start.params, batch(1).image)
-    return Cost(before, step)
+    return Operations(step, sae_step, program_flops(encode, start.params, batch(1).image))
+
+
+def cost(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, n_images: int) -> Cost:
+    """What an arm's training costs; compiles its steps, once for all numbers of images."""
+    counted = operations(model, image_shape, n_classes)
+    return Cost(model.sae.steps * counted.sae_step + n_images * counted.encode, counted.step)
 
 
 def uses_sae(model: SAEGANConfig) -> bool:

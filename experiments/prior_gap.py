@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +102,7 @@ class Subject(NamedTuple):
     config: SAEConfig
     params: list[Any]
     generator: Algorithm | None = None
-    states: list[Any] = []  # noqa: RUF012 (never written to)
+    states: Sequence[Any] = ()
     trained_with: str = ""
 
 

@@ -413,6 +413,22 @@ def test_defaults_follow_the_domains():
         TrainCycleGAN(domains="horses")
 
 
+GOLDEN = [
+    [2.4438462, 3.4530377, 0.34271154, 0.35380727, 0.33333333, 0.0],
+    [0.95948505, 1.6320957, 0.28816402, 0.2748059, 0.54166667, 2.0],
+]
+
+
+def test_golden_steps():
+    """Numbers of two steps from fixed key and data, plain and sparse.
+
+    Update them only for a deliberate change of the mathematics, of the initial values or of the key schedule, and say so
+    in the change; never to make a refactoring pass.
+    """
+    for config, want in zip((TINY, SPARSE), GOLDEN, strict=True):
+        np.testing.assert_allclose(np.array(trained(config)[2], np.float64), want, rtol=2e-4)
+
+
 SCRIPT = (
     "--cyclegan.kind sparse --cyclegan.shift-hidden 4 --cyclegan.d-width 2 --cyclegan.d-stages 1 --cyclegan.steps 10 "
     "--cyclegan.batch-size 2 --sae.d-sae 8 --sae.k 3 --sae.auxk 0 --sae.batch-size 4 --sae.steps 10 --log-every 5 "
