@@ -410,8 +410,9 @@ def autoencoder(config: SAEConfig, *, image_shape: tuple[int, int, int], axis_na
             return losses.l1_sparsity(jax.nn.relu(a)).sum() / a.shape[0]
         return jnp.zeros((), a.dtype)
 
-    def squared_error(images: jax.Array, x_hat: jax.Array) -> jax.Array:
-        return optax.losses.l2_loss(x_hat, images).sum() / images.shape[0]
+    def squared_error(target: jax.Array, x_hat: jax.Array) -> jax.Array:
+        residual = (x_hat - target).reshape(-1)
+        return 0.5 * jnp.vdot(residual, residual) / target.shape[0]
 
     def loss(
         params: Any,
@@ -425,8 +426,9 @@ def autoencoder(config: SAEConfig, *, image_shape: tuple[int, int, int], axis_na
         a = net.apply(params, inputs, method="pre_activations")
         codes = net.apply(params, a, k=hyper.k, rho=hyper.rho, axis_name=axis_name, method="activate_batch")
         outputs = net.apply(params, codes, levels, method="decode_levels")
-        x_hats = [join(x) for x in outputs]
-        reconstruction = jnp.stack([squared_error(images, x_hat) for x_hat in x_hats]).mean()
+        # Of whole images, as vectors: their last axis, of one or three channels, is a bad one to loop over.
+        target, x_hats = (images, [join(x) for x in outputs]) if positions else (inputs, outputs)
+        reconstruction = jnp.stack([squared_error(target, x_hat) for x_hat in x_hats]).mean()
         residual = inputs - (cut(x_hats[-1]) if positions else outputs[-1])
         sparsity = sparsity_of(params, a, codes, hyper, mean_activation)
         weights = params["params"]
@@ -451,8 +453,10 @@ def autoencoder(config: SAEConfig, *, image_shape: tuple[int, int, int], axis_na
             # of the image, overlaps counted once.
             share = math.prod(image_shape) / d_in
             auxiliary = auxiliary + config.auxk * 0.5 * share * variance * aux.mean()
-        decay = 0.5 * config.weight_decay * sum(jnp.sum(w**2) for name, w in weights.items() if name.startswith("W_"))
-        value = reconstruction + hyper.beta * sparsity + auxiliary + decay
+        value = reconstruction + hyper.beta * sparsity + auxiliary
+        if config.weight_decay:
+            decayed = [w.reshape(-1) for name, w in weights.items() if name.startswith("W_")]
+            value += 0.5 * config.weight_decay * sum(jnp.vdot(w, w) for w in decayed)
         return value, SAETerms(reconstruction, sparsity, auxiliary, codes, inputs, residual)
 
     return Autoencoder(encode, pre_activations, decode, loss, cut, d_in, positions)

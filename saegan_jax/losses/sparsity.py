@@ -2,7 +2,6 @@
 
 import math
 
-import jax
 from jax import Array, lax
 from jax import numpy as jnp
 from jax.typing import ArrayLike
@@ -67,15 +66,15 @@ def kl_sparsity_from_logits(
 ) -> Array:
     """`kl_sparsity(mean(sigmoid(logits)), rho)` computed in log space, per unit, in nats.
 
-    log rho_hat = logsumexp_i(-softplus(-z_i)) - log N and log(1 - rho_hat) = logsumexp_i(-softplus(z_i)) - log N, so
-    value and gradient stay finite and useful where the sigmoid has rounded to 0 or 1: at z = -200 throughout, dKL/dz_i
-    = -rho / N.
+    rho_hat = mean_i sigmoid(z_i) = e^c mean_i (e^(min(z_i, 0) - c) / (1 + e^-|z_i|)) with c = min(max_i z_i, 0), and
+    1 - rho_hat likewise from -z, so value and gradient stay finite and useful where the sigmoid has rounded to 0 or 1: at
+    z = -200 throughout, dKL/dz_i = -rho / N.
 
     Args:
       logits: (batch, d_sae) or any shape; codes before the sigmoid.
       rho: target in (0, 1); a number, a scalar array, or one per unit.
       axis: axes of the examples, averaged over.
-      axis_name: mapped axes that hold equal shares of one batch: both logsumexps are combined over them before the
+      axis_name: mapped axes that hold equal shares of one batch: both means are taken over all of them before the
         divergence. Gradients follow the usual rule of data parallelism, `pmean` those of the parameters.
 
     Returns:
@@ -88,18 +87,18 @@ def kl_sparsity_from_logits(
     """
     logits = floating("logits", logits, min_ndim=1)
 
-    def log_mean_exp(log_p: Array) -> Array:
-        log_sum = jax.nn.logsumexp(log_p, axis=axis)
-        log_mean = log_sum - math.log(log_p.size // log_sum.size)
-        if axis_name is None:
-            return log_mean
-        # The shift only guards the exponentials, and pmax has no derivative.
-        top = lax.pmax(lax.stop_gradient(log_mean), axis_name)
-        return top + jnp.log(lax.pmean(jnp.exp(log_mean - top), axis_name))
+    inverse = 1 / (1 + jnp.exp(-jnp.abs(logits)))  # of both signs, without a logarithm of each element
 
-    log_rho_hat = log_mean_exp(jax.nn.log_sigmoid(logits))
+    def log_mean_sigmoid(z: Array) -> Array:
+        top = jnp.minimum(lax.stop_gradient(z).max(axis=axis, keepdims=True), 0)
+        if axis_name is not None:
+            top = lax.pmax(top, axis_name)
+        mean = jnp.mean(jnp.exp(jnp.minimum(z, 0) - top) * inverse, axis=axis)
+        return top.reshape(mean.shape) + jnp.log(mean if axis_name is None else lax.pmean(mean, axis_name))
+
+    log_rho_hat = log_mean_sigmoid(logits)
     rho = hyper("rho", rho, "(0, 1)", log_rho_hat, _RHO_FIX)
-    return _bernoulli_kl(rho, log_rho_hat, log_mean_exp(jax.nn.log_sigmoid(-logits)))
+    return _bernoulli_kl(rho, log_rho_hat, log_mean_sigmoid(-logits))
 
 
 def _bernoulli_kl(rho: Array, log_rho_hat: Array, log_one_minus_rho_hat: Array) -> Array:
