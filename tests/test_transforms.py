@@ -19,9 +19,9 @@ from saegan_jax.training.systems import init_members
 from saegan_jax.training.transforms import (
     compile_chunk,
     ensemble,
-    epoch_order,
     many_fresh_steps,
     many_steps,
+    shuffled,
     to_unit_float,
 )
 
@@ -65,8 +65,36 @@ def test_every_example_is_seen_once_an_epoch_in_a_new_order(batch_size):
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(N), (10, 1)))
     assert len(np.unique(epochs, axis=0)) == 10
     # The documented order.
-    want = np.concatenate([order_of(jax.random.key(0), np.int32(e), N) for e in range(2)])
-    np.testing.assert_array_equal(seen[: 2 * N], want)
+    np.testing.assert_array_equal(seen[: 2 * N], places(N, 2 * N, 3)(jax.random.key(0), np.int32(0)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 16, 130, 1297])
+def test_epochs_are_permutations_wherever_one_starts_to_ask(n):
+    ask, key = places(n, 3 * n, 4), jax.random.key(5)
+    order = np.asarray(ask(key, np.int32(0)))
+    np.testing.assert_array_equal(np.sort(order.reshape(3, n)), np.tile(np.arange(n), (3, 1)))
+    start = 2 * n - n // 2
+    np.testing.assert_array_equal(ask(key, np.int32(start))[: 3 * n - start], order[start:])
+
+
+def test_shuffles_look_random():
+    """Over 2,000 keys: where the first example goes, how far neighbours go apart, and epochs beside each other."""
+    n, keys = 100, jax.random.split(jax.random.key(0), 2000)
+    ask = jax.jit(jax.vmap(lambda key: shuffled(key, jnp.arange(2 * n, dtype=jnp.int32), n, epochs=2)))
+    orders = np.asarray(ask(keys)).reshape(-1, 2, n)
+    first = orders[:, 0, :]
+    for drawn, kinds in (
+        (first[:, 0], np.arange(n)),
+        (first[:, 57], np.arange(n)),
+        ((np.diff(first) % n).reshape(-1), np.arange(1, n)),
+        ((first[:, 10:] - first[:, :-10]).reshape(-1) % n, np.arange(1, n)),  # a column of the grid apart
+        (((orders[:, 1] - first) % n).reshape(-1), np.arange(n)),
+    ):
+        counts = np.array([np.sum(drawn == kind) for kind in kinds])
+        assert counts.sum() == len(drawn)
+        expected = len(drawn) / len(kinds)
+        deviations = np.sum((counts - expected) ** 2 / expected)
+        assert deviations < len(kinds) + 5 * np.sqrt(2 * len(kinds))
 
 
 def test_the_order_depends_on_the_key():
@@ -116,7 +144,11 @@ BATCH = 4
 SAE = SAEConfig(d_sae=5, rho=0.2, batch_size=BATCH, steps=20, learning_rate=0.01)
 GAN = GANConfig(hidden=(5,), d_noise=3, batch_size=BATCH, steps=20, learning_rate=1e-3, loss="non_saturating")
 SAEGAN = SAEGANConfig(code_hidden=(), sae=SAE, gan=replace(GAN, hidden=(), r1_gamma=0.0, r2_gamma=0.0))
-order_of = jax.jit(epoch_order, static_argnums=2)
+
+
+@functools.cache
+def places(n, count, epochs):
+    return jax.jit(lambda key, first: shuffled(key, first + jnp.arange(count, dtype=jnp.int32), n, epochs=epochs))
 
 
 class System(NamedTuple):
@@ -174,7 +206,7 @@ def test_many_steps_equal_single_ones(name):
     start, data, step = init(jax.random.key(3)), uint8_data(N), jax.jit(algorithm.step)
     got, infos = program(copy(start), data)
     infos = jax.tree.map(np.asarray, infos)
-    order = np.concatenate([order_of(start.key, np.int32(e), N) for e in range(2)])
+    order = np.asarray(places(N, 2 * N, 3)(start.key, np.int32(0)))
     state = start
     for t in range(5):
         index = order[t * BATCH : (t + 1) * BATCH]

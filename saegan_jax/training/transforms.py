@@ -1,10 +1,12 @@
 """From one step to many: ``lax.scan`` over steps, ``vmap`` over seeds, ``jit`` with donation outermost."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from saegan_jax.algorithms.base import Batch
 
@@ -21,9 +23,58 @@ def to_unit_float(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255
 
 
-def epoch_order(key: jax.Array, epoch: jax.Array, n: int) -> jax.Array:
-    """The order in which ``n`` examples are seen in ``epoch``: a permutation fixed by the run's key, int32 ``(n,)``."""
-    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, DATA_ORDER), epoch), n)
+ROUNDS = 8  # of shuffling; with fewer than four, neighbours in one epoch stay related in the next
+
+
+def shuffled(key: jax.Array, place: jax.Array, n: int, *, epochs: int) -> jax.Array:
+    """Which of ``n`` examples stands at each place of an endless sequence of epochs, each a permutation of its own.
+
+    A keyed permutation that is evaluated where it is asked for, without sorting or storing an epoch: places ``L + a R`` on a
+    grid of ``a b >= n`` with ``a = ceil(sqrt(n))``, ``b = ceil(n / a)``; rounds ``L <- L + F(R) mod a`` and ``R <- R + F(L)
+    mod b`` by turns, F a keyed hash; what lands beyond n goes round again.
+
+    Args:
+      key: the run's key.
+      place: int32, any shape, ascending from its first element, which is the smallest.
+      n: number of examples, static, from 1 to 2^31 - 1.
+      epochs: that ``place`` touches at most, static.
+
+    Returns:
+      int32 in ``[0, n)``, shape of ``place``: the same for a place however it is asked for.
+
+    Source: Black and Rogaway, Ciphers with arbitrary finite domains, 2002 (generalised Feistel, cycle walking); the hash is
+    the finaliser of Appleby's MurmurHash3.
+    """
+    first = place.reshape(-1)[0] // n
+    order_key = jax.random.fold_in(key, DATA_ORDER)
+    keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order_key, first + e), (ROUNDS,)))(jnp.arange(epochs))
+    own = keys[place // n - first]
+    a = math.isqrt(n - 1) + 1
+    b = -(-n // a)
+    sizes = (np.uint32(a), np.uint32(b))
+
+    def hashed(x: jax.Array, key: jax.Array) -> jax.Array:
+        x = x ^ key
+        for factor, shift in ((0x85EBCA6B, 16), (0xC2B2AE35, 13)):
+            x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+        return (x ^ (x >> np.uint32(16))) + key
+
+    def permuted(x: jax.Array) -> jax.Array:
+        halves = [x % sizes[0], x // sizes[0]]
+        for i in range(ROUNDS):
+            turn = i % 2
+            # The upper half of the hash as a fraction of the size: no division, and both stay below 2^16.
+            moved = halves[turn] + (
+                ((hashed(halves[1 - turn], own[..., i]) >> np.uint32(16)) * sizes[turn]) >> np.uint32(16)
+            )
+            halves[turn] = jnp.where(moved < sizes[turn], moved, moved - sizes[turn])
+        return halves[0] + sizes[0] * halves[1]
+
+    def walk(x: jax.Array) -> jax.Array:
+        return jnp.where(x < n, x, permuted(x))
+
+    x = permuted((place % n).astype(jnp.uint32))
+    return jax.lax.while_loop(lambda x: jnp.any(x >= n), walk, x).astype(jnp.int32)
 
 
 def many_steps(step: Step, *, length: int, batch_size: int) -> Chunk:
@@ -50,18 +101,17 @@ def many_steps(step: Step, *, length: int, batch_size: int) -> Chunk:
         n = data.label.shape[0]
         if batch_size > n:
             raise ValueError(f"batch_size = {batch_size} is larger than the data, {n} examples; choose at most {n}.")
-        # All epochs that the chunk touches, permuted once: a sort inside the scan would cost more than a small step.
-        first_epoch = state.step * batch_size // n
-        epochs = (length * batch_size - 1) // n + 2
-        order = jax.vmap(lambda e: epoch_order(state.key, first_epoch + e, n))(jnp.arange(epochs)).reshape(-1)
+        # Of all steps together: a few wide operations, where the scan would have many narrow ones.
+        place = state.step * batch_size + jnp.arange(length * batch_size, dtype=jnp.int32)
+        order = shuffled(state.key, place, n, epochs=(length * batch_size - 1) // n + 2)
 
-        def body(state: Any, _: None) -> tuple[Any, Any]:
-            start = state.step * batch_size - first_epoch * n
-            index = jax.lax.dynamic_slice_in_dim(order, start, batch_size)
-            batch = Batch(image=to_unit_float(data.image[index]), label=data.label[index])
-            return step(state, batch)
+        flat = data.image.reshape(n, -1)  # whose last axis is worth a loop
 
-        return jax.lax.scan(body, state, None, length=length)
+        def body(state: Any, index: jax.Array) -> tuple[Any, Any]:
+            image = to_unit_float(flat[index]).reshape(batch_size, *data.image.shape[1:])
+            return step(state, Batch(image, data.label[index]))
+
+        return jax.lax.scan(body, state, order.reshape(length, batch_size))
 
     return chunk
 
