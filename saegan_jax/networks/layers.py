@@ -5,6 +5,7 @@ most back ends; a matrix product stays one (batched) matrix product in both. The
 ``nn.ConvTranspose`` (``kernel (height, width, c_in, c_out)``, ``bias (c_out,)``), so weights move between the two forms freely.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -21,14 +22,12 @@ HE = nn.initializers.he_normal()
 HE_TRANSPOSED = nn.initializers.variance_scaling(4 * 2.0, "fan_in", "truncated_normal")
 
 
-def _windows(x: jax.Array) -> jax.Array:
-    """All 2x2 neighbourhoods, ``(b, h, w, c) -> (b, h-1, w-1, 4c)``, ordered (row, column, channel)."""
-    h, w = x.shape[1] - 1, x.shape[2] - 1
-    return jnp.concatenate([x[:, u : u + h, v : v + w] for u in (0, 1) for v in (0, 1)], axis=-1)
+# Below this, one narrow matrix of all windows beside each other; above, moving them there costs more than adding products.
+FEW_CHANNELS = 8
 
 
 def conv4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """4x4 convolution of stride 2 with one pixel of zero padding, as one matrix product.
+    """4x4 convolution of stride 2 with one pixel of zero padding, as one matrix product or four.
 
     ``y[b, i, j, o] = sum_{r, s, c} x[b, 2i + r - 1, 2j + s - 1, c] kernel[r, s, c, o]``
 
@@ -49,12 +48,20 @@ def conv4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
         raise ValueError(
             f"conv4x4: kernel must have shape (4, 4, {c}, c_out) for {c} input channels, got {kernel.shape}."
         )
-    h, w = height // 2 + 1, width // 2 + 1
+    h, w = height // 2, width // 2
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    x = x.reshape(b, h, 2, w, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, 4 * c)  # space to depth
+    x = (
+        x.reshape(b, h + 1, 2, w + 1, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h + 1, w + 1, 4 * c)
+    )  # space to depth
     # Row r of the kernel is 2u + p: neighbour u in the space-to-depth image, phase p inside its block.
-    k = kernel.reshape(2, 2, 2, 2, c, -1).transpose(0, 2, 1, 3, 4, 5).reshape(16 * c, -1)
-    return _windows(x) @ k
+    k = kernel.reshape(2, 2, 2, 2, c, -1).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4 * c, -1)
+    # Matrices of two axes: with more, the product for the kernel's gradient transposes all windows in memory.
+    windows = [x[:, u : u + h, v : v + w].reshape(-1, 4 * c) for u in (0, 1) for v in (0, 1)]
+    if c < FEW_CHANNELS:
+        y = jnp.concatenate(windows, axis=-1) @ k.reshape(16 * c, -1)
+    else:
+        y = functools.reduce(jnp.add, (window @ part for window, part in zip(windows, k, strict=True)))
+    return y.reshape(b, h, w, -1)
 
 
 def conv4x4_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -79,11 +86,14 @@ def conv4x4_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
             f"conv4x4_transpose: kernel must have shape (4, 4, {c}, c_out) for {c} input channels, got {kernel.shape}."
         )
     c_out = kernel.shape[3]
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    # Window i holds x[i-1], x[i] and makes the odd output 2i-1 (rows 1, 3 of the kernel) and the even one 2i (rows 0, 2).
-    k = kernel.reshape(2, 2, 2, 2, c, c_out)[:, ::-1, :, ::-1]
-    k = k.transpose(0, 2, 4, 1, 3, 5).reshape(4 * c, 4 * c_out)
-    y = (_windows(x) @ k).reshape(b, h + 1, w + 1, 2, 2, c_out)
+    # The product first, then the sum over neighbours: every pixel is multiplied once, and what is moved about is the outputs,
+    # few where images are large. Of the output and one pixel more on each side, rows 2i + t see x[i] through K[3 - t]; t is
+    # 2u + p: neighbour u of the block of 2x2 outputs, phase p inside it.
+    k = kernel[::-1, ::-1].reshape(2, 2, 2, 2, c, c_out).transpose(4, 0, 2, 1, 3, 5).reshape(c, 16 * c_out)
+    parts = (x.reshape(-1, c) @ k).reshape(b, h, w, 2, 2, 4 * c_out)
+    places = [(u, v) for u in (0, 1) for v in (0, 1)]
+    padded = [jnp.pad(parts[:, :, :, u, v], ((0, 0), (u, 1 - u), (v, 1 - v), (0, 0))) for u, v in places]
+    y = functools.reduce(jnp.add, padded).reshape(b, h + 1, w + 1, 2, 2, c_out)
     y = y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h + 2, 2 * w + 2, c_out)  # depth to space
     return y[:, 1:-1, 1:-1]
 
@@ -167,7 +177,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, groups: int = 1) -> jax.Array:
     taps = jnp.concatenate([x[:, :, r : r + h, s : s + w] for r in range(3) for s in range(3)], axis=-1)
     k = kernel.reshape(9 * c // groups, groups, -1)
     if groups == 1:
-        return taps.reshape(b, h, w, 9 * c) @ k.reshape(9 * c, -1)
+        return (taps.reshape(-1, 9 * c) @ k.reshape(9 * c, -1)).reshape(b, h, w, -1)
     return jnp.einsum("gbhwk,kgo->bhwgo", taps, k).reshape(b, h, w, -1)
 
 
