@@ -22,12 +22,13 @@ HE = nn.initializers.he_normal()
 HE_TRANSPOSED = nn.initializers.variance_scaling(4 * 2.0, "fan_in", "truncated_normal")
 
 
-# Below this, one narrow matrix of all windows beside each other; above, moving them there costs more than adding products.
+# From here on a product is made for all rows of the kernel at once, and their parts are added where rows overlap: half or a
+# third of the windows to move about. With fewer channels the parts would be the larger ones.
 FEW_CHANNELS = 8
 
 
 def conv4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """4x4 convolution of stride 2 with one pixel of zero padding, as one matrix product or four.
+    """4x4 convolution of stride 2 with one pixel of zero padding, as one matrix product.
 
     ``y[b, i, j, o] = sum_{r, s, c} x[b, 2i + r - 1, 2j + s - 1, c] kernel[r, s, c, o]``
 
@@ -53,15 +54,17 @@ def conv4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
     x = (
         x.reshape(b, h + 1, 2, w + 1, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h + 1, w + 1, 4 * c)
     )  # space to depth
-    # Row r of the kernel is 2u + p: neighbour u in the space-to-depth image, phase p inside its block.
-    k = kernel.reshape(2, 2, 2, 2, c, -1).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4 * c, -1)
-    # Matrices of two axes: with more, the product for the kernel's gradient transposes all windows in memory.
-    windows = [x[:, u : u + h, v : v + w].reshape(-1, 4 * c) for u in (0, 1) for v in (0, 1)]
+    # Row r of the kernel is 2u + p: neighbour u in the space-to-depth image, phase p inside its block; columns 2v + q likewise.
+    # Products of matrices of two axes: with more, the one for the kernel's gradient transposes all windows in memory.
+    k = kernel.reshape(2, 2, 2, 2, c, -1)  # (u, p, v, q, c, o)
     if c < FEW_CHANNELS:
-        y = jnp.concatenate(windows, axis=-1) @ k.reshape(16 * c, -1)
-    else:
-        y = functools.reduce(jnp.add, (window @ part for window, part in zip(windows, k, strict=True)))
-    return y.reshape(b, h, w, -1)
+        windows = [x[:, u : u + h, v : v + w] for u in (0, 1) for v in (0, 1)]
+        k = k.transpose(0, 2, 1, 3, 4, 5).reshape(16 * c, -1)
+        return (jnp.concatenate(windows, axis=-1).reshape(-1, 16 * c) @ k).reshape(b, h, w, -1)
+    columns = jnp.concatenate([x[:, :, :-1], x[:, :, 1:]], axis=-1)
+    k = k.transpose(2, 1, 3, 4, 0, 5).reshape(8 * c, -1)
+    y = (columns.reshape(-1, 8 * c) @ k).reshape(b, h + 1, w, 2, -1)
+    return y[:, :h, :, 0] + y[:, 1:, :, 1]
 
 
 def conv4x4_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -172,13 +175,17 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, groups: int = 1) -> jax.Array:
             f"got {kernel.shape}."
         )
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    # The groups go first before the taps make the images nine times as large: the batched product wants them there.
-    x = x.reshape(b, h + 2, w + 2, groups, c // groups).transpose(3, 0, 1, 2, 4)
-    taps = jnp.concatenate([x[:, :, r : r + h, s : s + w] for r in range(3) for s in range(3)], axis=-1)
-    k = kernel.reshape(9 * c // groups, groups, -1)
-    if groups == 1:
-        return (taps.reshape(-1, 9 * c) @ k.reshape(9 * c, -1)).reshape(b, h, w, -1)
-    return jnp.einsum("gbhwk,kgo->bhwgo", taps, k).reshape(b, h, w, -1)
+    if groups == 1 and c < FEW_CHANNELS:
+        taps = jnp.concatenate([x[:, r : r + h, s : s + w] for r in range(3) for s in range(3)], axis=-1)
+        return (taps.reshape(-1, 9 * c) @ kernel.reshape(9 * c, -1)).reshape(b, h, w, -1)
+    # The groups go first before the columns make the images three times as large: the batched product wants them there.
+    m = c // groups
+    x = x.reshape(b, h + 2, w + 2, groups, m).transpose(3, 0, 1, 2, 4)
+    columns = jnp.concatenate([x[:, :, :, s : s + w] for s in range(3)], axis=-1).reshape(groups, -1, 3 * m)
+    k = kernel.reshape(3, 3, m, groups, -1).transpose(3, 1, 2, 0, 4).reshape(groups, 3 * m, -1)
+    y = (columns @ k).reshape(groups, b, h + 2, w, 3, -1)
+    y = y[:, :, :h, :, 0] + y[:, :, 1:-1, :, 1] + y[:, :, 2:, :, 2]
+    return y.transpose(1, 2, 3, 0, 4).reshape(b, h, w, -1)
 
 
 def _native_conv3x3(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
