@@ -48,8 +48,19 @@ def topk_mask(
     if where is not None:
         order = jnp.where(where, order, integer(limits.min))
 
+    axes = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+    size = math.prod(x.shape[a] for a in axes)
+    last = axes == set(range(x.ndim - len(axes), x.ndim))
+    # Ones are added as bytes first, as many as a byte holds, along lines wide enough for vector instructions.
+    deep = max((d for d in range(1, 128) if last and size % d == 0 and size // d >= 64), default=1)
+
     def count(mask: Array) -> Array:
-        n = jnp.sum(mask, axis=axis, keepdims=True, dtype=jnp.int32)
+        if deep > 1:
+            parts = mask.reshape(*mask.shape[: x.ndim - len(axes)], deep, -1).astype(jnp.int8)
+            n = jnp.sum(parts.sum(axis=-2, dtype=jnp.int8), axis=-1, dtype=jnp.int32)
+            n = n.reshape([1 if a in axes else m for a, m in enumerate(mask.shape)])
+        else:
+            n = jnp.sum(mask, axis=axis, keepdims=True, dtype=jnp.int32)
         return n if axis_name is None else lax.psum(n, axis_name)
 
     top = jnp.max(order, axis=axis, keepdims=True)
@@ -73,9 +84,7 @@ def topk_mask(
     level, _, n_level = lax.while_loop(unfinished, halve, (low, high, count(order >= low)))
 
     # Where more than k are left they all tie at the level itself: of these the first ones, by halving their places.
-    axes = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
     shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
-    size = math.prod(shape)
     place = jnp.arange(size, dtype=jnp.int32).reshape(shape)
     if axis_name is not None:
         place, size = place + size * lax.axis_index(axis_name), size * lax.axis_size(axis_name)
