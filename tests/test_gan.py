@@ -68,6 +68,7 @@ REFERENCES = {
     "relativistic-r1-r2-cosine": replace(TINY, r1_gamma=0.7, r2_gamma=0.3, beta1=0.5, final_learning_rate=0.1),
     "non_saturating-r1": replace(TINY, loss="non_saturating", r1_gamma=0.8, r2_gamma=0.0, beta1=0.5),
     "least_squares-plain": replace(TINY, loss="least_squares", r1_gamma=0.0, r2_gamma=0.0),
+    "relativistic-reuse": replace(TINY, reuse_fakes=True),
 }
 
 
@@ -106,7 +107,8 @@ def test_steps_equal_an_independent_implementation(name):
         d = optax.apply_updates(d, updates)
 
         def loss_g(g):
-            fake = D(d, G(g, jax.random.normal(maker_key, (BATCH, D_NOISE))))
+            key = critic_key if config.reuse_fakes else maker_key
+            fake = D(d, G(g, jax.random.normal(key, (BATCH, D_NOISE))))
             return (g_loss(D(d, real), fake) if config.loss == "relativistic" else g_loss(fake)).mean()
 
         value_g, gradient = jax.value_and_grad(loss_g)(g)

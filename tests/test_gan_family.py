@@ -224,6 +224,8 @@ def test_a_batch_that_cannot_be_shared_names_its_field():
     with pytest.raises(ConfigError, match=r"^batch_size = 64 .*d_steps=5 .* use a multiple"):
         GANConfig(batch_size=64, d_steps=5)
     assert GANConfig(batch_size=65, d_steps=5).images_per_generator_step == 13
+    with pytest.raises(ConfigError, match=r"^reuse_fakes = True .*d_steps=2 .* use one discriminator step"):
+        GANConfig(batch_size=64, d_steps=2, reuse_fakes=True)
 
 
 # Penalties and running means
@@ -518,3 +520,27 @@ def test_image_gans_take_turns_on_a_cpu_and_others_do_not(monkeypatch):
     assert gan_members_at_once(GANConfig(network="dcgan")) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert gan_members_at_once(GANConfig(network="dcgan")) is None
+
+
+# Lower precision
+
+
+def test_bfloat16_computes_the_same_step_roughly_and_keeps_float32_parameters():
+    config = replace(PLAIN, network="dcgan", width=8, stages=2, loss="relativistic", r1_gamma=1.0, r2_gamma=1.0)
+    lower = replace(config, precision="bfloat16")
+    shape, batch = (8, 8, 1), Batch(unit_batch(N).image.repeat(2, 1).repeat(2, 2), unit_batch(N).label)
+    full, low = gan(config, image_shape=shape), gan(lower, image_shape=shape)
+    state = jax.jit(full.init)(jax.random.key(0))
+    assert_same(jax.jit(low.init)(jax.random.key(0)), state)
+    (want, want_info), step = jax.jit(full.step)(state, batch), jax.jit(low.step)
+    got, info = step(state, batch)
+    assert [x.dtype for x in jax.tree.leaves(got)] == [x.dtype for x in jax.tree.leaves(state)]
+    np.testing.assert_allclose(info, want_info, rtol=0.05, atol=0.02)
+    assert not np.array_equal(info, want_info)  # it is not float32 after all
+    for mine, theirs in zip(got.opt_state, want.opt_state, strict=True):
+        for a, b in zip(jax.tree.leaves(mine[0].mu), jax.tree.leaves(theirs[0].mu), strict=True):
+            # Generous: near 0 a leaky ReLU takes the other slope.
+            assert np.linalg.norm(a - b) <= 0.2 * np.linalg.norm(b) + 1e-3
+    text = step.lower(state, batch).as_text()
+    assert "bf16" in text
+    assert not [line for line in text.splitlines() if "dot_general" in line and "bf16" not in line]

@@ -36,6 +36,7 @@ Distance = Literal["squared", "absolute"]
 _UNUSED: dict[str, Any] = {
     "conditional": False, "spectral_norm": False, "augment": (), "r1_gamma": 0.0, "r2_gamma": 0.0,
     "gradient_penalty": 0.0, "dragan_penalty": 0.0, "lecam": 0.0, "d_steps": 1,
+    "reuse_fakes": False, "precision": "float32",
 }  # fmt: skip
 _UNUSED_SAE: dict[str, Any] = {
     "auxk": 0.0, "resample_every": 0, "sparsity_warmup": 0, "rho_hat": "batch", "weight_decay": 0.0,

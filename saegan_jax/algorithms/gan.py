@@ -25,6 +25,7 @@ from saegan_jax.networks.spectral import spectral_init, spectral_normalise
 
 Network = Literal["mlp", "dcgan", "residual", "unrolled"]
 LossName = Literal["relativistic", "non_saturating", "minimax", "least_squares", "hinge", "wasserstein"]
+Precision = Literal["float32", "bfloat16"]
 LOSSES: tuple[LossName, ...] = get_args(LossName)
 LECAM_DECAY = 0.99  # of the running means of the logits, as in the authors' code
 
@@ -56,6 +57,8 @@ class GANConfig:
     """Residual blocks at each size (residual)."""
     conv_form: ConvForm = "matrix"
     """Convolutions as matrix products, or XLA's native ones (dcgan, residual)."""
+    precision: Precision = "float32"
+    """Of what the networks compute; parameters, losses and optimiser stay float32. bfloat16 is for accelerators."""
     d_noise: int = 64
     """Dimensions of the generator's Gaussian noise."""
     conditional: bool = False
@@ -98,6 +101,9 @@ class GANConfig:
     """Steps of the cosine along which learning rate, gammas, beta2 and half-life move; constant after it; 0 for all steps."""
     d_steps: int = 1
     """Discriminator steps for one of the generator."""
+    reuse_fakes: bool = False
+    """Take the generator's step on the fakes that the discriminator has just learnt from, as DCGAN tutorials do, instead of
+    fresh ones: one pass of the generator less. Needs d_steps 1."""
     batch_size: int = 64
     """Real images a step, shared equally by its discriminator steps; the generator makes as many as one share."""
     steps: int = 10000
@@ -106,6 +112,7 @@ class GANConfig:
     def __post_init__(self) -> None:
         require_choice("network", self.network, get_args(Network))
         require_choice("loss", self.loss, LOSSES)
+        require_choice("precision", self.precision, get_args(Precision))
         require_choice("conv_form", self.conv_form, ("matrix", "native"))
         for name, units in (
             ("hidden", self.hidden),
@@ -137,6 +144,12 @@ class GANConfig:
             "batch_size",
             self.batch_size,
             f"it is shared equally by d_steps={self.d_steps} discriminator steps; use a multiple.",
+        )
+        require(
+            not self.reuse_fakes or self.d_steps == 1,
+            "reuse_fakes",
+            self.reuse_fakes,
+            f"with d_steps={self.d_steps} there is no one batch of fakes to reuse; use one discriminator step.",
         )
 
     @property
@@ -336,14 +349,28 @@ def gaussian_latent(n_dims: int) -> Callable[[Any, jax.Array, int], jax.Array]:
     return lambda context, key, n: jax.random.normal(key, (n, n_dims))
 
 
-def generated(module: nn.Module, *, n_classes: int) -> Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]:
+def applied(module: nn.Module, config: GANConfig) -> Callable[..., jax.Array]:
+    """``module.apply`` computing in ``config.precision``: float32 in, float32 out, and float32 gradients of the parameters."""
+    if config.precision == "float32":
+        return module.apply  # type: ignore[return-value]
+
+    def lower(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+    def apply(params: Any, *inputs: jax.Array | None) -> jax.Array:
+        out: jax.Array = module.apply(lower(params), *lower(inputs))  # type: ignore[assignment]
+        return out.astype(jnp.float32)
+
+    return apply
+
+
+def generated(apply: Callable[..., jax.Array], *, n_classes: int) -> Callable[..., jax.Array]:
     """``generate(params, context, latent, label)``: the label as one-hot beside the latent; the first layer embeds it."""
 
     def generate(params: Any, context: Any, latent: jax.Array, label: jax.Array | None) -> jax.Array:
         if label is not None:
             latent = jnp.concatenate([latent, jax.nn.one_hot(label, n_classes, dtype=latent.dtype)], axis=-1)
-        images: Any = module.apply(params, latent)
-        return images
+        return apply(params, latent)
 
     return generate
 
@@ -354,8 +381,8 @@ def adversarial(
     """Train ``game`` with the losses, penalties and optimisers of ``config``.
 
     Discriminator, ``d_steps`` times, summed over critics: ``mean_n L_D(D(x_n), D(G(z_n))) + gamma_1/2 mean R1 + gamma_2/2
-    mean R2`` and the other penalties. Generator, once, against the updated critics and with fresh latents: ``mean_n L_G +
-    extra``. A conditional fake has the class of the real it is paired with.
+    mean R2`` and the other penalties. Generator, once, against the updated critics and with fresh latents (or with
+    ``reuse_fakes`` the same): ``mean_n L_G + extra``. A conditional fake has the class of the real it is paired with.
 
     Args:
       config: see :class:`GANConfig`.
@@ -461,9 +488,8 @@ def adversarial(
         return total + other, (kept, (real_mean, fake_mean, r1, r2, other, accuracy))
 
     def maker_loss(
-        params: Any, discriminator: Any, state: GANState, key: jax.Array, batch: _Pairs, latent: jax.Array
+        fake: jax.Array, discriminator: Any, state: GANState, key: jax.Array, batch: _Pairs, latent: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        fake = game.generate(params, state.context, latent, batch.label)
         keys = jax.random.split(jax.random.fold_in(key, 1))
         seen = diff_augment(keys[1], fake, policy=config.augment)
         total = jnp.zeros(())
@@ -480,15 +506,22 @@ def adversarial(
     def step(state: GANState, batch: Batch) -> tuple[GANState, GANInfo]:
         critic_key, maker_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         now = scheduled(config, state.hyper, state.step)
-        n = batch.image.shape[0] // config.d_steps
+        n, m = batch.image.shape[0] // config.d_steps, config.d_steps
+        keys = critic_key.reshape(1) if m == 1 else jax.random.split(critic_key, m)
+        if not config.reuse_fakes:
+            keys = jnp.concatenate([keys, maker_key.reshape(1)])
+        # All at once: a generator of random numbers is a loop of small operations.
+        latents = jax.vmap(lambda key: game.latent(state.context, key, n))(keys)
 
-        def critic_step(carry: Any, given: tuple[jax.Array, Batch]) -> tuple[Any, Any]:
+        def made(latent: jax.Array, label: jax.Array) -> tuple[jax.Array, Callable[..., Any]]:
+            own = label if n_classes else None
+            return jax.vjp(lambda params: game.generate(params, state.context, latent, own), state.params.generator)
+
+        def critic_step(carry: Any, given: tuple[jax.Array, jax.Array, Batch], fake: Any = None) -> tuple[Any, Any]:
             discriminator, opt_d, critic_state = carry
-            key, (image, label) = given
-            own_label = label if n_classes else None
-            latent = game.latent(state.context, key, n)
-            fake = game.generate(state.params.generator, state.context, latent, own_label)
-            pairs = _Pairs(observed(state.context, image), fake, own_label)
+            key, latent, (image, label) = given
+            fake = made(latent, label)[0] if fake is None else fake
+            pairs = _Pairs(observed(state.context, image), fake, label if n_classes else None)
             (loss, (critic_state, scalars)), gradients = jax.value_and_grad(critic_loss, has_aux=True)(
                 discriminator, critic_state, now, state.context, key, pairs
             )
@@ -498,20 +531,22 @@ def adversarial(
         carry = (
             state.params.discriminator, state.opt_state.discriminator, _CriticState(state.spectral, state.logit_ema)
         )  # fmt: skip
-        if config.d_steps == 1:
-            carry, scalars = critic_step(carry, (critic_key, batch))
+        fake, pull = made(latents[-1], batch.label[:n])
+        if m == 1:
+            fakes = fake if config.reuse_fakes else None
+            carry, scalars = critic_step(carry, (critic_key, latents[0], batch), fakes)
         else:
-            shares = jax.tree.map(lambda x: x.reshape(config.d_steps, n, *x.shape[1:]), batch)
-            carry, scalars = jax.lax.scan(critic_step, carry, (jax.random.split(critic_key, config.d_steps), shares))
+            shares = jax.tree.map(lambda x: x.reshape(m, n, *x.shape[1:]), batch)
+            carry, scalars = jax.lax.scan(critic_step, carry, (keys[:m], latents[:m], shares))
             scalars = jax.tree.map(lambda x: x.mean(axis=0), scalars)
         discriminator, opt_d, kept = carry
         loss_d, real_mean, fake_mean, r1, r2, other, accuracy = scalars
 
-        latent = game.latent(state.context, maker_key, n)
         pairs = _Pairs(observed(state.context, batch.image[:n]), None, batch.label[:n] if n_classes else None)
-        (loss_g, extra), gradients = jax.value_and_grad(maker_loss, has_aux=True)(
-            state.params.generator, normalised(discriminator, kept.spectral)[0], state, maker_key, pairs, latent
+        (loss_g, extra), slope = jax.value_and_grad(maker_loss, has_aux=True)(
+            fake, normalised(discriminator, kept.spectral)[0], state, maker_key, pairs, latents[-1]
         )
+        (gradients,) = pull(slope)
         generator, opt_g = apply_gradients(
             optimiser(now, config.generator_rate), gradients, state.opt_state.generator, state.params.generator
         )
@@ -577,6 +612,8 @@ def gan(
     known = known_classes(config, n_classes)
     nets = image_networks(config, image_shape, n_classes=known)
 
+    discriminator = applied(nets.discriminator, config)
+
     def init(key: jax.Array, context: Any) -> Nets:
         generator_key, discriminator_key = jax.random.split(key)
         return Nets(
@@ -587,7 +624,7 @@ def gan(
     game = Game(
         init=init,
         latent=gaussian_latent(config.d_noise),
-        generate=generated(nets.generator, n_classes=known),
-        critics={"pixels": lambda params, context, images, label: nets.discriminator.apply(params, images, label)},
+        generate=generated(applied(nets.generator, config), n_classes=known),
+        critics={"pixels": lambda params, context, images, label: discriminator(params, images, label)},
     )
     return adversarial(config, game, n_classes=n_classes, member=member)

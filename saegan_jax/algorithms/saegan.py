@@ -13,6 +13,7 @@ from saegan_jax.algorithms.gan import (
     GANConfig,
     Nets,
     adversarial,
+    applied,
     gaussian_latent,
     generated,
     image_networks,
@@ -240,6 +241,7 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
     """
     known = known_classes(config.gan, n_classes)
     nets = image_networks(config.gan, image_shape, n_classes=known)
+    discriminator = applied(nets.discriminator, config.gan)
     functions = autoencoder(config.sae, image_shape=image_shape)
     d_sae, d_noise = config.sae.d_sae, config.gan.d_noise
     sparse, draws_codes = config.generator_input == "sparse", config.generator_output == "codes"
@@ -267,7 +269,7 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
     def pixel_critic() -> _Critic:
         return _Critic(
             lambda key, context: init_params(nets.discriminator, key, (1, *image_shape), n_classes=known),
-            lambda params, context, images, label: nets.discriminator.apply(params, images, label),
+            lambda params, context, images, label: discriminator(params, images, label),
         )
 
     def code_critic() -> _Critic:
@@ -310,7 +312,7 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
 
         def logits(params: Any, context: Frozen, images: jax.Array, label: jax.Array | None) -> Any:
             both, side = seen(context, images)
-            return nets.discriminator.apply(params, both, label, side)
+            return discriminator(params, both, label, side)
 
         return _Critic(init, logits)
 
@@ -345,7 +347,9 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
         return lambda params, context, images, label: parts[name].logits(params[name], context, images, label)
 
     generator: Any = CodeGenerator(d_sae, config.sae.k, config.generator_hidden) if draws_codes else nets.generator
-    made = generated(generator, n_classes=known)
+    # A generator of codes selects among numbers by their bits, which float32 has.
+    apply = generator.apply if draws_codes else applied(generator, config.gan)
+    made = generated(apply, n_classes=known)
 
     def generate(params: Any, context: Frozen, latent: jax.Array, label: jax.Array | None) -> jax.Array:
         drawn = made(params, context, latent, label)
