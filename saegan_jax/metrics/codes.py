@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.stats
+import scipy
 from numpy.typing import ArrayLike
 
 from saegan_jax.algorithms.optimisers import apply_gradients

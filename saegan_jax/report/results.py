@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.stats
+import scipy
 
 from saegan_jax.training.files import write_bytes, write_json
 

@@ -195,7 +195,7 @@ def load_feature_network(
         "image_shape": list(image_shape),
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
-        "format": 1,
+        "format": 2,  # 2: another order of the training images
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     stem = cache_folder(cache_dir) / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', dataset.name)}-{key}"
