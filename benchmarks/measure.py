@@ -21,6 +21,9 @@ class Arm(NamedTuple):
       steps_per_call: training steps (of all seeds together) that one call takes.
       flops: floating-point operations a step, or None where they are not known.
       compile_s: seconds that tracing and compiling took, or None for a program that is not compiled.
+      bytes: bytes that a step's instructions read and write, or None where they are not known.
+      peak_bytes: memory that the program takes, or None where it is not known.
+      turn: its turns last so many times as long as the others', where starting one has a cost of its own.
     """
 
     name: str
@@ -28,6 +31,9 @@ class Arm(NamedTuple):
     steps_per_call: int
     flops: float | None = None
     compile_s: float | None = None
+    bytes: float | None = None
+    peak_bytes: int | None = None
+    turn: float = 1.0
 
 
 class Timing(NamedTuple):
@@ -44,14 +50,57 @@ def stopwatch(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
+def family_seconds(process: int | None = None) -> float:
+    """CPU seconds of a process, by default this one, and of all that it started, those that ended included (Linux)."""
+    process = os.getpid() if process is None else process
+    parents, used = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()  # a program's name may hold blanks and brackets
+        except OSError:
+            continue  # it ended meanwhile
+        pid = int(stat.parent.name)
+        parents[pid], used[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+
+    def within(pid: int) -> bool:
+        while pid in parents and pid != process:
+            pid = parents[pid]
+        return pid == process
+
+    return sum(ticks for pid, ticks in used.items() if within(pid)) / os.sysconf("SC_CLK_TCK")
+
+
 def _busy_seconds() -> tuple[float, float]:
-    """CPU seconds since boot that all processes used, and since its start this one; NaN outside Linux."""
+    """CPU seconds since boot that all processes used, and this one with those it started; NaN outside Linux."""
     try:
         user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     except (OSError, ValueError):
         return math.nan, math.nan
-    own = os.times()
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"), own.user + own.system
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"), family_seconds()
+
+
+def _memory(field: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is in use now; None outside Linux."""
+    return _memory("VmRSS")
+
+
+def growth(before: int | None, run: Callable[[], object]) -> int | None:
+    """Most memory of this process in use during ``run()``, less ``before``; None where Linux does not tell."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    except OSError:
+        return None
+    run()
+    peak = _memory("VmHWM")
+    return None if peak is None or before is None else max(0, peak - before)
 
 
 def alternate(
@@ -73,9 +122,10 @@ def alternate(
         progress(f"{arm.name}: warming up")
         arm.run(1)
         n = 1
-        while (took := stopwatch(lambda arm=arm, n=n: arm.run(n))[1]) < seconds / 4:  # type: ignore[misc]
-            n = min(8 * n, math.ceil(n * seconds / 2 / max(took, 1e-6)))
-        calls[arm.name] = math.ceil(n * seconds / took)
+        least = seconds * arm.turn
+        while (took := stopwatch(lambda arm=arm, n=n: arm.run(n))[1]) < least / 4:  # type: ignore[misc]
+            n = min(8 * n, math.ceil(n * least / 2 / max(took, 1e-6)))
+        calls[arm.name] = math.ceil(n * least / took)
     timings = {arm.name: Timing([], []) for arm in arms}
     for repeat in range(repeats):
         for arm in arms:

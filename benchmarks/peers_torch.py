@@ -1,29 +1,46 @@
 """The same training steps in PyTorch, written for speed: functions of tensors, fused Adam, in-memory uint8 data.
 
 The eager variants differentiate with ``torch.autograd``, the compiled one with ``torch.func`` inside ``torch.compile``,
-because compiled autograd functions cannot be differentiated twice. All on the CPU.
+because compiled autograd functions cannot be differentiated twice. The bf16 one is eager under autocast, weights and Adam in
+float32. Everything is on the GPU where JAX's default backend is one, and on the CPU otherwise.
 """
 
 import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Arm
-from benchmarks.work import Observation, Peer
+from benchmarks.measure import Arm, growth, resident_bytes
+from benchmarks.work import Observation, UnavailableError
+from benchmarks.work_gan import smallest
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import STATISTICS_DECAY, SAEConfig
 from saegan_jax.report.results import cores
 
-Mode = Literal["eager", "channels_last", "compile"]
+Mode = Literal["eager", "channels_last", "compile", "bf16"]
 Params = dict[str, torch.Tensor]
-COMPILED = "PyTorch, compiled"
+
+
+def device() -> torch.device:
+    """Where JAX computes.
+
+    Raises:
+      UnavailableError: PyTorch cannot compute there.
+    """
+    platform = jax.default_backend()
+    if platform != "cpu" and not (platform in ("gpu", "cuda") and torch.cuda.is_available()):
+        raise UnavailableError(
+            f"ours runs on {platform}, which this PyTorch does not find; set JAX_PLATFORMS=cpu to compare on the CPU."
+        )
+    return torch.device("cpu" if platform == "cpu" else "cuda")
 
 
 def configure() -> None:
@@ -37,28 +54,27 @@ def configure() -> None:
     torch.manual_seed(0)
 
 
-def variants(build: Callable[[Mode], Peer], *, images: bool = False) -> Mapping[str, Callable[[], Peer]]:
-    """The peers of one work by name; ``images`` adds the channels-last memory format."""
-    named: dict[str, Mode] = {"PyTorch, eager": "eager", COMPILED: "compile"}
-    if images:
-        named["PyTorch, channels last"] = "channels_last"
-    return {name: (lambda mode=mode: build(mode)) for name, mode in named.items()}  # type: ignore[misc]
-
-
-def product(shape: tuple[int, int, int]) -> Arm:
-    """The float32 product ``(m, k) x (k, n)`` in PyTorch: 2 m k n operations a call."""
+def product(shape: tuple[int, int, int], *, bf16: bool = False) -> Arm:
+    """The product ``(m, k) x (k, n)`` in PyTorch, float32 or bf16: 2 m k n operations a call."""
     m, k, n = shape
-    a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    a, b, out = (torch.randn(size, device=device()).to(dtype) for size in ((m, k), (k, n), (m, n)))
 
     def run(calls: int) -> None:
         for _ in range(calls):
             torch.mm(a, b, out=out)
+        _finish()
 
-    return Arm(f"PyTorch {m}x{k}x{n}", run, 1, 2.0 * m * k * n)
+    return Arm(f"PyTorch {'bf16 ' if bf16 else ''}{m}x{k}x{n}", run, 1, 2.0 * m * k * n)
+
+
+def _finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _leaves(arrays: Mapping[str, np.ndarray], mode: Mode) -> Params:
-    tensors = {name: torch.tensor(a) for name, a in arrays.items()}
+    tensors = {name: torch.tensor(a, device=device()) for name, a in arrays.items()}
     if mode == "channels_last":
         last = torch.channels_last
         tensors = {name: t.contiguous(memory_format=last) if t.ndim == 4 else t for name, t in tensors.items()}
@@ -66,15 +82,18 @@ def _leaves(arrays: Mapping[str, np.ndarray], mode: Mode) -> Params:
 
 
 def _numpy(params: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {name: t.detach().numpy().copy() for name, t in params.items()}
+    return {name: t.detach().cpu().numpy().copy() for name, t in params.items()}
 
 
 class _Peer:
     """What both peers share: the data, differentiation and Adam."""
 
+    steps_per_call = 1
+
     def __init__(self, images: np.ndarray, batch_size: int, mode: Mode):
-        self.mode, self.batch_size = mode, batch_size
-        self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        self.before = resident_bytes()
+        self.mode, self.batch_size, self.device = mode, batch_size, device()
+        self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(self.device)
         if mode == "channels_last":
             self.images = self.images.contiguous(memory_format=torch.channels_last)
         self.indices = self._epochs()
@@ -82,7 +101,7 @@ class _Peer:
 
     def _epochs(self) -> Any:
         while True:
-            order = torch.randperm(len(self.images))
+            order = torch.randperm(len(self.images), device=self.device)
             for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
                 yield order[start : start + self.batch_size]
 
@@ -92,10 +111,14 @@ class _Peer:
             return torch.compile(torch.func.grad_and_value(loss, has_aux=True), fullgraph=True, dynamic=False)
 
         def eager(params: Params, *rest: Any) -> Any:
-            value, aux = loss(params, *rest)
+            with self._precision():
+                value, aux = loss(params, *rest)
             return dict(zip(params, torch.autograd.grad(value, list(params.values())), strict=True)), (value, aux)
 
         return eager
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.mode == "bf16" else nullcontext()
 
     def _adam(self, params: Params, rate: float, **options: Any) -> torch.optim.Adam:
         return torch.optim.Adam(list(params.values()), lr=rate, eps=1e-8, fused=True, **options)
@@ -128,12 +151,15 @@ class _Peer:
         batch = torch.from_numpy(images).permute(0, 3, 1, 2)
         last = self.mode == "channels_last"
         batch = batch.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-        self._train(batch.float().div_(255), *(torch.tensor(d) for d in draws))
+        batch = batch.to(self.device)
+        self._train(batch.float().div_(255), *(torch.tensor(d, device=self.device) for d in draws))
+        _finish()
 
-    def run(self, steps: int) -> None:
+    def run(self, calls: int) -> None:
         """See :class:`benchmarks.work.Peer`."""
-        for index in itertools.islice(self.indices, steps):
+        for index in itertools.islice(self.indices, calls):
             self._train(self.images[index].float().div_(255), *self._draws())
+        _finish()
 
     def flops(self) -> float | None:
         """See :class:`benchmarks.work.Peer`; None for compiled programs, whose fused kernels are not counted."""
@@ -142,6 +168,20 @@ class _Peer:
         with FlopCounterMode(display=False) as counter:
             self.run(1)
         return float(counter.get_total_flops())
+
+    def compile_s(self) -> None:
+        """See :class:`benchmarks.work.Peer`; it is the first step that compiles."""
+
+    def peak_bytes(self) -> int | None:
+        """See :class:`benchmarks.work.Peer`; None for compiled programs, because the compiler's own memory stays."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.run(2)
+            return torch.cuda.max_memory_allocated()
+        return None if self.mode == "compile" else growth(self.before, lambda: self.run(2))
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
 
 
 class SAEPeer(_Peer):
@@ -152,8 +192,8 @@ class SAEPeer(_Peer):
         self.config, self.steps = config, 0
         self.params = _leaves(arrays, mode)
         self.optimiser = self._adam(self.params, config.learning_rate)
-        target = torch.full((config.d_sae,), config.rho)
-        self.statistics = (target.clone(), target.clone(), torch.zeros(config.d_sae, dtype=torch.int32))
+        target = torch.full((config.d_sae,), config.rho, device=self.device)
+        self.statistics = (target.clone(), target.clone(), torch.zeros_like(target, dtype=torch.int32))
         self.gradients = self._value_and_grad(self._loss)
 
     @staticmethod
@@ -165,7 +205,7 @@ class SAEPeer(_Peer):
     def _loss(self, p: Params, x: torch.Tensor, statistics: tuple[torch.Tensor, ...]) -> Any:
         config, log_n = self.config, math.log(len(x))
         rho = config.rho
-        logits = F.linear(x, p["W_enc"], p["b_enc"])
+        logits = F.linear(x, p["W_enc"], p["b_enc"]).float()  # where it is not, under autocast
         if config.variant == "topk":
             largest, places = logits.topk(config.k, dim=-1, sorted=False)
             codes = torch.zeros_like(logits).scatter(-1, places, largest.relu())
@@ -173,7 +213,7 @@ class SAEPeer(_Peer):
             codes = torch.sigmoid(logits)
         x_hat = F.linear(codes, p["W_dec"], p["b_dec"])
         reconstruction = 0.5 * (x_hat - x).square().sum(-1).mean()
-        sparsity = torch.zeros(())
+        sparsity = reconstruction.new_zeros(())
         if config.variant == "kl":
             sparsity = self._kl(logits, rho, log_n)
         fixed = codes.detach()
@@ -206,7 +246,7 @@ class SAEPeer(_Peer):
             "loss": loss.detach(),
             "reconstruction": reconstruction,
             "sparsity": sparsity,
-            "auxiliary": torch.zeros(()),
+            "auxiliary": reconstruction.new_zeros(()),
             "l0": l0,
             "dead_fraction": dead,
         }
@@ -238,7 +278,9 @@ class GANPeer(_Peer):
         super().__init__(images, config.batch_size, mode)
         if config.loss not in ("relativistic", "non_saturating") or config.final_learning_rate != 1:
             raise ValueError(f"This peer has no loss {config.loss!r} or learning-rate schedule; add it first.")
-        self.config, self.side = config, (images.shape[1] // 4, images.shape[2] // 4)
+        height, width, channels = images.shape[1:]
+        self.config, self.shape = config, (channels, height, width)
+        self.side = smallest(config, images.shape[1:])
         self.g, self.d = _leaves(generator, mode), _leaves(discriminator, mode)
         self.ema = {name: p.detach().clone() for name, p in self.g.items()}
         self.ema_decay = 0.5 ** (config.batch_size / config.ema_half_life)
@@ -258,15 +300,17 @@ class GANPeer(_Peer):
                 if self.mode == "channels_last":
                     x = x.contiguous(memory_format=torch.channels_last)
             x = F.linear(x, w, b) if w.ndim == 2 else F.conv_transpose2d(x, w, b, 2, 1)
-            x = F.leaky_relu(x, 0.2) if i < last else torch.tanh(x)
-        return x
+            x = F.leaky_relu(x, 0.2) if i < last else torch.tanh(x.float())
+        return x.unflatten(1, self.shape) if x.ndim == 2 else x
 
     @staticmethod
     def _critic(p: Params, x: torch.Tensor) -> torch.Tensor:
         head = len(p) // 2 - 1
-        for i in range(head):
-            x = F.leaky_relu(F.conv2d(x, p[f"w{i}"], p[f"b{i}"], 2, 1), 0.2)
-        return F.linear(x.flatten(1), p[f"w{head}"], p[f"b{head}"]).flatten()
+        for i in range(head + 1):
+            w, b = p[f"w{i}"], p[f"b{i}"]
+            x = F.conv2d(x, w, b, 2, 1) if w.ndim == 4 else F.linear(x.flatten(1), w, b)
+            x = F.leaky_relu(x, 0.2) if i < head else x
+        return x.flatten().float()
 
     def _logits_and_norms(self, p: Params, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and squared gradient norms per example; the latter differentiable in ``p``."""
@@ -309,7 +353,7 @@ class GANPeer(_Peer):
 
     def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
         real, (critic_z, maker_z) = images.mul_(2).sub_(1), draws
-        with torch.no_grad():
+        with torch.no_grad(), self._precision():
             fake = self.generate(self.g, critic_z)
         gradients, (loss_d, aux) = self.critic_gradients(self.d, torch.cat([real, fake]))
         self._apply(self.adam_d, self.d, gradients)
@@ -319,11 +363,11 @@ class GANPeer(_Peer):
             torch._foreach_lerp_(list(self.ema.values()), list(self.g.values()), 1 - self.ema_decay)
         names = ("real_logits", "fake_logits", "r1", "r2")
         self.info = {"discriminator_loss": loss_d.detach(), "generator_loss": loss_g.detach()}
-        self.info |= dict(zip(names, aux, strict=True)) | {"generator_extra": torch.zeros(())}
+        self.info |= dict(zip(names, aux, strict=True)) | {"generator_extra": loss_g.new_zeros(())}
 
     def _draws(self) -> tuple[torch.Tensor, ...]:
         shape = self.batch_size, self.config.d_noise
-        return torch.randn(shape), torch.randn(shape)
+        return torch.randn(shape, device=self.device), torch.randn(shape, device=self.device)
 
     def observe(self) -> Observation:
         """See :class:`benchmarks.work.Peer`."""

@@ -1,12 +1,15 @@
 """What is timed: one training step as our loop, our scan and our ensemble, and as the peers that must agree with it."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.bounds import cost
 from benchmarks.measure import Arm, stopwatch
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps, to_unit_float
@@ -22,6 +25,8 @@ class Observation(NamedTuple):
       moments: Adam's moments, after the first step multiples of the gradients and of their squares; by network, in the
         order in which a step updates them.
       params: parameters, by network; averaged weights and running statistics count as networks.
+
+    A peer may leave out scalars but for its losses, and the averaged weights and running statistics.
     """
 
     scalars: dict[str, float]
@@ -38,11 +43,48 @@ class Peer(Protocol):
     def observe(self) -> Observation:
         """What the last step gave."""
 
-    def run(self, steps: int) -> None:
-        """Steps on random batches of the data, each epoch in a fresh order."""
+    def run(self, calls: int) -> None:
+        """``calls * steps_per_call`` steps on random batches of the data, each epoch in a fresh order; returns when done."""
+
+    @property
+    def steps_per_call(self) -> int:
+        """Steps that the framework is told to take in one go."""
 
     def flops(self) -> float | None:
-        """Operations in matrix products and convolutions of one step."""
+        """Operations in matrix products and convolutions of one step, where the framework counts them."""
+
+    def compile_s(self) -> float | None:
+        """Seconds that compiling took, where it is known apart from the first step."""
+
+    def peak_bytes(self) -> int | None:
+        """Memory that training takes: what XLA plans, or by how much the process grew since before the peer was built."""
+
+    def close(self) -> None:
+        """Give back what the peer holds; it is not used afterwards."""
+
+
+class Tolerances(NamedTuple):
+    """Largest relative errors of :func:`agree`.
+
+    Adam's first steps have the sign of the gradient, at random where the gradient is rounding error, and a leaky ReLU whose
+    input is rounding error has a slope of 1 on one side and 0.2 on the other. So what depends on an update agrees less well.
+    """
+
+    scalar: float = 1e-4
+    later_scalar: float = 1e-3
+    gradient: float = 1e-4
+    later_gradient: float = 1e-2
+    update: float = 5e-2
+    floor: float = 1e-3  # share of its network's gradient below which a tensor's own is measured against that
+    least: float = 1e-2  # size below which a scalar is measured against this
+
+
+FLOAT32 = Tolerances()
+# One leaky ReLU on the other side changes the gradient of its channel: by 4e-4 of that of the first layer at 64x64, where
+# float64 showed one such unit on either side. With one gradient in a thousand of random sign, an update is 0.06 off.
+FLOAT32_KINKS = Tolerances(later_scalar=2e-2, gradient=2e-3, update=0.15)
+# Eight bits of mantissa: each product is off by up to 0.4 %, and small gradients are noise.
+BFLOAT16 = Tolerances(scalar=5e-2, later_scalar=0.2, gradient=0.2, later_gradient=0.5, update=0.7, floor=0.1, least=0.5)
 
 
 class Work(NamedTuple):
@@ -57,6 +99,7 @@ class Work(NamedTuple):
       peers: ``peers(params, images)`` -> named builders of peers that start from our parameters.
       members: of the ensemble; by default as many as the command says.
       at_once: of these, how many are computed together; by default all.
+      tolerances: within which float32 peers must agree.
     """
 
     name: str
@@ -69,10 +112,55 @@ class Work(NamedTuple):
     peers: Callable[[Any, np.ndarray], Mapping[str, Callable[[], Peer]]]
     members: int | None = None
     at_once: int | None = None
+    tolerances: Tolerances = FLOAT32
 
 
 class DisagreementError(AssertionError):
     """A peer that does not compute what we compute; timing it would compare different things."""
+
+
+class UnavailableError(RuntimeError):
+    """A work or a peer that cannot be timed here, and why: the run goes on without it."""
+
+
+# Peers by name; what each needs. The parts of a name before the comma are frameworks.
+EAGER, CHANNELS_LAST, COMPILED, BF16 = (
+    "PyTorch, eager", "PyTorch, channels last", "PyTorch, compiled", "PyTorch, bf16",
+)  # fmt: skip
+KERAS_TENSORFLOW, KERAS_JAX, FLAX = "Keras, TensorFlow", "Keras, JAX", "Flax, loop"
+PEERS = (EAGER, CHANNELS_LAST, COMPILED, BF16, KERAS_TENSORFLOW, KERAS_JAX, FLAX)
+_PACKAGES = {"PyTorch": ("torch",), KERAS_TENSORFLOW: ("keras", "tensorflow"), KERAS_JAX: ("keras",)}
+
+
+def builders(
+    pytorch: Callable[[str], Peer], keras: Callable[[str], Peer], flax: Callable[[], Peer], *, images: bool
+) -> dict[str, Callable[[], Peer]]:
+    """The peers of a work by name, from what builds one of each framework; nothing of it is imported before.
+
+    Args:
+      pytorch: takes the mode.
+      keras: takes the backend.
+      flax: takes nothing.
+      images: whether the memory layout of images plays a role.
+    """
+    modes = {EAGER: "eager", CHANNELS_LAST: "channels_last", COMPILED: "compile", BF16: "bf16"}
+    if not images:
+        del modes[CHANNELS_LAST]
+    backends = {KERAS_TENSORFLOW: "tensorflow", KERAS_JAX: "jax"}
+    return {
+        **{name: partial(pytorch, mode) for name, mode in modes.items()},
+        **{name: partial(keras, backend) for name, backend in backends.items()},
+        FLAX: flax,
+    }
+
+
+def not_installed(peer: str) -> str | None:
+    """Why the peer of this name cannot be built here, or None where its packages are installed."""
+    needed = _PACKAGES.get(peer, _PACKAGES.get(peer.split(",")[0], ()))
+    absent = [package for package in needed if importlib.util.find_spec(package) is None]
+    if not absent:
+        return None
+    return f'{" and ".join(absent)} not installed; pip install "saegan_jax[bench]" to time it beside ours.'
 
 
 def moments(layout: Callable[[Any], Arrays], adam: Any) -> Arrays:
@@ -97,7 +185,7 @@ def images(n: int, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
-    """Our three arms: a Python loop over a jitted step, a scan, and ``seeds`` members under vmap (seed-steps)."""
+    """Our arms: a Python loop over a jitted step, a scan, and ``seeds`` members under vmap (seed-steps) if more than one."""
     data = Batch(jnp.asarray(pixels), jnp.zeros(len(pixels), jnp.int32))
     b, per_epoch = work.batch_size, len(pixels) // work.batch_size
     init = jax.jit(work.algorithm.init)
@@ -110,10 +198,8 @@ def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
     state, order = init(jax.random.key(0)), jnp.arange(len(pixels), dtype=jnp.int32)
     step = jax.jit(one, donate_argnums=0)
     program, compile_s = stopwatch(lambda: step.lower(state, data, order).compile())
-    analysis = program.cost_analysis() or {}
-    # Of the single step: a scan's analysis counts its body once, whatever its length.
-    flops = float(analysis["flops"]) if analysis.get("flops", 0) > 0 else None
-
+    alone = cost(program)
+    flops, moved = (None, None) if alone is None else (alone.flops, alone.bytes)
     taken = 0
 
     def loop(calls: int) -> None:
@@ -128,6 +214,7 @@ def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
     def scanned(name: str, chunk: Callable[..., Any], start: Any, members: int) -> Arm:
         jitted = compile_chunk(chunk)
         program, compile_s = stopwatch(lambda: jitted.lower(start, data).compile())  # type: ignore[attr-defined]
+        whole = cost(program)
 
         def run(calls: int) -> None:
             nonlocal start
@@ -135,50 +222,62 @@ def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
                 start, infos = program(start, data)
             jax.block_until_ready((start, infos))
 
-        return Arm(name, run, work.chunk * members, flops, compile_s)
+        # Operations and bytes are the single step's for every arm, so that their floors can be compared.
+        return Arm(
+            name, run, work.chunk * members, flops, compile_s, moved, None if whole is None else whole.peak_bytes
+        )
 
     seeds = work.members or seeds
     chunk = many_steps(work.algorithm.step, length=work.chunk, batch_size=b)
-    members = jax.jit(jax.vmap(work.algorithm.init))(jax.random.split(jax.random.key(0), seeds))
-    return [
-        Arm("ours, loop", loop, 1, flops, compile_s),
+    arms = [
+        Arm("ours, loop", loop, 1, flops, compile_s, moved, None if alone is None else alone.peak_bytes),
         scanned("ours, scan", chunk, init(jax.random.key(0)), 1),
-        scanned(f"ours, {seeds} seeds", ensemble(chunk, at_once=work.at_once), members, seeds),
     ]
+    if seeds > 1:
+        members = jax.jit(jax.vmap(work.algorithm.init))(jax.random.split(jax.random.key(0), seeds))
+        arms.append(scanned(f"ours, {seeds} seeds", ensemble(chunk, at_once=work.at_once), members, seeds))
+    return arms
 
 
 AGREEMENT_STEPS = 3
-TOLERANCE = 1e-4
-# Adam's first steps have the sign of the gradient, at random where the gradient is rounding error, and a leaky ReLU whose
-# input is rounding error has a slope of 1 on one side and 0.2 on the other. So what depends on an update agrees less well.
-LATER_SCALAR_TOLERANCE = 1e-3
-LATER_GRADIENT_TOLERANCE = 1e-2
-UPDATE_TOLERANCE = 5e-2
 
 
-def agree(work: Work, peer: Peer, pixels: np.ndarray, name: str) -> tuple[list[dict[str, Any]], float]:
+class Agreement(NamedTuple):
+    """What :func:`agree` found.
+
+    Attributes:
+      rows: one per quantity, with the largest relative error.
+      absent: quantities that the peer does not keep.
+      first_s: seconds of the peer's first step.
+    """
+
+    rows: list[dict[str, Any]]
+    absent: list[str]
+    first_s: float
+
+
+def agree(work: Work, peer: Peer, pixels: np.ndarray, name: str) -> Agreement:
     """Take the same steps on both sides, from the same weights, on the same batches and draws, and compare.
 
-    Compared are every scalar after each of three steps (relative to its size or 0.01, whichever is larger); Adam's moments
-    after the first step, which are the gradients and their squares (in norm, per tensor, relative to the tensor's or a
-    thousandth of its network's, whichever is larger); and the change of all parameters, averages and running statistics in
+    Compared are every scalar after each of three steps (relative to its size or a least one, if that is larger); Adam's moments
+    after the first step, which are the gradients and their squares (in norm, per tensor, relative to the tensor's or a set
+    share of its network's, whichever is larger); and the change of all parameters, averages and running statistics in
     the first step (in norm, per network).
 
     Args:
       work: our side.
       peer: as it was built, from the parameters of ``init(key(0))``.
       pixels: uint8 images to take batches from.
-      name: of the peer, for the report.
-
-    Returns:
-      ``(one row per quantity with the largest relative error, seconds of the peer's first step)``.
+      name: of the peer, for the report; the bf16 one has tolerances of its own.
 
     Raises:
       DisagreementError: naming the quantity, both values and the tolerance.
     """
     state = jax.jit(work.algorithm.init)(jax.random.key(0))
     step = jax.jit(work.algorithm.step)
+    tolerances = BFLOAT16 if name == BF16 else work.tolerances
     worst: dict[str, tuple[float, float]] = {}
+    absent: set[str] = set()
 
     def note(quantity: str, error: float, tolerance: float, detail: str) -> None:
         if not error <= tolerance:  # also catches NaN
@@ -199,34 +298,42 @@ def agree(work: Work, peer: Peer, pixels: np.ndarray, name: str) -> tuple[list[d
         state, info = step(before, Batch(to_unit_float(jnp.asarray(batch)), label))
         took = stopwatch(lambda batch=batch, draws=draws: peer.step(batch, *draws))[1]  # type: ignore[misc]
         mine, theirs = work.observe(state, info), peer.observe()
+        if not any(key.endswith("loss") for key in theirs.scalars):
+            raise DisagreementError(f"{work.name}, {name}: the peer reports no loss that could be compared.")
         for key, value in mine.scalars.items():
+            if key not in theirs.scalars:
+                absent.add(key)
+                continue
             other = theirs.scalars[key]
-            error = abs(value - other) / max(abs(value), 1e-2)
+            error = abs(value - other) / max(abs(value), tolerances.least)
             note(
                 key,
                 error,
-                LATER_SCALAR_TOLERANCE if t else TOLERANCE,
+                tolerances.later_scalar if t else tolerances.scalar,
                 f"ours {value:.7g}, theirs {other:.7g} after step {t + 1}",
             )
         if t > 0:
             continue
         first_s, start = took, work.observe(before, info)
         for place, (net, moments) in enumerate(mine.moments.items()):
-            tolerance = LATER_GRADIENT_TOLERANCE if place else TOLERANCE
-            floor = 1e-3 * _norm(moments.values())
+            tolerance = tolerances.later_gradient if place else tolerances.gradient
+            floor = tolerances.floor * _norm(moments.values())
             for key, moment in moments.items():
                 size = _norm([moment])
                 error = _norm([theirs.moments[net][key] - moment]) / max(size, floor)
                 note(f"gradient of {net}", error, tolerance, f"tensor {key!r} of norm {size:.3g}")
         for net, params in mine.params.items():
+            if net not in theirs.params and net not in mine.moments:  # averages and statistics
+                absent.add(f"update of {net}")
+                continue
             change = _norm([params[key] - start.params[net][key] for key in params])
             error = _norm([theirs.params[net][key] - params[key] for key in params]) / max(change, 1e-12)
-            note(f"update of {net}", error, UPDATE_TOLERANCE, f"our change has norm {change:.3g}")
+            note(f"update of {net}", error, tolerances.update, f"our change has norm {change:.3g}")
     rows = [
         {"work": work.name, "arm": name, "quantity": q, "relative_error": e, "tolerance": t}
         for q, (e, t) in worst.items()
     ]
-    return rows, first_s
+    return Agreement(rows, sorted(absent), first_s)
 
 
 def _norm(arrays: Any) -> float:

@@ -1,13 +1,16 @@
-"""Claim: a step of a 28x28 DCGAN, with and without double backward, is faster here than in PyTorch."""
+"""Claim: a step of a GAN (dense, and convolutional at 28x28 and 64x64, with and without double backward) is faster here
+than with its peers."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.work import Observation, Peer, Work, moments
+from benchmarks import worker
+from benchmarks.work import FLOAT32_KINKS, Arrays, Observation, Peer, Work, builders, moments
 from saegan_jax.algorithms.gan import GANConfig, GANInfo, GANState, gan
 
 
@@ -19,7 +22,7 @@ def layers(tree: Any, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.asarray(tree["params"][n]["kernel"]), np.asarray(tree["params"][n]["bias"])) for n in found]
 
 
-def named(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+def named(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Arrays:
     """``w0, b0, w1, b1, ...`` from the input to the output."""
     return {
         f"{kind}{i}": np.ascontiguousarray(a)
@@ -28,7 +31,16 @@ def named(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
     }
 
 
-def generator_layout(tree: Any, rows: int, columns: int) -> dict[str, np.ndarray]:
+TRANSPOSED, STRIDED = "ConvTranspose4x4_", "Conv4x4_"
+
+
+def smallest(config: GANConfig, image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of the image at which dense layers and images meet: a dense network's is the whole one."""
+    stages = config.stages if config.network == "dcgan" else 0
+    return image_shape[0] >> stages, image_shape[1] >> stages
+
+
+def generator_layout(tree: Any, rows: int, columns: int) -> Arrays:
     """Our generator's parameters in PyTorch's layout: channels first, and its transposed kernels flipped."""
 
     def channels_first(a: np.ndarray) -> np.ndarray:  # the last dense layer's outputs
@@ -37,20 +49,21 @@ def generator_layout(tree: Any, rows: int, columns: int) -> dict[str, np.ndarray
 
     *mixing, (kernel, bias) = layers(tree, "Dense_")
     dense = [*mixing, (channels_first(kernel), channels_first(bias))]
-    convolutions = [(k[::-1, ::-1].transpose(2, 3, 0, 1), b) for k, b in layers(tree, "ConvTranspose4x4_")]
+    convolutions = [(k[::-1, ::-1].transpose(2, 3, 0, 1), b) for k, b in layers(tree, TRANSPOSED)]
     return named([*((k.T, b) for k, b in dense), *convolutions])
 
 
-def discriminator_layout(tree: Any, rows: int, columns: int) -> dict[str, np.ndarray]:
-    """Our discriminator's parameters in PyTorch's layout: channels first; its head is the last layer."""
-    ((kernel, bias),) = layers(tree, "Dense_")
-    head = kernel.reshape(rows, columns, -1).transpose(2, 0, 1).reshape(1, -1)
-    return named([*((k.transpose(3, 2, 0, 1), b) for k, b in layers(tree, "Conv4x4_")), (head, bias)])
+def discriminator_layout(tree: Any, rows: int, columns: int) -> Arrays:
+    """Our discriminator's parameters in PyTorch's layout: channels first; dense layers come last, and the head ends them."""
+    (kernel, bias), *later = layers(tree, "Dense_")
+    first = kernel.reshape(rows, columns, -1, kernel.shape[-1]).transpose(3, 2, 0, 1).reshape(kernel.shape[-1], -1)
+    convolutions = [(k.transpose(3, 2, 0, 1), b) for k, b in layers(tree, STRIDED)]
+    return named([*convolutions, (first, bias), *((k.T, b) for k, b in later)])
 
 
 def work(name: str, config: GANConfig, *, image_shape: tuple[int, int, int] = (28, 28, 1), chunk: int = 50) -> Work:
-    """The step that ``config`` describes; it has to be a dcgan."""
-    side = image_shape[0] // 4, image_shape[1] // 4
+    """The step that ``config`` describes; it has to be a dcgan or mlp."""
+    side = smallest(config, image_shape)
 
     def draws(state: GANState) -> tuple[np.ndarray, ...]:
         keys = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -62,7 +75,7 @@ def work(name: str, config: GANConfig, *, image_shape: tuple[int, int, int] = (2
         scalars["logit_gap"] = scalars["real_logits"] - scalars["fake_logits"]
         g = partial(generator_layout, rows=side[0], columns=side[1])
 
-        def d(tree: Any) -> dict[str, np.ndarray]:
+        def d(tree: Any) -> Arrays:
             out = discriminator_layout(tree, *side)
             if config.loss == "relativistic":
                 # Only differences of logits are trained: the head's bias has no gradient but rounding error.
@@ -85,21 +98,44 @@ def work(name: str, config: GANConfig, *, image_shape: tuple[int, int, int] = (2
         )
 
     def peers(params: Any, images: np.ndarray) -> Mapping[str, Callable[[], Peer]]:
-        from benchmarks import peers_torch
+        def pytorch(mode: Any) -> Peer:
+            from benchmarks import peers_torch
 
-        nets = generator_layout(params.generator, *side), discriminator_layout(params.discriminator, *side)
-        return peers_torch.variants(lambda mode: peers_torch.GANPeer(config, *nets, images, mode), images=True)
+            nets = generator_layout(params.generator, *side), discriminator_layout(params.discriminator, *side)
+            return peers_torch.GANPeer(config, *nets, images, mode)
 
+        def keras(backend: str) -> Peer:
+            return worker.keras_peer(backend, "gan", config, params.generator, params.discriminator, images)
+
+        def flax() -> Peer:
+            from benchmarks import peers_flax
+
+            return peers_flax.GANPeer(config, params.generator, params.discriminator, images)
+
+        return builders(pytorch, keras, flax, images=config.network == "dcgan")
+
+    algorithm = gan(config, image_shape=image_shape)
     return Work(
-        name, gan(config, image_shape=image_shape), config.batch_size, image_shape, chunk, draws, observe, peers
+        name,
+        algorithm,
+        config.batch_size,
+        image_shape,
+        chunk,
+        draws,
+        observe,
+        peers,
+        tolerances=FLOAT32_KINKS,
     )
 
 
-RELATIVISTIC = GANConfig(network="dcgan", width=32, batch_size=64)
 PLAIN = GANConfig(
     network="dcgan", width=32, batch_size=64, loss="non_saturating", r1_gamma=0.0, r2_gamma=0.0, beta1=0.5
 )
+RELATIVISTIC = GANConfig(network="dcgan", width=32, batch_size=64)
 WORKS: dict[str, Callable[[], Work]] = {
+    "gan_mlp": lambda: work("gan_mlp", replace(PLAIN, network="mlp", hidden=(256, 256))),
+    "gan_dcgan_w32": lambda: work("gan_dcgan_w32", PLAIN),
+    "gan_dcgan_w64": lambda: work("gan_dcgan_w64", replace(PLAIN, width=64), chunk=20),
     "gan_rpgan_r1_r2": lambda: work("gan_rpgan_r1_r2", RELATIVISTIC),
-    "gan_non_saturating": lambda: work("gan_non_saturating", PLAIN),
+    "gan_dcgan_64x64x3": lambda: work("gan_dcgan_64x64x3", replace(PLAIN, stages=4), image_shape=(64, 64, 3), chunk=10),
 }

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.config import RunOptions, TrainEnergy, TrainGAN, TrainSAE, TrainSAEGAN, TrainVAE
+from experiments.config import RunOptions, StreamOptions, TrainEnergy, TrainGAN, TrainSAE, TrainSAEGAN, TrainVAE
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.energy import EnergyConfig
@@ -25,27 +25,48 @@ from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data import Dataset, load, share
+from saegan_jax.data.sources import InMemory, OnDisk
+from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
 from saegan_jax.report.results import over_seeds
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.features import FeatureNetwork, load_feature_network, sample_quality
+from saegan_jax.training.features import FeatureNetwork, cache_folder, load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
-from saegan_jax.training.loop import NonFiniteError, Phase, Scores, StoppedError, check_batch, check_schedule, train
+from saegan_jax.training.loop import (
+    NonFiniteError,
+    Phase,
+    Scores,
+    StoppedError,
+    check_batch,
+    check_schedule,
+    data_budget,
+    train,
+)
 from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import draw, gan_members_at_once, rebuild
 from saegan_jax.training.watch import watcher
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "preset", "recipe")  # where things lie here, not what is trained
+# Where things lie here, not what is trained.
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe")
 SAMPLE_SEED = 0
 GRID = 64
 
 
+def keep_compiled() -> None:
+    """Keep compiled programs between runs, in ``xla`` beside the feature networks, unless JAX was told where to or not to."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        # The many small programs of a job take as long together as its two large ones.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 def main(script: Callable[[], None]) -> None:
     """Run a script; what a person can mend is told in one paragraph, not in a traceback."""
+    keep_compiled()
     try:
         script()
     except (ValueError, OSError, NonFiniteError) as error:
@@ -124,13 +145,13 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
 
 @dataclass
 class Run:
-    """An open run folder with its data on the device."""
+    """An open run folder with its data, on the device or streamed to it."""
 
     options: RunOptions
     folder: Path
     config: dict[str, Any]
     dataset: Dataset
-    data: Batch
+    feed: Batch | Stream
     writer: MetricsWriter
     display: Display
 
@@ -138,6 +159,19 @@ class Run:
     def n_seeds(self) -> int:
         """Members trained at once."""
         return self.options.seeds
+
+    @property
+    def data(self) -> Batch:
+        """The training images and labels on the device, where they are."""
+        assert isinstance(self.feed, Batch), "only the scripts that have --data-on stream"
+        return self.feed
+
+    def some_images(self, most: int) -> jax.Array:
+        """At most ``most`` training images, evenly taken, on the device: ``(n, height, width, channels)`` uint8."""
+        if isinstance(self.feed, Batch):
+            return self.feed.image[:: -(-len(self.feed.image) // most)]
+        n = len(self.feed.source)
+        return jnp.asarray(self.feed.source.read(np.arange(0, n, -(-n // most))).image)
 
     def train(
         self,
@@ -166,7 +200,7 @@ class Run:
             score=score,
             at_once=gan_members_at_once(settings) if isinstance(settings, GANConfig) else None,
         )
-        return train(phase, self.data, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
+        return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
     def watched(self, algorithm: Algorithm) -> Callable[[int, Any], Scores] | None:
         """Scores of a few samples on the way, for curves and alarms; None where nothing is to be scored."""
@@ -221,10 +255,12 @@ def open_run(
             save_every=options.save_every,
             picture_every=options.picture_every,
         )
-    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
-    train_split = share(dataset.train, options.fraction)
+    data_on = options.data_on if isinstance(options, StreamOptions) else "device"
+    in_memory = {"device": None, "auto": data_budget(), "host": 0}[data_on]
+    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
+    examples = _examples(dataset, options.fraction)
     for phase, phase_settings in phases.items():
-        check_batch(phase, phase_settings.batch_size, len(train_split.label), steps=phase_settings.steps)
+        check_batch(phase, phase_settings.batch_size, len(examples), steps=phase_settings.steps)
     shape = dataset.image_shape
     require(
         shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
@@ -244,8 +280,28 @@ def open_run(
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)
-    data = Batch(jnp.asarray(train_split.image), jnp.asarray(train_split.label))
-    return Run(options, folder, config, dataset, data, writer, display)
+    feed: Batch | Stream
+    if isinstance(examples, InMemory) and data_on != "host":
+        feed = Batch(jnp.asarray(examples.split.image), jnp.asarray(examples.split.label))
+    else:
+        feed = Stream(source=examples)
+    return Run(options, folder, config, dataset, feed, writer, display)
+
+
+def _examples(dataset: Dataset, fraction: float) -> InMemory | OnDisk:
+    """The share of the training images that is trained on.
+
+    Raises:
+      ConfigError: a share of images of which only a sample is in memory: scores compare with those trained on.
+    """
+    source = dataset.source
+    if source is None:
+        return InMemory(share(dataset.train, fraction))
+    if fraction == 1:
+        return source
+    fix = "only a sample of these images is in memory, and scores need those trained on; use 1, or --data-on device."
+    require(len(dataset.train.label) == len(source), "fraction", fraction, fix)
+    return source.share(fraction)
 
 
 def to_json_options(options: RunOptions) -> dict[str, Any]:
@@ -348,6 +404,10 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
     run.display.stop()
     metrics, alarms = read_metrics(run.folder), read_alarms(run.folder)
     training_curves(metrics, run.folder / "curves.png", title=run.folder.name)
+    waits = [r["data_wait"] for r in metrics if "data_wait" in r]
+    if waits:
+        note = "of the device, for data from the host; mean over logging intervals"
+        rows = rows | {"waiting": row(float(np.mean(waits)), "share of the time", note)}
     looks = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
     if looks:
         n = len(looks)
@@ -358,7 +418,7 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
         }
     if any(r["phase"] == "gan" for r in metrics):
         counts = [sum(e["state"] == "begins" and e["member"] == m for e in alarms) for m in range(run.n_seeds)]
-        kinds = ", ".join(sorted({e["kind"] for e in alarms})) or "none began"
+        kinds = ", ".join(sorted({e["kind"] for e in alarms if e["member"] is not None})) or "none began"
         rows = rows | {"alarms": row(counts, "count", kinds)}
     write_json(run.folder / "summary.json", {"device": str(jax.devices()[0]), "rows": rows, "alarms": alarms})
     several = run.n_seeds > 1

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -58,14 +58,24 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSAE(RunOptions):
+class StreamOptions(RunOptions):
+    """Of the trainings whose images may stay on the host."""
+
+    data_on: Literal["auto", "device", "host"] = "auto"
+    """Where the training images are: in the device's memory, or on the host, from where each step's are read while the
+    device computes (from disk where the data set is prepared there). Both get the same batches in the same order. auto is
+    the device where they take at most a quarter of its memory and of the host's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSAE(StreamOptions):
     """Train a sparse autoencoder."""
 
     sae: SAEConfig = field(default_factory=SAEConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGAN(RunOptions):
+class TrainGAN(StreamOptions):
     """Train the plain GAN, the baseline of every comparison."""
 
     recipe: str = "preset"

@@ -7,7 +7,7 @@ import jax
 from experiments.common import finish, main, open_run, sae_rows
 from experiments.config import TrainSAE, parse
 from saegan_jax.algorithms.sae import sae
-from saegan_jax.training.sweep import data_center
+from saegan_jax.training.sweep import CENTER_IMAGES, data_center
 from saegan_jax.training.systems import init_members
 
 
@@ -16,7 +16,7 @@ def run(options: TrainSAE) -> None:
     with ExitStack() as stack:
         name = f"sae-{options.dataset}-seed{options.seed}"
         job = open_run(stack, options, name=name, model=options.sae, phases={"sae": options.sae})
-        middle = data_center(options.sae, job.data.image)
+        middle = data_center(options.sae, job.some_images(CENTER_IMAGES))
         algorithm = sae(options.sae, image_shape=job.dataset.image_shape, center=middle)
         state = job.train(
             "sae",

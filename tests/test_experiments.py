@@ -19,7 +19,7 @@ from PIL import Image
 import experiments.common
 import saegan_jax.algorithms.gan
 import saegan_jax.data
-from experiments.common import restore_run
+from experiments.common import keep_compiled, restore_run
 from experiments.config import PRESETS, RECIPES, SAE_VARIANTS, TrainGAN, TrainSAE, TrainSAEGAN, parse
 from saegan_jax.algorithms.gan import gan
 from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
@@ -502,3 +502,20 @@ def test_a_variant_comes_with_what_it_wants_unless_the_user_says_otherwise() -> 
     assert parse(TrainSAE, ["--dataset", "mnist"]).sae == PRESETS["mnist-cpu"].model.sae
     assert parse(TrainSAEGAN, ["--sae.variant", "gated"]).model.sae.pre_bias == "mean"
     assert set(SAE_VARIANTS) == set(VARIANTS)
+
+
+def test_compiled_programs_are_kept_beside_the_feature_networks_unless_jax_was_told_where(monkeypatch, tmp_path):
+    monkeypatch.setenv("SAEGAN_JAX_CACHE", str(tmp_path / "cache"))
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
+        keep_compiled()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+        jax.config.update("jax_compilation_cache_dir", None)
+        keep_compiled()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "xla")
+        assert jax.config.jax_persistent_cache_min_compile_time_secs < 0.5  # JAX's own 1 s would leave most out
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)

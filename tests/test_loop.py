@@ -22,8 +22,11 @@ from rich.console import Console
 
 from experiments.common import SYSTEMS
 from saegan_jax.algorithms.base import Batch
+from saegan_jax.data.dataset import Split
+from saegan_jax.data.sources import InMemory
+from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError
-from saegan_jax.training import loop
+from saegan_jax.training import loop, stream
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.loop import NonFiniteError, Phase, Scores, StoppedError, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import from_json, read_config
@@ -78,12 +81,12 @@ def phase(**changes: Any) -> Phase:
     return Phase(**(settings | changes))
 
 
-def go(folder: Path, **changes: Any) -> Any:
+def go(folder: Path, *, data: Batch | Stream = DATA, **changes: Any) -> Any:
     writer = MetricsWriter(folder)
     folder.mkdir(exist_ok=True)
     try:
         display = Display(Console(file=io.StringIO()))
-        return train(phase(**changes), DATA, folder=folder, config={"a": 1}, writer=writer, display=display)
+        return train(phase(**changes), data, folder=folder, config={"a": 1}, writer=writer, display=display)
     finally:
         writer.close()
 
@@ -462,6 +465,112 @@ def test_members_that_do_not_fit_in_memory_take_turns(
 
 def test_memory_is_counted_in_bytes() -> None:
     assert 2**28 < loop._memory() < 2**50
+
+
+# Data that stay on the host
+
+
+def streamed(*, read: Callable[[Any], None] = lambda index: None) -> Stream:
+    class Source(InMemory):
+        def read(self, index: Any) -> Split:
+            read(index)
+            return super().read(index)
+
+    return Stream(source=Source(Split(np.asarray(DATA.image), np.asarray(DATA.label))), threads=2, buffered=1)
+
+
+def without_waits(folder: Path) -> list[dict[str, Any]]:
+    rows = metrics(folder)
+    assert all(0 <= float(str(row["data_wait"])) <= 1 for row in rows)
+    return [{name: value for name, value in row.items() if name != "data_wait"} for row in rows]
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_a_stream_trains_as_data_on_the_device_do(
+    n_seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = {"n_seeds": n_seeds, "init": init if n_seeds == 1 else two}
+    device = go(tmp_path / "device", **many)
+    host = go(tmp_path / "host", **many, data=streamed())
+    np.testing.assert_allclose(host.w, device.w, rtol=1e-5, atol=1e-6)
+    for a, b in zip(without_waits(tmp_path / "host"), metrics(tmp_path / "device"), strict=True):
+        assert a["step"] == b["step"]
+        np.testing.assert_allclose(np.asarray(a["loss"]), np.asarray(b["loss"]), rtol=1e-4, atol=1e-5)
+    # Blocks of a step each, five to an interval, and members that take turns.
+    monkeypatch.setattr(stream, "BLOCK", 1)
+    blocks = go(tmp_path / "blocks", **many, at_once=1, data=streamed())
+    np.testing.assert_allclose(blocks.w, host.w, rtol=1e-5, atol=1e-6)
+    assert [row["step"] for row in without_waits(tmp_path / "blocks")] == list(range(5, 45, 5))
+
+
+@pytest.mark.parametrize("block", [1, 2**20])
+def test_a_stream_stopped_and_killed_resumes_to_the_bit(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "BLOCK", block)
+    many = {"n_seeds": 2, "init": two}
+    whole = go(tmp_path / "whole", **many, data=streamed())
+    with pytest.raises(StoppedError, match="step 15 of 40"):
+        go(tmp_path / "parts", **many, data=streamed(), picture=stop_at(10))
+    with Checkpoints(tmp_path / "parts" / "checkpoints" / "walk") as checkpoints:
+        assert checkpoints.position(15) == {"next_index": 15}  # though more had been read
+
+    def killed(index: Any) -> None:  # while it reads for a chunk after the checkpoint at 30
+        reads.append(index)
+        if len(reads) > 20:
+            raise KeyboardInterrupt
+
+    reads: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "parts", **many, data=streamed(read=killed))
+    assert 20 <= saved(tmp_path / "parts", two)[0] < 40
+    assert_same(go(tmp_path / "parts", **many, data=streamed()), whole)
+    assert_same(saved(tmp_path / "parts", two)[1], whole)
+    assert without_waits(tmp_path / "parts") == without_waits(tmp_path / "whole")
+
+
+def test_a_training_goes_on_wherever_its_data_are(tmp_path: Path) -> None:
+    whole = go(tmp_path / "whole")
+    with pytest.raises(StoppedError):  # saved without a position in a stream
+        go(tmp_path / "parts", picture=stop_at(10))
+    with pytest.raises(StoppedError):
+        go(tmp_path / "parts", data=streamed(), picture=stop_at(25))
+    assert saved(tmp_path / "parts")[0] == 30
+    np.testing.assert_allclose(go(tmp_path / "parts").w, whole.w, rtol=1e-5, atol=1e-6)
+
+
+def test_a_slow_source_shows_in_the_rows_and_as_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    go(tmp_path, data=streamed(read=lambda index: time.sleep(0.02)), steps=20)
+    rows = metrics(tmp_path)
+    assert len(rows) == 4
+    # What the first interval reads is read before the clock starts, while the program is compiled.
+    assert all(0.3 < float(str(row["data_wait"])) <= 1 for row in rows[1:])
+    (event,) = read_alarms(tmp_path)
+    assert (event["member"], event["kind"], event["state"]) == (None, "starvation", "begins")
+    assert event["value"] == read_metrics(tmp_path)[event["step"] // 5 - 1]["data_wait"]
+    assert capsys.readouterr().err.startswith(
+        f"Alarm: starvation begins at step {event['step']}; the device waited for"
+    )
+
+
+def test_what_a_stream_cannot_do_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"draw = .* made on the fly need their data on the device"):
+        go(tmp_path / "a", data=streamed(), draw=draw_two)
+    with pytest.raises(ConfigError, match=r"batch_size = 14 .* there are 13 examples"):
+        go(tmp_path / "b", data=streamed(), batch_size=14)
+
+    def broken(index: Any) -> None:
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        go(tmp_path / "c", data=streamed(read=broken))
+
+
+def test_the_budget_of_data_is_a_quarter_of_the_smaller_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for device, host in ((400, 800), (800, 400)):
+        monkeypatch.setattr(loop, "_memory", lambda device=device: device)
+        monkeypatch.setattr(loop, "_host_memory", lambda host=host: host)
+        assert loop.data_budget() == 100
 
 
 # Whole runs, each a process that is stopped or killed.

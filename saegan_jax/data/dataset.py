@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from saegan_jax.data.sources import OnDisk
 
 
 class DataError(ValueError):
@@ -24,6 +27,9 @@ class Split(NamedTuple):
 class Dataset:
     """Three disjoint splits of labelled images, all of one shape, in host memory.
 
+    Where the training images are too many for that, ``source`` reads all of them from disk, and ``train`` is a stratified
+    sample, always the same one, for whatever is fitted to or compared with training images in memory.
+
     Raises:
         DataError: a split is empty, has another dtype, rank or image shape, or labels outside [0, num_classes).
     """
@@ -33,6 +39,7 @@ class Dataset:
     validation: Split
     test: Split
     num_classes: int
+    source: OnDisk | None = None
 
     def __post_init__(self) -> None:
         for field in ("train", "validation", "test"):
@@ -54,6 +61,8 @@ class Dataset:
                 )
             if problem:
                 raise DataError(f"dataset={self.name!r}: split {field!r} has {problem}.")
+        if self.source is not None and not 0 <= self.source.label.min() <= self.source.label.max() < self.num_classes:
+            raise DataError(f"dataset={self.name!r}: {self.source.where} has labels outside [0, {self.num_classes}).")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -62,23 +71,43 @@ class Dataset:
         return h, w, c
 
 
-def hold_out(split: Split, n: int) -> tuple[Split, Split]:
-    """Splits off n examples, stratified by class: (the rest, the n held out), both in their original order.
+def held_out(label: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
+    """Which n examples :func:`hold_out` holds out, stratified by class: ``(size,)`` bool.
 
     Systematic sampling: examples sorted by class, and at random within one, are taken at n equal distances, so each
     class gives its share of n to within one example. The random order is PCG64's raw stream, which NumPy guarantees
     never to change for a fixed seed (unlike its distributions and shuffles), so the result is the same for ever.
 
     Raises:
-        DataError: n is not between 1 and len(split) - 1.
+        DataError: n is not between 1 and size - 1.
     """
-    size = len(split.label)
+    size = len(label)
     if not 0 < n < size:
         raise DataError(f"n={n} examples cannot be held out of {size}: choose n between 1 and {size - 1}.")
-    order = np.lexsort((np.random.PCG64(0).random_raw(size), split.label))
+    order = np.lexsort((np.random.PCG64(0).random_raw(size), label))
     held = np.zeros(size, dtype=bool)
     held[order[(2 * np.arange(n) + 1) * size // (2 * n)]] = True
+    return held
+
+
+def hold_out(split: Split, n: int) -> tuple[Split, Split]:
+    """Splits off n examples, stratified by class: (the rest, the n held out), both in their original order.
+
+    Which ones: :func:`held_out`.
+
+    Raises:
+        DataError: n is not between 1 and len(split) - 1.
+    """
+    held = held_out(split.label, n)
     return Split(split.image[~held], split.label[~held]), Split(split.image[held], split.label[held])
+
+
+def share_size(size: int, fraction: float) -> int:
+    """How many of ``size`` examples :func:`share` takes."""
+    n = round(fraction * size) if 0 < fraction <= 1 else 0
+    if n < 1:
+        raise DataError(f"fraction={fraction!r} of {size} examples cannot be had: choose one from {1 / size:.2g} to 1.")
+    return n
 
 
 def share(split: Split, fraction: float) -> Split:
@@ -87,11 +116,8 @@ def share(split: Split, fraction: float) -> Split:
     Raises:
         DataError: ``fraction`` is not in (0, 1], or so small that nothing is left.
     """
-    size = len(split.label)
-    n = round(fraction * size) if 0 < fraction <= 1 else 0
-    if n < 1:
-        raise DataError(f"fraction={fraction!r} of {size} examples cannot be had: choose one from {1 / size:.2g} to 1.")
-    return split if n == size else hold_out(split, n)[1]
+    n = share_size(len(split.label), fraction)
+    return split if n == len(split.label) else hold_out(split, n)[1]
 
 
 def check_size(name: str, image_shape: tuple[int | None, ...], size: int | tuple[int, int] | None) -> None:

@@ -14,6 +14,7 @@ def load(
     manual_dir: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     size: int | tuple[int, int] | None = None,
+    in_memory: int | None = None,
 ) -> Dataset:
     """Loads a labelled image data set into host memory: uint8 (n, h, w, c) and int32 (n,) per split.
 
@@ -26,6 +27,8 @@ def load(
             downloaded. Not needed once prepared.
         data_dir: where prepared data sets are; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         size: the images' height and width in pixels, if the caller depends on it (one number for a square).
+        in_memory: bytes that the training images may take in memory; of more, a sample is read, and `Dataset.source` reads
+            all of them from disk as they are needed (not of the embedded digits, which are in memory in any case).
 
     Splits are the same for ever: the official test split where there is one, the others held out by `hold_out`.
 
@@ -38,5 +41,5 @@ def load(
         return embedded.digits()
     if name in idx.SOURCES:
         check_size(name, idx.IMAGE_SHAPE, size)
-        return tfds_source.load_idx(name, manual_dir=manual_dir, data_dir=data_dir)
-    return tfds_source.load_tfds(name, manual_dir=manual_dir, data_dir=data_dir, size=size)
+        return tfds_source.load_idx(name, manual_dir=manual_dir, data_dir=data_dir, in_memory=in_memory)
+    return tfds_source.load_tfds(name, manual_dir=manual_dir, data_dir=data_dir, size=size, in_memory=in_memory)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.util
+import math
 import os
 import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ import numpy as np
 
 from saegan_jax.data import idx
 from saegan_jax.data.dataset import DataError, Dataset, Split, check_size, hold_out
+from saegan_jax.data.sources import CHUNK, OnDisk
 
 BUILT_IN = ("digits", *idx.SOURCES)
 PathLike = str | os.PathLike[str]
-# Records decoded at a time: bulk reads are what makes ArrayRecord fast, and few enough to hold decoded at once.
-CHUNK = 4096
 _PREPARING = threading.Lock()
 
 
-def load_idx(name: str, *, manual_dir: PathLike | None, data_dir: PathLike | None) -> Dataset:
+def load_idx(
+    name: str, *, manual_dir: PathLike | None, data_dir: PathLike | None, in_memory: int | None = None
+) -> Dataset:
     """Loads one of the MNIST family, preparing it first if data_dir does not have it.
 
     Validation is a stratified twelfth of the official train split (5,000 of 60,000); test is the official one.
@@ -45,13 +47,19 @@ def load_idx(name: str, *, manual_dir: PathLike | None, data_dir: PathLike | Non
             folder = idx.locate(name, manual_dir, root / "downloads" / make.name)
             _prepare(make, root, tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False))
     builder = make(data_dir=root)
-    read = {split: _read(name, builder, split, "image", "label") for split in idx.SPLIT_FILES}
-    train, validation = hold_out(read["train"], max(1, len(read["train"].label) // 12))
-    return Dataset(name, train, validation, read["test"], num_classes=idx.NUM_CLASSES)
+    keys = ("image", "label")
+    train = _read_train(name, builder, *keys, in_memory)
+    train, validation = _hold_out(train, max(1, len(train.label) // 12))
+    return _dataset(name, train, validation, _read(name, builder, "test", *keys), idx.NUM_CLASSES)
 
 
 def load_tfds(
-    name: str, *, manual_dir: PathLike | None, data_dir: PathLike | None, size: int | tuple[int, int] | None
+    name: str,
+    *,
+    manual_dir: PathLike | None,
+    data_dir: PathLike | None,
+    size: int | tuple[int, int] | None,
+    in_memory: int | None = None,
 ) -> Dataset:
     """Loads any other TFDS image-classification set, by `name`, `name/config` or `name:version`.
 
@@ -91,11 +99,22 @@ def load_tfds(
         raise DataError(
             f"dataset={name!r} has splits {sorted(splits)}, but 'train' is needed: choose another data set."
         )
-    read = {s: _read(name, builder, s, image_key, label_key) for s in ("train", "validation", "test") if s in splits}
+    train = _read_train(name, builder, image_key, label_key, in_memory)
+    read = {s: _read(name, builder, s, image_key, label_key) for s in ("validation", "test") if s in splits}
     for missing in ("test", "validation"):
         if missing not in read:
-            read["train"], read[missing] = hold_out(read["train"], max(1, len(read["train"].label) // 10))
-    return Dataset(name, **read, num_classes=builder.info.features[label_key].num_classes)
+            train, read[missing] = _hold_out(train, max(1, len(train.label) // 10))
+    return _dataset(name, train, read["validation"], read["test"], builder.info.features[label_key].num_classes)
+
+
+def _hold_out(train: Split | OnDisk, n: int) -> tuple[Split | OnDisk, Split]:
+    return train.hold_out(n) if isinstance(train, OnDisk) else hold_out(train, n)
+
+
+def _dataset(name: str, train: Split | OnDisk, validation: Split, test: Split, num_classes: int) -> Dataset:
+    if isinstance(train, OnDisk):
+        return Dataset(name, train.sample(), validation, test, num_classes, source=train)
+    return Dataset(name, train, validation, test, num_classes)
 
 
 def _local_folder(path: PathLike) -> Path:
@@ -180,16 +199,24 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
     )
 
 
-def _read(name: str, builder: Any, split: str, image_key: str, label_key: str) -> Split:
-    """Reads one whole split in bulk: image uint8 (n, h, w, c), label int32 (n,), in the order on disk."""
-    images, labels = [], []
-    where = f"dataset={name!r}: split {split!r} in {builder.data_path}"
+def _read_train(name: str, builder: Any, image_key: str, label_key: str, in_memory: int | None) -> Split | OnDisk:
+    """The train split in memory, or on disk where its images would take more than ``in_memory`` bytes."""
+    if in_memory is not None:
+        with _reading(_where(name, builder, "train"), builder):
+            records = builder.as_data_source("train")
+            nbytes = len(records) * math.prod(records[0][image_key].shape) if len(records) else 0
+        if nbytes > in_memory:
+            return _open(name, builder, "train", image_key, label_key)
+    return _read(name, builder, "train", image_key, label_key)
+
+
+@contextlib.contextmanager
+def _reading(where: str, builder: Any) -> Iterator[None]:
+    """Names the split and the fix in whatever stops it from being read."""
     try:
-        source = builder.as_data_source(split)
-        for start in range(0, len(source), CHUNK):
-            rows = source.__getitems__(range(start, min(start + CHUNK, len(source))))
-            images.append([row[image_key] for row in rows])
-            labels.append(np.array([row[label_key] for row in rows], np.int32))
+        yield
+    except DataError:
+        raise
     except NotImplementedError as error:
         raise DataError(
             f"{where} is stored as {builder.info.file_format.value}, which cannot be read without TensorFlow: name "
@@ -199,6 +226,43 @@ def _read(name: str, builder: Any, split: str, image_key: str, label_key: str) -
         raise DataError(
             f"{where} cannot be read ({error}): delete that folder, so that it is prepared again."
         ) from error
+
+
+def _where(name: str, builder: Any, split: str) -> str:
+    return f"dataset={name!r}: split {split!r} in {builder.data_path}"
+
+
+def _open(name: str, builder: Any, split: str, image_key: str, label_key: str) -> OnDisk:
+    """One whole split to be read as it is needed: all labels now, which is one pass over the files, images later."""
+    import tensorflow_datasets as tfds
+
+    where = _where(name, builder, split)
+    with _reading(where, builder):
+        records = builder.as_data_source(split)
+        if not len(records):
+            raise DataError(f"{where} holds no examples: delete that folder and prepare it again.")
+        undecoded = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+        labels = [
+            np.array(
+                [row[label_key] for row in undecoded.__getitems__(range(i, min(i + CHUNK, len(records))))], np.int32
+            )
+            for i in range(0, len(records), CHUNK)
+        ]
+        height, width, channels = records[0][image_key].shape
+    index = np.arange(len(records), dtype=np.int64)
+    return OnDisk(where, records, image_key, label_key, (height, width, channels), index, np.concatenate(labels))
+
+
+def _read(name: str, builder: Any, split: str, image_key: str, label_key: str) -> Split:
+    """Reads one whole split in bulk: image uint8 (n, h, w, c), label int32 (n,), in the order on disk."""
+    images, labels = [], []
+    where = _where(name, builder, split)
+    with _reading(where, builder):
+        source = builder.as_data_source(split)
+        for start in range(0, len(source), CHUNK):
+            rows = source.__getitems__(range(start, min(start + CHUNK, len(source))))
+            images.append([row[image_key] for row in rows])
+            labels.append(np.array([row[label_key] for row in rows], np.int32))
     shapes = sorted({image.shape for chunk in images for image in chunk})
     if not shapes:
         raise DataError(f"{where} holds no examples: delete that folder and prepare it again.")

@@ -17,6 +17,9 @@ FIRST = 10  # logging intervals that a loss is compared with
 IMBALANCE = 0.5  # nats of class balance KL over the floor: about six of ten classes in equal shares
 RECALL = 0.1  # share of the floor's recall
 MODES = 0.5  # share of the modes there are
+STARVED = 0.05  # share of a logging interval that the device waited for data
+
+NOT_MEANS = ("phase", "step", "steps_per_second", "data_wait")  # of a row of metrics: these are no member's
 
 Values = Mapping[str, list[float]]
 
@@ -28,13 +31,14 @@ class Alarms:
     Attributes:
       told: called with one sentence at each beginning and end.
       judged_from: the first step whose scores are judged: every generator begins collapsed.
-      events: ``{"step", "member", "kind", "state": "begins" | "ends", "value"}``, in order.
+      events: ``{"step", "member", "kind", "state": "begins" | "ends", "value"}``, in order; ``member`` is None of what
+        concerns them all.
     """
 
     told: Callable[[str], None] = lambda text: None
     judged_from: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
-    _open: set[tuple[str, int]] = field(default_factory=set)
+    _open: set[tuple[str, int | None]] = field(default_factory=set)
     _streak: dict[tuple[str, int], int] = field(default_factory=dict)
     _largest: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
@@ -46,7 +50,7 @@ class Alarms:
             change((event["kind"], event["member"]))
         quiet = Alarms()
         for row in rows:
-            means = {k: v for k, v in row.items() if k not in ("phase", "step", "steps_per_second")}
+            means = {k: v for k, v in row.items() if k not in NOT_MEANS}
             quiet.log(row["step"], {k: np.atleast_1d(v).tolist() for k, v in means.items()})
         self._streak, self._largest = quiet._streak, quiet._largest
 
@@ -76,6 +80,10 @@ class Alarms:
                 value, key = means["accuracy"][m], ("saturation", m)
                 self._streak[key] = self._streak.get(key, 0) + 1 if value > SATURATED else 0
                 self._set(*key, step, self._streak[key] >= PATIENCE, value)
+
+    def feed(self, step: int, wait: float) -> None:
+        """starvation: the device waited for data for more than 5 % of a logging interval; ``wait`` is that share."""
+        self._set("starvation", None, step, wait > STARVED, wait)
 
     def broken(self, step: int, finite: np.ndarray) -> None:
         """Members whose parameters or optimiser statistics are not all finite: ``finite (members,)`` bool. It does not end."""
@@ -110,10 +118,13 @@ class Alarms:
         short = name.removesuffix("_loss")
         self._set(f"divergence of the {short}", member, step, value > max(GREW, GREW * max(first)), value)
 
-    def _set(self, kind: str, member: int, step: int, bad: bool, value: float) -> None:
+    def _set(self, kind: str, member: int | None, step: int, bad: bool, value: float) -> None:
         if bad == ((kind, member) in self._open):
             return
         (self._open.add if bad else self._open.discard)((kind, member))
         state = "begins" if bad else "ends"
         self.events.append({"step": step, "member": member, "kind": kind, "state": state, "value": value})
-        self.told(f"Alarm: {kind} {state} at step {step}, member {member} ({value:.3g}).")
+        if member is None:
+            self.told(f"Alarm: {kind} {state} at step {step}; the device waited for data {value:.0%} of the time.")
+        else:
+            self.told(f"Alarm: {kind} {state} at step {step}, member {member} ({value:.3g}).")

@@ -1,9 +1,11 @@
 """Running a phase of training: chunks of steps, numbers one chunk late, checkpoints, alarms, clean stops."""
 
+import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,13 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Batch
+from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.training.alarms import Alarms
 from saegan_jax.training.checkpoint import Checkpoints
+from saegan_jax.training.stream import Feed, block_length, joined, many_streamed_steps, streamed_ensemble
 from saegan_jax.training.transforms import Step, compile_chunk, ensemble, many_fresh_steps, many_steps
 from saegan_jax.training.writers import Display, MetricsWriter, Rate, read_alarms, read_metrics, warn
 
 MEMORY_SHARE = 0.7  # of the device's memory that a program may take; the rest is for pictures, scores and saving
+DATA_SHARE = 0.25  # of the device's memory, and of the host's, that training images may take before they are streamed
 
 
 class NonFiniteError(RuntimeError):
@@ -158,22 +163,34 @@ def _check_infos(phase: Phase, step: int, infos: dict[str, np.ndarray]) -> None:
     )
 
 
+def _host_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _memory() -> int:
     """Bytes of the device, or of the host where that is the device."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return limit or _host_memory()
 
 
-def _compiled(phase: Phase, state: Any, data: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
+def data_budget() -> int:
+    """Bytes of training images up to which they go to the device: a quarter of its memory, and of the host's."""
+    return int(DATA_SHARE * min(_memory(), _host_memory()))
+
+
+def _compiled(phase: Phase, state: Any, data: Any, *, streamed: bool = False) -> Callable[[Any, Any], tuple[Any, Any]]:
     """The program of one chunk: of all members together, or of as many at a time as the memory holds."""
-    if phase.draw is None:
+    if streamed:
+        chunk = many_streamed_steps(phase.step)
+    elif phase.draw is None:
         chunk = many_steps(phase.step, length=phase.log_every, batch_size=phase.batch_size)
     else:
         chunk = many_fresh_steps(phase.step, phase.draw, length=phase.log_every)
+    several = streamed_ensemble if streamed else ensemble
     at_once = min(phase.at_once or phase.n_seeds, phase.n_seeds)
     while True:
         together = at_once == phase.n_seeds
-        chunks = chunk if phase.n_seeds == 1 else ensemble(chunk, at_once=None if together else at_once)
+        chunks = chunk if phase.n_seeds == 1 else several(chunk, at_once=None if together else at_once)
         jitted: Any = compile_chunk(chunks)
         program: Any = jitted.lower(state, data).compile()
         size = program.memory_analysis()
@@ -183,14 +200,32 @@ def _compiled(phase: Phase, state: Any, data: Any) -> Callable[[Any, Any], tuple
         at_once = -(-at_once // 2)
 
 
+def _feed(phase: Phase, stream: Stream, state: Any, step: int, position: dict[str, Any] | None) -> Feed:
+    """The stream from ``step`` on, in blocks that divide the logging interval."""
+    require(phase.draw is None, "draw", phase.draw, "batches made on the fly need their data on the device.")
+    length = block_length(phase.log_every, phase.n_seeds * phase.batch_size * math.prod(stream.source.image_shape))
+    return Feed(
+        stream,
+        state.key,
+        batch_size=phase.batch_size,
+        length=length,
+        steps=phase.steps,
+        step=step,
+        position=position,
+    )
+
+
 def train(
-    phase: Phase, data: Batch, *, folder: Path, config: dict[str, Any], writer: MetricsWriter, display: Display
+    phase: Phase, data: Batch | Stream, *, folder: Path, config: dict[str, Any], writer: MetricsWriter, display: Display
 ) -> Any:
     """Train ``phase`` to its last step, from its newest checkpoint where one exists.
 
     Args:
       phase: see :class:`Phase`.
-      data: all training images (uint8) and labels, on the device.
+      data: all training images (uint8) and labels, on the device; or a :class:`Stream` of them, whose steps get the same
+        batches, read while the device computes. Its rows have ``data_wait`` too: of the time from the end of the interval
+        before to the end of this one, saving, scores and pictures left out, the share in which the device had nothing to do
+        because its data were not there; above 5 % is an alarm.
       folder: the run folder; checkpoints go to ``checkpoints/<phase>``.
       config: the run's configuration, stored in every checkpoint.
       writer: takes a row of means over each logging interval.
@@ -203,9 +238,13 @@ def train(
       NonFiniteError: a step's numbers, or the state at a checkpoint, are not finite. Nothing is saved after that. Of several
         members one that fails is an alarm, and the others train on; it is raised when none is left.
       StoppedError: the process was asked to stop; the state has been saved.
-      ConfigError: the folder holds checkpoints of another architecture.
+      ConfigError: the folder holds checkpoints of another architecture; or a stream and a phase that draws its batches.
     """
-    with _stop_requests() as stop_requested, Checkpoints(folder / "checkpoints" / phase.name) as checkpoints:
+    with (
+        ExitStack() as stack,
+        _stop_requests() as stop_requested,
+        Checkpoints(folder / "checkpoints" / phase.name) as checkpoints,
+    ):
         like = jax.eval_shape(phase.init)
         restored = checkpoints.restore(like)
         for step, reason in checkpoints.damaged:
@@ -229,9 +268,26 @@ def train(
         )
         recorded = len(alarms.events)
         display.start(phase.name, step, phase.steps)
-        program = _compiled(phase, state, data)
+        feed: Feed | None = None
+        if isinstance(data, Stream):
+            feed = stack.enter_context(_feed(phase, data, state, step, checkpoints.position(step) if step else None))
+            program = _compiled(phase, state, feed.shapes, streamed=True)
+            feed.prepare()
+            blocks = phase.log_every // feed.shapes.label.shape[-2]
+        else:
+            program = _compiled(phase, state, data)
         rate = Rate(step)
+        since, elsewhere, waited_before = time.perf_counter(), 0.0, 0.0
         pending: tuple[int, Any] | None = None
+
+        def chunk(state: Any) -> tuple[Any, Any]:
+            if feed is None:
+                return program(state, data)
+            infos = []
+            for _ in range(blocks):
+                state, info = feed.advance(program, state)
+                infos.append(info)
+            return state, (infos, feed.waited, feed.end)
 
         def record() -> None:
             nonlocal recorded
@@ -240,11 +296,14 @@ def train(
             recorded = len(alarms.events)
 
         def report() -> None:
-            nonlocal pending
+            nonlocal pending, since, elsewhere, waited_before
             if pending is None:
                 return
             at, infos = pending
             pending = None
+            if feed is not None:
+                infos, waited, end = infos
+                infos = joined(infos)
             arrays = {name: np.asarray(value) for name, value in infos._asdict().items()}
             with np.errstate(invalid="ignore"):  # of infinities of both signs
                 scalars = {name: value.mean(axis=-1).tolist() for name, value in arrays.items()}
@@ -252,11 +311,18 @@ def train(
             record()  # before the check: of a run that it ends the alarm is kept too
             _check_infos(phase, at, arrays)
             steps_per_second = rate(at)
-            writer.write(phase.name, at, {**scalars, "steps_per_second": steps_per_second})
+            row = {**scalars, "steps_per_second": steps_per_second}
+            if feed is not None:
+                took = end.result() - since - elsewhere
+                row["data_wait"] = min(1.0, (waited - waited_before) / max(took, 1e-9))
+                since, elsewhere, waited_before = end.result(), 0.0, waited
+                alarms.feed(at, row["data_wait"])
+                record()
+            writer.write(phase.name, at, row)
             display.update(at, steps_per_second, scalars, phase.shown, alarms=alarms.active)
 
         while step < phase.steps:
-            state, infos = program(state, data)
+            state, infos = chunk(state)
             step += phase.log_every
             report()  # the chunk before, while this one runs
             pending = (step, infos)
@@ -265,6 +331,7 @@ def train(
             look = step % phase.picture_every == 0 or step == phase.steps
             if save or look:
                 report()
+                began = time.perf_counter()
                 finite = np.asarray(_finite(_members(phase, state)))
                 alarms.broken(step, finite)
                 record()
@@ -280,9 +347,11 @@ def train(
                 one = phase.n_seeds == 1
                 writer.write(scores_name, step, {k: v[0] if one else v for k, v in scores.values.items()})
             if save:
-                checkpoints.save(step, state, config)
+                checkpoints.save(step, state, config, position=feed.position if feed else None)
             if look and phase.picture is not None:
                 phase.picture(step, state)
+            if save or look:
+                elsewhere += time.perf_counter() - began
             if stopping:
                 raise StoppedError(
                     f"Stopped at step {step} of {phase.steps} of phase {phase.name!r}; everything is saved."
