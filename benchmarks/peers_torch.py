@@ -91,6 +91,8 @@ class _Peer:
     steps_per_call = 1
 
     def __init__(self, images: np.ndarray, batch_size: int, mode: Mode):
+        if mode == "compile":
+            torch.compiler.reset()  # or the works of one run add up to its limit of recompilations
         self.before = resident_bytes()
         self.mode, self.batch_size, self.device = mode, batch_size, device()
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(self.device)

@@ -21,7 +21,7 @@ from benchmarks.bounds import Cost, Machine, floors, measure_machine
 from benchmarks.compare import changes
 from benchmarks.measure import Arm
 from benchmarks.plots import figure
-from benchmarks.tables import BUSY, markdown
+from benchmarks.tables import BUSY, markdown, summary
 from benchmarks.work import (
     BF16,
     COMPILED,
@@ -259,6 +259,13 @@ def measure_all(
     }
 
 
+def _beside(path: Path, result: dict[str, Any]) -> None:
+    """Write the picture and, of works with peers, the short table beside the JSON file at ``path``."""
+    write_bytes(path.with_suffix(".png"), figure(result))
+    if any(row["metric"] == "speedup" for row in result["rows"]):
+        write_bytes(path.with_name(f"{path.stem}-summary.md"), summary(result).encode())
+
+
 def main(
     *,
     repeats: Annotated[int, tyro.conf.arg(help="Turns of each program.")] = 10,
@@ -283,7 +290,7 @@ def main(
     if table is not None:
         text = markdown(json.loads(table.read_text()))
         write_bytes(table.with_suffix(".md"), text.encode())
-        write_bytes(table.with_suffix(".png"), figure(json.loads(table.read_text())))
+        _beside(table, json.loads(table.read_text()))
         console.print(Markdown(text))
         return
     chosen = {name: build for name, build in WORKS.items() if fnmatch.fnmatch(name, only)}
@@ -324,7 +331,7 @@ def main(
             out = None
     if out is not None:
         write_result(out, result, text)
-        write_bytes(out.with_suffix(".png"), figure(result))
+        _beside(out, result)
         console.print(f"Wrote {out}, and beside it its table and plot.", markup=False)
 
 

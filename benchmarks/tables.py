@@ -89,6 +89,31 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in _notes(result)), ""])
 
 
+def summary(result: Mapping[str, Any]) -> str:
+    """A line for each work with peers: the scan and the ensemble beside the fastest float32 peer, and that beside bfloat16."""
+    lines = [
+        f"# {result['name']}, in short",
+        "",
+        f"`{result['command']}` on {result['device']}; medians of {result['settings']['repeats']} turns, "
+        "quartiles in brackets.",
+        "",
+        "| work | ours, steps/s | the fastest in float32 | ours over it | members together, seed-steps/s "
+        "| over PyTorch in bfloat16 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for work, arms in by_work(result).items():
+        ours = arms.get("ours, scan", {})
+        if "speedup" not in ours:
+            continue
+        fastest = ours["speedup"]["against"]
+        together = next((m for arm, m in arms.items() if arm.startswith("ours,") and arm.endswith("seeds")), {})
+        peer = f"{fastest}: {_cell(arms[fastest]['rate'])}"
+        cells = [ours["rate"], peer, ours["speedup"], together.get("rate"), ours.get("speedup_bf16")]
+        shown = (cell if isinstance(cell, str) else _cell(cell) for cell in cells)
+        lines.append(f"| {work} | " + " | ".join(shown) + " |")
+    return "\n".join([*lines, ""])
+
+
 def _notes(result: Mapping[str, Any]) -> list[str]:
     """What to know of the numbers."""
     metrics = {row["metric"] for row in result["rows"]}

@@ -418,6 +418,10 @@ def test_published_results_have_the_form_and_their_table():
         result = json.loads(path.read_text())
         check_form(result)
         assert path.with_suffix(".md").read_text() == tables.markdown(result)
+        short = path.with_name(f"{path.stem}-summary.md")
+        if short.exists():
+            assert short.read_text() == tables.summary(result)
+    assert (run.RESULTS / "steps_cpu-summary.md").exists()
 
 
 @pytest.mark.parametrize(("option", "message"), [({"only": "nothing*"}, "gan_rpgan"), ({"repeats": 0}, "positive")])
