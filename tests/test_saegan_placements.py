@@ -366,7 +366,7 @@ class Recorder:
 
 @pytest.mark.parametrize("settings", [DENSE, PATCHES], ids=["dense", "patches"])
 def test_lossless_reads_reconstruction_error_and_codes(settings, monkeypatch):
-    monkeypatch.setattr(saegan_module, "image_networks", lambda *a, **k: Nets(None, Recorder()))
+    monkeypatch.setattr(saegan_module, "image_networks", lambda *a, **k: Nets(Recorder(), Recorder()))
     config = replace(TINY, sae=settings, discriminator="lossless")
     context, x = context_of(config), signed()
     both, label, side = quick(game_of(config).critics["lossless"])({"lossless": {}}, context, x, None)
