@@ -486,22 +486,6 @@ def bandwidth(size: int) -> Arm:
     return Arm(f"2 x {size / 2**20:,.0f} MiB", run, 1, None, compile_s)
 
 
-def product(shape: tuple[int, int, int], dtype: str) -> Arm:
-    """The product ``(m, k) x (k, n)`` of ``dtype`` in XLA, at JAX's default precision: 2 m k n operations a call."""
-    if dtype == "float32":
-        return measure.xla_product(shape)
-    m, k, n = shape
-    a, b = (jax.random.normal(jax.random.key(i), s, dtype) for i, s in enumerate(((m, k), (k, n))))
-    program, compile_s = stopwatch(lambda: jax.jit(jnp.matmul).lower(a, b).compile())
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            out = program(a, b)
-        out.block_until_ready()
-
-    return Arm(f"xla {dtype} {m}x{k}x{n}", run, 1, 2.0 * m * k * n, compile_s)
-
-
 def measure_machine(seconds: float, *, dtype: str = "float32", say: Callable[[str], None] = lambda _: None) -> Machine:
     """Measure the device: the highest product rate over a few shapes, and the bandwidth of main memory.
 
@@ -512,7 +496,7 @@ def measure_machine(seconds: float, *, dtype: str = "float32", say: Callable[[st
     """
     shapes = CPU_SHAPES if jax.default_backend() == "cpu" else ACCELERATOR_SHAPES
     size = array_bytes()
-    arms = [*(product(shape, dtype) for shape in shapes), bandwidth(size)]
+    arms = [*(measure.xla_product(shape, dtype) for shape in shapes), bandwidth(size)]
     timings = measure.alternate(arms, repeats=3, seconds=seconds / (4 * len(arms)), progress=say)
     rates = {arm.name: float(np.median(timings[arm.name].rates)) for arm in arms}
     *products, memory = arms

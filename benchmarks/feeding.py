@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from benchmarks.measure import Arm, Timing, alternate, summary
+from benchmarks.tables import BUSY, by_work, cell
 from benchmarks.work import images
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig, gan
@@ -40,7 +41,6 @@ from saegan_jax.training.transforms import compile_chunk, many_steps
 
 RESULTS = Path(__file__).parent / "results"
 DEVICE, DISK, MEMORY, READING = "on the device", "streamed from disk", "streamed from memory", "reading from disk alone"
-BUSY = 0.1  # cores
 
 
 class Case(NamedTuple):
@@ -238,12 +238,9 @@ def markdown(result: dict[str, Any]) -> str:
         "data_wait": "waiting for data",
         "cpu": "CPU ms a step",
     }
-    for work in dict.fromkeys(row["work"] for row in result["rows"]):
-        found = {(r["arm"], r["metric"]): r for r in result["rows"] if r["work"] == work}
+    for work, arms in by_work(result).items():
         lines += ["", f"## {work}", "", "| | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
-        for arm in dict.fromkeys(name for name, _ in found):
-            cells = [_cell(found.get((arm, metric))) for metric in columns]
-            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        lines += [f"| {arm} | " + " | ".join(cell(m.get(c)) for c in columns) + " |" for arm, m in arms.items()]
     busy = max((row["median"] for row in result["rows"] if row["metric"] == "other load"), default=0.0)
     notes = [
         "On a CPU the reading takes the cores that the step computes on: it slows the step before it makes it wait.",
@@ -252,15 +249,6 @@ def markdown(result: dict[str, Any]) -> str:
     if busy > BUSY:
         notes.append(f"**The machine was busy**: other processes used up to {busy:.2g} cores (median of an arm).")
     return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
-
-
-def _cell(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    low, median, high = (
-        f"{row[k]:,.0f}" if row["median"] >= 1000 else f"{row[k]:.3g}" for k in ("low", "median", "high")
-    )
-    return f"{median} ({low} to {high})"
 
 
 def _tell(say: Callable[[str], None], name: str, text: str) -> None:

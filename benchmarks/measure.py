@@ -141,10 +141,10 @@ def alternate(
 MATRIX_PRODUCTS = ((2048, 2048, 2048), (256, 784, 128))
 
 
-def xla_product(shape: tuple[int, int, int]) -> Arm:
-    """The float32 product ``(m, k) x (k, n)`` in XLA: 2 m k n operations a call."""
+def xla_product(shape: tuple[int, int, int], dtype: str = "float32") -> Arm:
+    """The product ``(m, k) x (k, n)`` of ``dtype`` in XLA, at JAX's default precision: 2 m k n operations a call."""
     m, k, n = shape
-    a, b = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate(((m, k), (k, n))))
+    a, b = (jax.random.normal(jax.random.key(i), s, dtype) for i, s in enumerate(((m, k), (k, n))))
     product, compile_s = stopwatch(lambda: jax.jit(jnp.matmul).lower(a, b).compile())
 
     def run(calls: int) -> None:
@@ -152,7 +152,8 @@ def xla_product(shape: tuple[int, int, int]) -> Arm:
             out = product(a, b)
         out.block_until_ready()
 
-    return Arm(f"xla {m}x{k}x{n}", run, 1, 2.0 * m * k * n, compile_s)
+    name = "xla" if dtype == "float32" else f"xla {dtype}"
+    return Arm(f"{name} {m}x{k}x{n}", run, 1, 2.0 * m * k * n, compile_s)
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def percent(value: float) -> str:
     return f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
+def cell(row: Mapping[str, Any] | None) -> str:
+    """The median with its quartiles in brackets, or the only value; nothing where there is no row."""
     if row is None:
         return ""
     text: Callable[[float], str] = percent if row["metric"] == "share" else number
@@ -85,7 +86,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             if found:
                 columns[metric] = title.format(found[0].get("against"))
         lines += ["", f"## {work}", "", "| | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
-        lines += [f"| {arm} | " + " | ".join(_cell(m.get(c)) for c in columns) + " |" for arm, m in arms.items()]
+        lines += [f"| {arm} | " + " | ".join(cell(m.get(c)) for c in columns) + " |" for arm, m in arms.items()]
     return "\n".join([*lines, "", *(f"- {note}" for note in _notes(result)), ""])
 
 
@@ -107,9 +108,9 @@ def summary(result: Mapping[str, Any]) -> str:
             continue
         fastest = ours["speedup"]["against"]
         together = next((m for arm, m in arms.items() if arm.startswith("ours,") and arm.endswith("seeds")), {})
-        peer = f"{fastest}: {_cell(arms[fastest]['rate'])}"
+        peer = f"{fastest}: {cell(arms[fastest]['rate'])}"
         cells = [ours["rate"], peer, ours["speedup"], together.get("rate"), ours.get("speedup_bf16")]
-        shown = (cell if isinstance(cell, str) else _cell(cell) for cell in cells)
+        shown = (entry if isinstance(entry, str) else cell(entry) for entry in cells)
         lines.append(f"| {work} | " + " | ".join(shown) + " |")
     return "\n".join([*lines, ""])
 

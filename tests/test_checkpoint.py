@@ -106,17 +106,6 @@ def test_a_background_save_survives_a_donated_step_and_a_close(tmp_path: Path) -
     assert_same(numpy_leaves(restored[1]), expected)
 
 
-def test_the_position_in_the_data_is_kept_with_the_state(copy: Path) -> None:
-    with Checkpoints(copy) as checkpoints:
-        checkpoints.save(15, filled(shapes("gan"), 15), CONFIG, position={"next_index": 15, "more": [1, {"a": "b"}]})
-    with Checkpoints(copy, read_only=True) as checkpoints:
-        assert checkpoints.position(15) == {"next_index": 15, "more": [1, {"a": "b"}]}
-        assert checkpoints.position(10) is None  # saved without one, as every checkpoint of an older version
-        restored = checkpoints.restore(shapes("gan"))
-    assert restored is not None
-    assert_same(restored[1], filled(shapes("gan"), 15))
-
-
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     like = shapes("sae")
     with Checkpoints(tmp_path) as checkpoints:

@@ -436,9 +436,9 @@ def test_members_that_do_not_fit_in_memory_take_turns(
     sizes: list[int | None] = []
     ensemble = loop.ensemble
 
-    def spy(chunk: Any, *, at_once: int | None = None) -> Any:
+    def spy(chunk: Any, *, at_once: int | None = None, **rest: Any) -> Any:
         sizes.append(at_once)
-        return ensemble(chunk, at_once=at_once)
+        return ensemble(chunk, at_once=at_once, **rest)
 
     monkeypatch.setattr(loop, "ensemble", spy)
     many = {"n_seeds": n_seeds, "init": lambda: jax.tree.map(lambda x: x[:n_seeds], four())}
@@ -512,8 +512,7 @@ def test_a_stream_stopped_and_killed_resumes_to_the_bit(
     whole = go(tmp_path / "whole", **many, data=streamed())
     with pytest.raises(StoppedError, match="step 15 of 40"):
         go(tmp_path / "parts", **many, data=streamed(), picture=stop_at(10))
-    with Checkpoints(tmp_path / "parts" / "checkpoints" / "walk") as checkpoints:
-        assert checkpoints.position(15) == {"next_index": 15}  # though more had been read
+    assert saved(tmp_path / "parts", two)[0] == 15  # though more had been read
 
     def killed(index: Any) -> None:  # while it reads for a chunk after the checkpoint at 30
         reads.append(index)
@@ -531,7 +530,7 @@ def test_a_stream_stopped_and_killed_resumes_to_the_bit(
 
 def test_a_training_goes_on_wherever_its_data_are(tmp_path: Path) -> None:
     whole = go(tmp_path / "whole")
-    with pytest.raises(StoppedError):  # saved without a position in a stream
+    with pytest.raises(StoppedError):
         go(tmp_path / "parts", picture=stop_at(10))
     with pytest.raises(StoppedError):
         go(tmp_path / "parts", data=streamed(), picture=stop_at(25))

@@ -120,14 +120,9 @@ class Checkpoints:
         """Steps of the complete checkpoints, oldest first."""
         return sorted(c.step for c in self._checkpointer.checkpoints)
 
-    def save(self, step: int, state: Any, config: dict[str, Any], *, position: dict[str, Any] | None = None) -> None:
-        """Save in the background; the state's buffers may be donated as soon as this returns.
-
-        ``position`` is the state of the data's iterator, JSON values, where the data are streamed.
-        """
+    def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
+        """Save in the background; the state's buffers may be donated as soon as this returns."""
         record = {"run": config, "layout": layout(state), "crc32": checksum(state)}
-        if position is not None:
-            record["position"] = position
         self._checkpointer.save_checkpointables_async(step, {"state": state, "config": record}, force=True)
 
     def restore(self, like: Any, *, step: int | None = None) -> tuple[int, Any] | None:
@@ -159,15 +154,8 @@ class Checkpoints:
             _ignore_late_reads()
         return None
 
-    def position(self, step: int) -> dict[str, Any] | None:
-        """The state of the data's iterator in the checkpoint of ``step``; None of a training on the device's data."""
-        return self._record(step).get("position")
-
-    def _record(self, step: int) -> dict[str, Any]:
-        return self._checkpointer.load_checkpointables(step, {"config": None})["config"]
-
     def _load(self, step: int, like: Any) -> Any:
-        record = self._record(step)
+        record = self._checkpointer.load_checkpointables(step, {"config": None})["config"]
         difference = layout_difference(record["layout"], layout(like))
         if difference:
             shown = "; ".join(difference[:4]) + (f"; and {len(difference) - 4} more" if len(difference) > 4 else "")

@@ -20,7 +20,7 @@ from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.training.alarms import Alarms
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.stream import Feed, block_length, joined, many_streamed_steps, streamed_ensemble
+from saegan_jax.training.stream import Feed, block_length, joined, many_streamed_steps
 from saegan_jax.training.transforms import Step, compile_chunk, ensemble, many_fresh_steps, many_steps
 from saegan_jax.training.writers import Display, MetricsWriter, Rate, read_alarms, read_metrics, warn
 
@@ -186,11 +186,12 @@ def _compiled(phase: Phase, state: Any, data: Any, *, streamed: bool = False) ->
         chunk = many_steps(phase.step, length=phase.log_every, batch_size=phase.batch_size)
     else:
         chunk = many_fresh_steps(phase.step, phase.draw, length=phase.log_every)
-    several = streamed_ensemble if streamed else ensemble
     at_once = min(phase.at_once or phase.n_seeds, phase.n_seeds)
     while True:
         together = at_once == phase.n_seeds
-        chunks = chunk if phase.n_seeds == 1 else several(chunk, at_once=None if together else at_once)
+        chunks = (
+            chunk if phase.n_seeds == 1 else ensemble(chunk, at_once=None if together else at_once, own_data=streamed)
+        )
         jitted: Any = compile_chunk(chunks)
         program: Any = jitted.lower(state, data).compile()
         size = program.memory_analysis()
@@ -200,8 +201,8 @@ def _compiled(phase: Phase, state: Any, data: Any, *, streamed: bool = False) ->
         at_once = -(-at_once // 2)
 
 
-def _feed(phase: Phase, stream: Stream, state: Any, step: int, position: dict[str, Any] | None) -> Feed:
-    """The stream from ``step`` on, in blocks that divide the logging interval."""
+def _feed(phase: Phase, stream: Stream, state: Any, step: int) -> Feed:
+    """The stream from ``step`` on, which is all that its iterator's state holds, in blocks that divide the logging interval."""
     require(phase.draw is None, "draw", phase.draw, "batches made on the fly need their data on the device.")
     length = block_length(phase.log_every, phase.n_seeds * phase.batch_size * math.prod(stream.source.image_shape))
     return Feed(
@@ -211,7 +212,6 @@ def _feed(phase: Phase, stream: Stream, state: Any, step: int, position: dict[st
         length=length,
         steps=phase.steps,
         step=step,
-        position=position,
     )
 
 
@@ -270,7 +270,7 @@ def train(
         display.start(phase.name, step, phase.steps)
         feed: Feed | None = None
         if isinstance(data, Stream):
-            feed = stack.enter_context(_feed(phase, data, state, step, checkpoints.position(step) if step else None))
+            feed = stack.enter_context(_feed(phase, data, state, step))
             program = _compiled(phase, state, feed.shapes, streamed=True)
             feed.prepare()
             blocks = phase.log_every // feed.shapes.label.shape[-2]
@@ -347,7 +347,7 @@ def train(
                 one = phase.n_seeds == 1
                 writer.write(scores_name, step, {k: v[0] if one else v for k, v in scores.values.items()})
             if save:
-                checkpoints.save(step, state, config, position=feed.position if feed else None)
+                checkpoints.save(step, state, config)
             if look and phase.picture is not None:
                 phase.picture(step, state)
             if save or look:

@@ -39,20 +39,6 @@ def many_streamed_steps(step: Step) -> Callable[[Any, Batch], tuple[Any, Any]]:
     return chunk
 
 
-def streamed_ensemble(
-    chunk: Callable[[Any, Batch], tuple[Any, Any]], *, at_once: int | None = None
-) -> Callable[[Any, Batch], tuple[Any, Any]]:
-    """The same chunk for every member of a stacked state, each on its own batches: all have a leading axis of members.
-
-    Args:
-      chunk: see :func:`many_streamed_steps`.
-      at_once: members computed together, the others after them; by default all.
-    """
-    if at_once is None:
-        return jax.vmap(chunk)
-    return lambda states, batches: jax.lax.map(lambda both: chunk(*both), (states, batches), batch_size=at_once)
-
-
 def block_length(log_every: int, step_bytes: int) -> int:
     """Steps of one program: the largest divisor of ``log_every`` whose batches take at most 32 MiB, and at least one.
 
@@ -74,11 +60,9 @@ class Feed:
       length: steps of a block.
       steps: of the whole training.
       step: where it begins, a multiple of ``length`` blocks before ``steps``.
-      position: the iterator's state at ``step``, as a checkpoint has it; by default what the step itself says.
 
     Attributes:
       waited: seconds in which the device had no work because a block was not there, of all blocks given to it so far.
-      position: the iterator's state after the last of these.
     """
 
     def __init__(
@@ -90,21 +74,18 @@ class Feed:
         length: int,
         steps: int,
         step: int = 0,
-        position: dict[str, Any] | None = None,
     ) -> None:
         self.waited = 0.0
         self._length, self._step, self._steps, self._axis = length, step, steps, keys.ndim
         self._shape = (*keys.shape, length, batch_size)
         self._image_shape = stream.source.image_shape
         self._iterator = stream.batches(keys, batch_size=batch_size, steps=steps)
-        self.position: dict[str, Any] = {"next_index": step} if position is None else position
-        self._iterator.set_state(self.position)
+        self._iterator.set_state({"next_index": step})
         self._iterator.start_prefetch()
         self._clock = ThreadPoolExecutor(1, thread_name_prefix="feed-clock")
         self._flying: deque[Future[float]] = deque()
         self._ready: Batch | None = None
         self._wait = 0.0  # for the block that is ready
-        self._after = self.position  # the iterator's state when the block that is ready had been read
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +112,7 @@ class Feed:
         if self._ready is not None or self._step >= self._steps:
             return
         began = time.perf_counter()
-        self._ready, self._after = self._read(), self._iterator.get_state()
+        self._ready = self._read()
         starved = bool(self._flying) and self._flying[-1].done()  # the device had done its work before
         self._wait = max(0.0, time.perf_counter() - max(began, self._flying[-1].result())) if starved else 0.0
 
@@ -143,7 +124,7 @@ class Feed:
             self._flying.popleft().result()
         state, infos = program(state, self._ready)
         self.waited += self._wait
-        self.position, self._ready = self._after, None
+        self._ready = None
         self._step += self._length
         self._flying.append(self._clock.submit(_end, jax.tree.leaves(infos)[0]))
         self.prepare()

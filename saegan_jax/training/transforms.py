@@ -139,16 +139,19 @@ def many_fresh_steps(step: Step, draw: Callable[..., Batch], *, length: int) -> 
     return chunk
 
 
-def ensemble(chunk: Chunk, *, at_once: int | None = None) -> Chunk:
+def ensemble(chunk: Chunk, *, at_once: int | None = None, own_data: bool = False) -> Chunk:
     """The same chunk for every member of a stacked state, on shared data: infos get a leading axis of members.
 
     Args:
       chunk: see :func:`many_steps`.
       at_once: members computed together, the others after them in the same program, which bounds the memory and, on a CPU,
         keeps their weights in the cache; by default all.
+      own_data: the data have a leading axis of members too.
     """
     if at_once is None:
-        return jax.vmap(chunk, in_axes=(0, None))
+        return jax.vmap(chunk, in_axes=(0, 0 if own_data else None))
+    if own_data:
+        return lambda states, data: jax.lax.map(lambda both: chunk(*both), (states, data), batch_size=at_once)
     return lambda states, data: jax.lax.map(lambda state: chunk(state, data), states, batch_size=at_once)
 
 
