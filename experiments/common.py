@@ -16,9 +16,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.config import RunOptions, StreamOptions, TrainEnergy, TrainGAN, TrainSAE, TrainSAEGAN, TrainVAE
+from experiments.config import (
+    RunOptions,
+    StreamOptions,
+    TrainCycleGAN,
+    TrainEnergy,
+    TrainGAN,
+    TrainSAE,
+    TrainSAEGAN,
+    TrainVAE,
+)
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.cyclegan import CycleGAN
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
@@ -46,7 +56,7 @@ from saegan_jax.training.loop import (
 )
 from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
 from saegan_jax.training.sweep import score
-from saegan_jax.training.systems import draw, gan_members_at_once, rebuild
+from saegan_jax.training.systems import draw, gan_members_at_once, rebuild, rebuild_cyclegan
 from saegan_jax.training.watch import watcher
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
@@ -88,6 +98,7 @@ SYSTEMS: dict[str, tuple[type[RunOptions], str, str]] = {
     "saegan": (TrainSAEGAN, "model", "gan"),
     "vae": (TrainVAE, "vae", "vae"),
     "energy": (TrainEnergy, "energy", "gan"),
+    "cyclegan": (TrainCycleGAN, "cyclegan", "cyclegan"),
 }
 
 
@@ -113,25 +124,72 @@ class Restored(NamedTuple):
     n_classes: int
 
 
+class Translator(NamedTuple):
+    """The result of a run of train_cyclegan as it lies on disk.
+
+    Attributes:
+      options: of the training.
+      image_shape: ``(height, width, channels)``.
+      algorithm: that can step and translate.
+      state: of one member, or stacked.
+      step: of the checkpoint.
+    """
+
+    options: TrainCycleGAN
+    image_shape: tuple[int, int, int]
+    algorithm: CycleGAN
+    state: Any
+    step: int
+
+
 def restore_run(run: Path, *, step: int | None = None, member: int | None = None) -> Restored:
     """Read a run folder's newest complete checkpoint, or that of ``step``; its data set is not needed.
 
     Raises:
-      ConfigError: no run, a run of another version, no such ``member`` or step, or no checkpoint that can be read.
+      ConfigError: no run, a run of another version, one that translates (see :func:`restore_translator`), no such ``member``
+        or step, or no checkpoint that can be read.
     """
+    config, trained, shape = _trained(run, member)
+    fix = "it is a CycleGAN, which translates images and draws none; python -m experiments.translate is its command."
+    require(not isinstance(trained, TrainCycleGAN), "run", str(run), fix)
+    _, field, phase = SYSTEMS[config["script"]]
+    settings, n_classes = getattr(trained, field), config.get("num_classes", 0)
+    algorithm, like = rebuild(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
+    found, state = _saved(run, phase, like, step)
+    return Restored(settings, shape, algorithm, state, trained.seeds, found, n_classes)
+
+
+def restore_translator(run: Path, *, step: int | None = None, member: int | None = None) -> Translator:
+    """As :func:`restore_run`, of a run of train_cyclegan.
+
+    Raises:
+      ConfigError: as there, and for a run of another script.
+    """
+    config, trained, shape = _trained(run, member)
+    if not isinstance(trained, TrainCycleGAN):
+        fix = f"it is a run of train_{config['script']}, which translates nothing; give a run of train_cyclegan."
+        raise ConfigError("run", str(run), fix)
+    algorithm, like = rebuild_cyclegan(trained.cyclegan, trained.sae, image_shape=shape, n_seeds=trained.seeds)
+    found, state = _saved(run, SYSTEMS["cyclegan"][2], like, step)
+    return Translator(trained, shape, algorithm, state, found)
+
+
+def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:
+    """What a run's config.json tells: all of it, the options and the images' shape."""
     config = read_config(run)
     try:
-        kind, field, phase = SYSTEMS[config["script"]]
-        trained = from_json(kind, config["options"])
+        trained = from_json(SYSTEMS[config["script"]][0], config["options"])
         height, width, channels = config["image_shape"]
     except (KeyError, TypeError, AttributeError) as error:
         fix = f"its config.json is not that of a run that this version can read ({type(error).__name__}: {error})."
         raise ConfigError("run", str(run), fix) from None
     if member is not None:
         require(0 <= member < trained.seeds, "member", member, f"the run has {trained.seeds}, counted from 0.")
-    settings, shape = getattr(trained, field), (height, width, channels)
-    n_classes = config.get("num_classes", 0)
-    algorithm, like = rebuild(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
+    return config, trained, (height, width, channels)
+
+
+def _saved(run: Path, phase: str, like: Any, step: int | None) -> tuple[int, Any]:
+    """The step and state of the newest checkpoint that can be read, or of ``step``."""
     with Checkpoints(run / "checkpoints" / phase, read_only=True) as checkpoints:
         restored = checkpoints.restore(like, step=step)
         reasons = "; ".join(f"step {step}: {reason}" for step, reason in checkpoints.damaged)
@@ -140,7 +198,7 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
         raise ConfigError("run", str(run), fix)
     if reasons:
         warn(f"Damaged checkpoints were skipped ({reasons}).")
-    return Restored(settings, shape, algorithm, restored[1], trained.seeds, restored[0], n_classes)
+    return restored
 
 
 @dataclass

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from saegan_jax.algorithms.cyclegan import CycleGANConfig
 from saegan_jax.algorithms.energy import EnergyConfig, plain, plain_sae
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
-from saegan_jax.errors import require
+from saegan_jax.data.domains import DOMAINS
+from saegan_jax.errors import require, require_choice
 
 Options = TypeVar("Options", bound="RunOptions")
 
@@ -106,6 +108,31 @@ class TrainVAE(RunOptions):
     """Train a variational autoencoder: Gaussian, spike and slab, or with the KL sparsity penalty on its code."""
 
     vae: VAEConfig = field(default_factory=VAEConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCycleGAN(RunOptions):
+    """Train CycleGAN between two domains whose training images are never paired, and score its translations.
+
+    The sparse kind trains an autoencoder on images of both domains first (--sae). Scored on test images: the label that a
+    classifier of the target domain sees in a translation, the error beside the true counterpart where there is one, the
+    error of the cycle, and that error when the image in the middle is quantised or noised, which shows what it hides.
+    """
+
+    dataset: tyro.conf.Suppress[str] = ""
+    preset: tyro.conf.Suppress[str] = "auto"
+    fraction: tyro.conf.Suppress[float] = 1.0
+    domains: str = "digits_inverted_rotated"
+    """digits_inverted_rotated (8x8, embedded): one half of the digits, and the other half inverted and turned by 90 degrees.
+    mnist_inverted_rotated: the same of MNIST. mnist_digits: MNIST, and the embedded digits enlarged."""
+    beside: tuple[Path, ...] = ()
+    """Folders of finished runs on the same domains, whose curves are drawn in honesty.png too."""
+    cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
+    sae: SAEConfig = field(default_factory=SAEConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("domains", self.domains, DOMAINS)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +16,13 @@ import numpy as np
 import tyro
 
 from experiments.common import Run, finish, main, row, to_json_options
-from experiments.config import RunOptions
+from experiments.config import TrainCycleGAN
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.cyclegan import CycleGAN, CycleGANConfig, Direction, TwoDomains, cyclegan
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
-from saegan_jax.data.domains import DOMAINS, Domains, load_domains
-from saegan_jax.errors import ConfigError, require, require_choice
+from saegan_jax.data.domains import Domains, load_domains
+from saegan_jax.errors import ConfigError, require
 from saegan_jax.metrics.honesty import BITS, SIGMAS, honesty_curve, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.honesty import honesty_picture
@@ -30,7 +30,7 @@ from saegan_jax.training.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import Phase, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, held, open_folder
-from saegan_jax.training.systems import init_members, member_keys
+from saegan_jax.training.systems import init_cyclegan, init_members
 from saegan_jax.training.transforms import to_unit_float
 from saegan_jax.training.writers import Display, MetricsWriter
 
@@ -38,32 +38,6 @@ SCORED = 1000  # test images a domain
 SHOWN = 10  # columns of the picture
 NAMES: Mapping[Direction, str] = {"ab": "A to B", "ba": "B to A"}
 NOISE_SEED = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainCycleGAN(RunOptions):
-    """Train CycleGAN between two domains whose training images are never paired, and score its translations.
-
-    The sparse kind trains an autoencoder on images of both domains first (--sae). Scored on test images: the label that a
-    classifier of the target domain sees in a translation, the error beside the true counterpart where there is one, the
-    error of the cycle, and that error when the image in the middle is quantised or noised, which shows what it hides.
-    """
-
-    dataset: tyro.conf.Suppress[str] = ""
-    preset: tyro.conf.Suppress[str] = "auto"
-    fraction: tyro.conf.Suppress[float] = 1.0
-    domains: str = "digits_inverted_rotated"
-    """digits_inverted_rotated (8x8, embedded): one half of the digits, and the other half inverted and turned by 90 degrees.
-    mnist_inverted_rotated: the same of MNIST. mnist_digits: MNIST, and the embedded digits enlarged."""
-    beside: tuple[Path, ...] = ()
-    """Folders of finished runs on the same domains, whose curves are drawn in honesty.png too."""
-    cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
-    sae: SAEConfig = field(default_factory=SAEConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("domains", self.domains, DOMAINS)
-
 
 DIGITS = TrainCycleGAN(
     cyclegan=CycleGANConfig(width=16, stages=1, blocks=3, mixing=True, d_width=32, d_stages=2, batch_size=8, steps=4000),
@@ -173,10 +147,10 @@ class Held(NamedTuple):
     truth: jax.Array | None
 
 
-def held_out(domains: Domains, direction: Direction) -> Held:
-    """At most 1,000 test images of the source domain, chosen at random but always the same, with their counterparts."""
+def held_out(domains: Domains, direction: Direction, *, n: int = SCORED, seed: int = 0) -> Held:
+    """At most ``n`` test images of the source domain, those that ``seed`` chooses, with their counterparts."""
     split, other = (domains.a, domains.b) if direction == "ab" else (domains.b, domains.a)
-    chosen = np.random.default_rng(0).permutation(len(split.test.label))[:SCORED]
+    chosen = np.random.default_rng(seed).permutation(len(split.test.label))[:n]
     truth = None if domains.to_b is None else to_unit_float(jnp.asarray(other.test.image[chosen]))
     return Held(to_unit_float(jnp.asarray(split.test.image[chosen])), split.test.label[chosen], truth)
 
@@ -327,7 +301,7 @@ def run(options: TrainCycleGAN) -> None:
         batch_size = sae_config.batch_size
         require(batch_size % 2 == 0, "sae.batch_size", batch_size, "half of it comes from each domain; make it even.")
     shape = domains.image_shape
-    cyclegan(config, image_shape=shape, sae=sae_config)  # finds networks that cannot make such images
+    algorithm = cyclegan(config, image_shape=shape, sae=sae_config)  # finds networks that cannot make such images
 
     # What is drawn beside it is no part of a run, and a path no JSON.
     told = {
@@ -368,14 +342,8 @@ def run(options: TrainCycleGAN) -> None:
             sae_params = state.params
             rows |= sae_rows(job, sae_config, sae_params, domains)
 
-        algorithm = cyclegan(config, image_shape=shape, sae=sae_config, sae_params=sae_params)
-
         def init() -> Any:
-            if n_seeds == 1 or not sparse:
-                return init_members(algorithm, seed=options.seed, n_seeds=n_seeds)  # type: ignore[arg-type]
-            return jax.vmap(
-                lambda key, own: cyclegan(config, image_shape=shape, sae=sae_config, sae_params=own).init(key)
-            )(member_keys(options.seed, n_seeds), sae_params)
+            return init_cyclegan(config, sae_config, sae_params, image_shape=shape, seed=options.seed, n_seeds=n_seeds)
 
         def picture(step: int, state: Any) -> None:
             for i, member in enumerate(members_of(state, n_seeds)):

@@ -107,16 +107,18 @@ class History:
     count: jax.Array
 
 
-def empty_history(size: int, image_shape: tuple[int, int, int]) -> History:
-    """A history of ``size`` places, none of them filled."""
+def empty_history(size: int, image_shape: tuple[int, int, int]) -> History | None:
+    """A history of ``size`` places, none of them filled; of no places None, as arrays without elements cannot be saved."""
+    if size == 0:
+        return None
     return History(jnp.zeros((size, *image_shape)), jnp.zeros((), jnp.int32))
 
 
-def query(history: History, images: jax.Array, key: jax.Array) -> tuple[History, jax.Array]:
+def query(history: History | None, images: jax.Array, key: jax.Array) -> tuple[History | None, jax.Array]:
     """For each image in turn: itself, stored while places are empty; then, with probability 1/2, a stored one in exchange.
 
     Args:
-      history: see :class:`History`; of size 0 it gives back the images.
+      history: see :class:`History`; None gives back the images.
       images: ``(batch, height, width, channels)``.
       key: image i uses ``fold_in(key, i)``.
 
@@ -126,9 +128,9 @@ def query(history: History, images: jax.Array, key: jax.Array) -> tuple[History,
     Source: Shrivastava et al., Learning from simulated and unsupervised images through adversarial training, 2017, section
     2.3, image by image as in CycleGAN's own code.
     """
+    if history is None:
+        return None, images
     size = history.images.shape[0]
-    if size == 0:
-        return history, images
 
     def one(history: History, given: tuple[jax.Array, jax.Array]) -> tuple[History, jax.Array]:
         image, index = given
@@ -153,7 +155,7 @@ class CycleGANState:
       params: :class:`Nets`: ``generator`` a dict with ``ab`` and ``ba`` (and ``encoder`` where it trains on), ``discriminator``
         a dict with the critics of ``a`` and ``b``.
       opt_state: :class:`Nets` of optax states.
-      history: :class:`TwoDomains` of :class:`History`: generated images of each domain.
+      history: :class:`TwoDomains` of :class:`History`: generated images of each domain; of None where none are kept.
       context: parameters of the pre-trained autoencoder, which never change; ``()`` for the plain kind.
     """
 
