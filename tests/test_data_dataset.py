@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from saegan_jax import data
-from saegan_jax.data import Dataset, Split
+from saegan_jax.data import Dataset, Split, embedded
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,15 @@ def test_digits_never_change(digits):
         digest.update(split.image.tobytes())
         digest.update(split.label.astype("<i4").tobytes())
     assert digest.hexdigest() == "09bd8fb5867a6b2343c2bb04c225969eb2986c5852273e131a8bbe18fa3d09d9"
+
+
+def test_digits_are_the_same_where_the_file_is_not_found(digits, monkeypatch):
+    monkeypatch.setattr("saegan_jax.data.embedded.SHIPPED", "elsewhere.csv.gz")
+    again = embedded.digits()
+    for split, other in zip((digits.train, digits.test), (again.train, again.test), strict=True):
+        np.testing.assert_array_equal(split.image, other.image)
+        np.testing.assert_array_equal(split.label, other.label)
+        assert (split.image.dtype, split.label.dtype) == (other.image.dtype, other.label.dtype)
 
 
 @pytest.mark.parametrize("n", [1, 7, 40, 99])
