@@ -196,7 +196,8 @@ def scores(
             target, source = (label_of.b, label_of.a) if direction == "ab" else (label_of.a, label_of.b)
             values = [np.mean(target(np.nan_to_num(r.there)) == held.label) for r in results]
             ceiling = float(np.mean(source(np.asarray(held.image)) == held.label))
-            note = f"{label_of.note}; of the sources themselves {ceiling:.3f}"
+            untouched = float(np.mean(target(np.asarray(held.image)) == held.label))
+            note = f"{label_of.note}; of the sources themselves {ceiling:.3f}, left untranslated {untouched:.3f}"
             rows[f"label kept, {arrow}"] = row(values, "share", note, floor=ceiling)
         if held.truth is not None:
             truth = held.truth
