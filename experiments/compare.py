@@ -259,7 +259,7 @@ def percent(effect: dict[str, Any] | None) -> str:
     """A change with its interval and verdict, as the tables show it."""
     if effect is None:
         return ""
-    low, high = (f"{100 * effect[side]:+.0f}" if abs(effect[side]) < 100 else "inf" for side in ("low", "high"))
+    low, high = (f"{100 * effect[side]:+.0f}" if abs(effect[side]) < 1e4 else "inf" for side in ("low", "high"))
     verdict = f"**{effect['verdict']}**" if effect["verdict"] in ("better", "worse") else effect["verdict"]
     return f"{100 * effect['change']:+.0f} % [{low}, {high}] {verdict}"
 

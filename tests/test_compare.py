@@ -10,7 +10,7 @@ from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F4
 from test_experiments import score_quickly
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, matched, system, trainable, with_controls
-from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, rows_of
+from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of
 from experiments.config import PRESETS
 from saegan_jax.algorithms.gan import GANConfig, Nets
 from saegan_jax.algorithms.sae import SAEConfig
@@ -262,3 +262,9 @@ def test_bad_options_are_refused_before_anything_is_written(arguments, message, 
     assert code == 2
     assert message in " ".join(err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_large_changes_are_told_and_only_endless_ones_are_not():
+    effect = {"change": 94.9, "low": 72.9, "high": 123.0, "verdict": "worse"}
+    assert percent(effect) == "+9490 % [+7290, +12300] **worse**"
+    assert percent(effect | {"high": float("inf"), "verdict": "undecided"}) == "+9490 % [+7290, inf] undecided"

@@ -162,9 +162,11 @@ def forest(panels: Mapping[str, Mapping[str, Effect]], path: str | os.PathLike[s
         axis.axvline(1, color="0.6", lw=1)
         for name, effect in arms.items():
             row, colour = names.index(name), COLOURS[effect.verdict]
-            low, high = max(1 + effect.low, 0.05), min(1 + effect.high, 50.0)
-            axis.plot([low, high], [row, row], color=colour, lw=1.5)
-            axis.plot(1 + effect.change, row, "o", color=colour, ms=5)
+            ratio = 1 + effect.change
+            # An interval without end, of one seed, would leave no room for the others.
+            ends = [max(1 + effect.low, ratio / 20), min(1 + effect.high, ratio * 20)]
+            axis.plot(ends, [row, row], color=colour, lw=1.5)
+            axis.plot(ratio, row, "o", color=colour, ms=5)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(base=2))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
