@@ -11,6 +11,7 @@ from helpers import SHAPE, assert_close, assert_finite, assert_same, digits, fil
 
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, _patches, autoencoder, hyper, sae
 from saegan_jax.errors import ConfigError
+from saegan_jax.networks.autoencoders import sparse_product
 from saegan_jax.training.transforms import many_steps
 
 D_SAE, N = 6, 8
@@ -46,6 +47,7 @@ def patched(variant, patch_size=4, **settings):
 FORMULAS = {
     "topk": dense("topk", sigmoid_output=True),
     "topk auxk": dense("topk", auxk=0.25),
+    "topk by rows": dense("topk", auxk=0.25, sparse_decoder=True),
     "batch_topk": dense("batch_topk", pre_bias="mean"),
     "matryoshka": dense("matryoshka", levels=(1, 4, 6), sigmoid_output=True),
     "jumprelu": dense("jumprelu", weight_decay=0.1),
@@ -56,6 +58,7 @@ FORMULAS = {
     "conv kl": patched("kl"),
     "conv l1": patched("l1", 2, pre_bias="mean"),
     "conv topk": patched("topk", pre_bias="mean"),
+    "conv topk by rows": patched("topk", sparse_decoder=True, sigmoid_output=True),
     "conv batch_topk": patched("batch_topk", 2, tied=True, decoder_norm=0.0),
     "conv matryoshka": patched("matryoshka", 2),
     "conv jumprelu": patched("jumprelu", 2),
@@ -372,6 +375,51 @@ def test_topk_of_all_units_is_relu():
 
 
 # Patches.
+
+
+def test_a_sparse_decoder_trains_as_the_whole_one():
+    """Also where fewer than k units are positive, and for several seeds at once."""
+    batch = unit_batch(N)
+
+    def trained(config):
+        algorithm = sae(config, image_shape=SHAPE)
+        step = quick(jax.vmap(algorithm.step, in_axes=(0, None)))
+        state = jax.vmap(algorithm.init)(jax.random.split(jax.random.key(0), 2))
+        low = state.params["params"]["b_enc"].at[0].set(-0.5)
+        state = state.replace(params={"params": {**state.params["params"], "b_enc": low}})
+        for _ in range(3):
+            state, info = step(state, batch)
+        return state, info
+
+    (state, info), (wanted, wanted_info) = (
+        trained(dense("topk", k=4, sparse_decoder=sparse)) for sparse in (True, False)
+    )
+    assert float(wanted_info.l0[0]) < 4 - 1e-3
+    assert_close(state.params, wanted.params, rtol=1e-4, atol=1e-6)
+    assert_close(info.reconstruction, wanted_info.reconstruction, rtol=1e-5, atol=0.0)
+
+
+def test_a_sparse_decoder_keeps_a_nan_and_reads_k_rows_alone():
+    codes = jnp.array([[0.0, 2.0, 0.0, 1.0], [0.0, 0.0, jnp.nan, 0.0]])
+    weights = jnp.arange(8.0).reshape(4, 2).at[0].set(jnp.nan)
+    product = sparse_product(codes, weights, 2)
+    np.testing.assert_array_equal(product[0], [10.0, 13.0])  # a product of matrices would read the first row, times 0
+    assert np.isnan(product[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"variant": "batch_topk"}, "only topk"), ({"tied": True, "decoder_norm": 0.0}, "tied decoder")],
+)
+def test_where_a_sparse_decoder_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(BASE, sparse_decoder=True, **settings)
+
+
+def test_a_sweep_refuses_a_sparse_decoder():
+    config = dense("topk", sparse_decoder=True)
+    with pytest.raises(ConfigError, match="members of a sweep"):
+        sae(config, image_shape=SHAPE, member=hyper(config))
 
 
 @pytest.mark.parametrize(("patch_size", "stride"), [(2, 2), (4, 2), (3, 1), (1, 1), (4, 4)])

@@ -49,6 +49,9 @@ class SAEConfig:
     """Matryoshka: sizes of the nested dictionaries, increasing; empty for an eighth, a quarter, a half and all of d_sae."""
     tied: bool = False
     """Decode with the encoder's weights transposed."""
+    sparse_decoder: bool = False
+    """Train the decoder by the k active rows of W_dec of each example alone (topk): the same loss and gradients up to rounding,
+    faster for dictionaries of many thousand units, slower for small ones."""
     decoder_norm: float = 1.0
     """Norm at which every row of W_dec is kept, so that a faint code cannot be made up for by a large weight; sigmoid codes
     reach 1 at most, so that bright images want more than 1. 0 leaves the decoder free."""
@@ -103,6 +106,12 @@ class SAEConfig:
             self.rho,
             "it is a mean activation or a share and must lie strictly between 0 and 1; try 0.05.",
         )
+        if self.sparse_decoder:
+            fix = "only topk has at most k active units in every row; use variant='topk', or turn it off."
+            require(self.variant == "topk", "sparse_decoder", True, fix)
+            require(
+                not self.tied, "sparse_decoder", True, "a tied decoder has no rows of its own; turn one of them off."
+            )
         if self.variant in COUNTED:
             require(self.k <= self.d_sae, "k", self.k, f"there are only d_sae={self.d_sae} units to choose from.")
         require(
@@ -425,7 +434,10 @@ def autoencoder(config: SAEConfig, *, image_shape: tuple[int, int, int], axis_na
         inputs = cut(images)
         a = net.apply(params, inputs, method="pre_activations")
         codes = net.apply(params, a, k=hyper.k, rho=hyper.rho, axis_name=axis_name, method="activate_batch")
-        outputs = net.apply(params, codes, levels, method="decode_levels")
+        if config.sparse_decoder:
+            outputs = [net.apply(params, codes, k=config.k, method="decode_sparse")]
+        else:
+            outputs = net.apply(params, codes, levels, method="decode_levels")
         # Of whole images, as vectors: their last axis, of one or three channels, is a bad one to loop over.
         target, x_hats = (images, [join(x) for x in outputs]) if positions else (inputs, outputs)
         reconstruction = jnp.stack([squared_error(target, x_hat) for x_hat in x_hats]).mean()
@@ -505,9 +517,11 @@ def sae(
       mean magnitude: a picture of what the dictionary draws without any joint model of its codes.
 
     Raises:
-      ConfigError: patches that do not fit the image.
+      ConfigError: patches that do not fit the image, or a sparse decoder, whose k is fixed, with a ``member``.
       ValueError: a ``center`` of another shape.
     """
+    fix = "the members of a sweep may have other k; turn it off."
+    require(member is None or not config.sparse_decoder, "sparse_decoder", True, fix)
     functions = autoencoder(config, image_shape=image_shape, axis_name=axis_name)
     net = module(config, functions.d_in)
     d_in, d_sae = net.d_in, net.d_sae

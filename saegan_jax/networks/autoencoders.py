@@ -1,6 +1,7 @@
 """Sparse autoencoders as Flax modules, with the parameter names that SAE tools share."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -30,6 +31,43 @@ def _unit_columns(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _per_unit(vector: jax.Array, like: jax.Array) -> jax.Array:
     """``(d_sae,)`` with the leading axes of length 1 that strict broadcasting wants."""
     return vector.reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def sparse_product(codes: jax.Array, weights: jax.Array, k: int) -> jax.Array:
+    """``codes @ weights`` of codes of which at most ``k`` a row are not 0, from k rows of ``weights`` instead of all.
+
+    ``y[n] = sum_{j in S_n} codes[n, j] weights[j]``, ``S_n`` the k largest of row n. The gradient of ``weights`` is that of the
+    product; that of ``codes`` too, on ``S_n``, and 0 elsewhere, where TopK lets none pass.
+
+    Args:
+      codes: ``(rows, d_sae)``, none negative, at most ``k`` in a row not 0; more are left out.
+      weights: ``(d_sae, d_in)``.
+      k: static; ``rows * k * d_in`` numbers are gathered.
+
+    Returns:
+      ``(rows, d_in)``, equal to the product up to rounding.
+
+    Source: Gao et al., Scaling and evaluating sparse autoencoders, 2024, appendix (sparse kernels).
+    """
+    return _sparse_forward(codes, weights, k)[0]
+
+
+def _sparse_forward(codes: jax.Array, weights: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    values, index = jax.lax.top_k(codes, k)
+    # The codes themselves are kept for their shape alone: they are there anyway, and a shape is no residual.
+    return jnp.einsum("nk,nkd->nd", values, weights[index]), (codes, values, index, weights)
+
+
+def _sparse_backward(k: int, residuals: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    codes, values, index, weights = residuals
+    row = jnp.arange(codes.shape[0])[:, None]
+    d_codes = jnp.zeros_like(codes).at[row, index].set(jnp.einsum("nd,nkd->nk", g, weights[index]))
+    parts = values[:, :, None] * g[:, None, :]
+    return d_codes, jnp.zeros_like(weights).at[index.reshape(-1)].add(parts.reshape(-1, g.shape[-1]))
+
+
+sparse_product.defvjp(_sparse_forward, _sparse_backward)
 
 
 class SparseAutoencoder(nn.Module):
@@ -156,6 +194,12 @@ class SparseAutoencoder(nn.Module):
     def decode(self, codes: jax.Array) -> jax.Array:
         """Reconstructions, ``(..., d_sae) -> (..., d_in)``."""
         return self.decode_levels(codes, (self.d_sae,))[0]
+
+    def decode_sparse(self, codes: jax.Array, *, k: int) -> jax.Array:
+        """:meth:`decode` of codes with at most ``k`` active units a row, by :func:`sparse_product`."""
+        product = sparse_product(codes.reshape(-1, self.d_sae), self.W_dec, k).reshape(*codes.shape[:-1], self.d_in)
+        x_hat = product + _per_unit(self.b_dec, product)
+        return nn.sigmoid(x_hat) if self.sigmoid_output else x_hat
 
     def decode_levels(self, codes: jax.Array, levels: tuple[int, ...]) -> list[jax.Array]:
         """Reconstructions from the first ``levels[0]``, ``levels[1]``, ... units, each ``(..., d_in)``."""
