@@ -75,7 +75,7 @@ def figure(result: Mapping[str, Any], *, columns: int = 2) -> bytes:
         line = drawing.axes[0].plot([], [], color=LIMIT, linestyle="--", linewidth=1.2)[0]
         line.set_label("a step's operations at the measured product rate")
         keys.append(line)
-    drawing.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)
+    drawing.legend(handles=keys, loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False)
     drawing.suptitle(f"{result['name']}, {result['device']}", fontsize=10, parse_math=False)
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png")

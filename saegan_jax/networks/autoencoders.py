@@ -198,6 +198,9 @@ class SparseAutoencoder(nn.Module):
     def decode_sparse(self, codes: jax.Array, *, k: int) -> jax.Array:
         """:meth:`decode` of codes with at most ``k`` active units a row, by :func:`sparse_product`."""
         product = sparse_product(codes.reshape(-1, self.d_sae), self.W_dec, k).reshape(*codes.shape[:-1], self.d_in)
+        return self._output(product)
+
+    def _output(self, product: jax.Array) -> jax.Array:
         x_hat = product + _per_unit(self.b_dec, product)
         return nn.sigmoid(x_hat) if self.sigmoid_output else x_hat
 
@@ -208,8 +211,7 @@ class SparseAutoencoder(nn.Module):
         for end in levels:
             part = codes[..., start:end] @ W_dec[start:end]
             total, start = part if total is None else total + part, end
-            x_hat = total + _per_unit(self.b_dec, total)
-            out.append(nn.sigmoid(x_hat) if self.sigmoid_output else x_hat)
+            out.append(self._output(total))
         return out
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

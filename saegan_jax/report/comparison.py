@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import scipy
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from saegan_jax.training.files import write_bytes
 
@@ -168,7 +168,8 @@ def forest(panels: Mapping[str, Mapping[str, Effect]], path: str | os.PathLike[s
             axis.plot(ends, [row, row], color=colour, lw=1.5)
             axis.plot(ratio, row, "o", color=colour, ms=5)
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(base=2))
+        left, right = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(base=2) if right > 4 * left else MaxNLocator(6))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(panel, fontsize="medium")
