@@ -26,7 +26,7 @@ from rich.markdown import Markdown
 
 from benchmarks import measure
 from benchmarks.measure import Arm, stopwatch
-from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.report.results import commit, cores, device, versions, write_result
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
 
@@ -686,10 +686,10 @@ class Scanned:
         n = len(pixels)
         arrays: Any = (jax.ShapeDtypeStruct(pixels.shape, jnp.uint8), jax.ShapeDtypeStruct((n,), jnp.int32))
         jitted: Any = compile_chunk(chunk)
-        lowered = partial(jitted.lower, jax.eval_shape(init, keys), Batch(*arrays))
+        lowered = partial(jitted.lower, jax.eval_shape(init, keys), Examples(*arrays))
         self.compiled, self.compile_s = stopwatch(lambda: lowered().compile())
         self.steps, self.members = steps, members or 1
-        self._start = lambda: (jax.jit(init)(keys), Batch(jnp.asarray(pixels), jnp.zeros(n, jnp.int32)))
+        self._start = lambda: (jax.jit(init)(keys), Examples(jnp.asarray(pixels), jnp.zeros(n, jnp.int32)))
         self._held: Any = None
 
     def run(self, calls: int) -> None:

@@ -28,7 +28,7 @@ from rich.markdown import Markdown
 from benchmarks.measure import Arm, Timing, alternate, summary
 from benchmarks.tables import BUSY, by_work, cell
 from benchmarks.work import images
-from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.data import load
@@ -143,7 +143,7 @@ def arms_of(case: Case, source: Source, notes: Notes) -> list[Arm]:
     Each turn of a stream begins with nothing read, and its first block counts as waiting; nothing is read beyond its end.
     """
     everything = source.read(np.arange(len(source)))
-    data = Batch(jnp.asarray(everything.image), jnp.asarray(everything.label))
+    data = Examples(jnp.asarray(everything.image), jnp.asarray(everything.label))
     init, step = jax.jit(case.algorithm.init), case.algorithm.step
     start = init(jax.random.key(0))
     chunk: Any = compile_chunk(many_steps(step, length=case.chunk, batch_size=case.batch_size))

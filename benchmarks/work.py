@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks.bounds import cost
 from benchmarks.measure import Arm, stopwatch
-from saegan_jax.algorithms.base import Algorithm, Batch
-from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps, to_unit_float
+from saegan_jax.algorithms.base import Algorithm, Batch, Examples
+from saegan_jax.images import to_unit_float
+from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
 
 Arrays = dict[str, np.ndarray]
 
@@ -186,11 +187,11 @@ def images(n: int, shape: tuple[int, int, int]) -> np.ndarray:
 
 def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
     """Our arms: a Python loop over a jitted step, a scan, and ``seeds`` members under vmap (seed-steps) if more than one."""
-    data = Batch(jnp.asarray(pixels), jnp.zeros(len(pixels), jnp.int32))
+    data = Examples(jnp.asarray(pixels), jnp.zeros(len(pixels), jnp.int32))
     b, per_epoch = work.batch_size, len(pixels) // work.batch_size
     init = jax.jit(work.algorithm.init)
 
-    def one(state: Any, data: Batch, order: jax.Array) -> tuple[Any, Any]:
+    def one(state: Any, data: Examples, order: jax.Array) -> tuple[Any, Any]:
         index = jax.lax.dynamic_slice_in_dim(order, state.step % per_epoch * b, b)
         return work.algorithm.step(state, Batch(to_unit_float(data.image[index]), data.label[index]))
 

@@ -27,7 +27,7 @@ from experiments.config import (
     TrainVAE,
 )
 from saegan_jax import __version__
-from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.algorithms.cyclegan import CycleGAN
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig
@@ -209,7 +209,7 @@ class Run:
     folder: Path
     config: dict[str, Any]
     dataset: Dataset
-    feed: Batch | Stream
+    feed: Examples | Stream
     writer: MetricsWriter
     display: Display
 
@@ -219,14 +219,14 @@ class Run:
         return self.options.seeds
 
     @property
-    def data(self) -> Batch:
+    def data(self) -> Examples:
         """The training images and labels on the device, where they are."""
-        assert isinstance(self.feed, Batch), "only the scripts that have --data-on stream"
+        assert isinstance(self.feed, Examples), "only the scripts that have --data-on stream"
         return self.feed
 
     def some_images(self, most: int) -> jax.Array:
         """At most ``most`` training images, evenly taken, on the device: ``(n, height, width, channels)`` uint8."""
-        if isinstance(self.feed, Batch):
+        if isinstance(self.feed, Examples):
             return self.feed.image[:: -(-len(self.feed.image) // most)]
         n = len(self.feed.source)
         return jnp.asarray(self.feed.source.read(np.arange(0, n, -(-n // most))).image)
@@ -338,9 +338,9 @@ def open_run(
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)
-    feed: Batch | Stream
+    feed: Examples | Stream
     if isinstance(examples, InMemory) and data_on != "host":
-        feed = Batch(jnp.asarray(examples.split.image), jnp.asarray(examples.split.label))
+        feed = Examples(jnp.asarray(examples.split.image), jnp.asarray(examples.split.label))
     else:
         feed = Stream(source=examples)
     return Run(options, folder, config, dataset, feed, writer, display)

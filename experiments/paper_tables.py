@@ -19,7 +19,7 @@ from rich.status import Status
 from rich.text import Text
 
 from experiments.common import main
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.data import Dataset, load
 from saegan_jax.data.dataset import Split
@@ -107,7 +107,7 @@ def trained(
 ) -> list[Any]:
     """Parameters of every seed."""
     members = [Member(config, options.seed + i) for i in range(options.seeds)]
-    data = Batch(jnp.asarray(split.image), jnp.asarray(split.label))
+    data = Examples(jnp.asarray(split.image), jnp.asarray(split.label))
     states, _ = train_members(members, data, progress=lambda step, _: say(f"{prefix}step {step} of {config.steps}"))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], states.params) for i in range(len(members))]
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from experiments.common import main, restore_run
 from experiments.config import TrainSAE, parse
-from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load, share
@@ -117,7 +117,7 @@ def train_here(options: PriorGap, console: Console) -> Subject:
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
     train = share(dataset.train, options.fraction)
     check_batch("sae", options.sae.batch_size, len(train.label), steps=options.sae.steps)
-    data = Batch(jnp.asarray(train.image), jnp.asarray(train.label))
+    data = Examples(jnp.asarray(train.image), jnp.asarray(train.label))
     seeds = [Member(options.sae, options.seed + i) for i in range(options.seeds)]
     with console.status("training the autoencoder") as status:
         states, _ = train_members(

@@ -16,7 +16,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from experiments.common import main, reach
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data import Dataset, load
 from saegan_jax.data.dataset import Split
@@ -127,7 +127,7 @@ def score_autoencoders(
 ) -> dict[str, list[Scores]]:
     """Every seed of one model on every test set."""
     members = [Member(config, options.seed + i) for i in range(options.seeds)]
-    data = Batch(jnp.asarray(train.image), jnp.asarray(train.label))
+    data = Examples(jnp.asarray(train.image), jnp.asarray(train.label))
     states, _ = train_members(members, data, progress=lambda step, _: say(f"step {step} of {config.steps}"))
     metrics = {name: score_members(members, states, jnp.asarray(split.image)) for name, split in tests.items()}
     scores: dict[str, list[Scores]] = {name: [] for name in tests}

@@ -18,7 +18,7 @@ from rich.markdown import Markdown
 from experiments.common import main
 from experiments.config import MNIST_GAN
 from experiments.modes import SAMPLE_SEED, Case, Metric, markdown, result, rows, train_case
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.data import Dataset, load
 from saegan_jax.data.stacked import stacked, stacks
@@ -161,7 +161,7 @@ def case_of(options: StackedMNIST, name: ProtocolName, dataset: Dataset, network
     frequencies = reduce(np.multiply.outer, [share / share.sum()] * stack).reshape(-1)
     expected = reverse_kl_floor(protocol.samples, num_modes=n_modes, probabilities=frequencies)
     floors = {"modes": float(n_modes), "reverse_kl": float(expected.mean)}
-    images = Batch(
+    images = Examples(
         jnp.asarray(np.concatenate([split.image for split in splits])),
         jnp.asarray(np.concatenate([split.label for split in splits])),
     )

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from experiments.common import main, reach
 from experiments.config import SAE_VARIANTS
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.data import Dataset, load
 from saegan_jax.errors import require, require_choice
@@ -192,7 +192,7 @@ def run_variant(options: SweepSAE, variant: Variant, dataset: Dataset, console: 
     """Train and score all members of one variant: what its file in --out holds."""
     members, names = members_of(options, variant, dataset)
     base = members[0].config
-    data = Batch(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
+    data = Examples(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
     began = time.perf_counter()
     with console.status(f"{variant}: {len(members)} members, compiling") as status:
 

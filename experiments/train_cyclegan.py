@@ -23,6 +23,7 @@ from saegan_jax.algorithms.cyclegan import CycleGAN, CycleGANConfig, Direction, 
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.data.domains import Domains, load_domains
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.honesty import BITS, SIGMAS, honesty_curve, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.honesty import honesty_picture
@@ -31,7 +32,6 @@ from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import Phase, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, held, open_folder
 from saegan_jax.training.systems import init_cyclegan, init_members
-from saegan_jax.training.transforms import to_unit_float
 from saegan_jax.training.writers import Display, MetricsWriter
 
 SCORED = 1000  # test images a domain

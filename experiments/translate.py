@@ -18,9 +18,9 @@ from experiments.train_cyclegan import NAMES, cycled, held_out, members_of
 from saegan_jax.algorithms.cyclegan import CycleGAN, Direction
 from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError, require, require_choice
+from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
 from saegan_jax.training.files import write_bytes
-from saegan_jax.training.transforms import to_unit_float
 
 SHOWN = 1024  # images in the picture, sources and the way back counted; the .npz has all
 COLUMNS = 16

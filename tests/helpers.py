@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Batch, Examples
 
 SHAPE = (4, 4, 1)
 
 
-def uint8_data(n: int, shape: tuple[int, int, int] = SHAPE, *, seed: int = 0) -> Batch:
+def uint8_data(n: int, shape: tuple[int, int, int] = SHAPE, *, seed: int = 0) -> Examples:
     """``n`` random uint8 images whose label is their index."""
     image = np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
-    return Batch(image=jnp.asarray(image), label=jnp.arange(n, dtype=jnp.int32))
+    return Examples(image=jnp.asarray(image), label=jnp.arange(n, dtype=jnp.int32))
 
 
 def unit_batch(n: int, shape: tuple[int, int, int] = SHAPE, *, seed: int = 0) -> Batch:
@@ -25,11 +25,11 @@ def unit_batch(n: int, shape: tuple[int, int, int] = SHAPE, *, seed: int = 0) ->
     return Batch(image=data.image.astype(jnp.float32) / 255, label=data.label)
 
 
-def digits() -> Batch:
+def digits() -> Examples:
     """scikit-learn's 8x8 handwritten digits, uint8."""
     bunch = load_digits()
     image = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    return Batch(image=jnp.asarray(image), label=jnp.asarray(bunch.target, jnp.int32))
+    return Examples(image=jnp.asarray(image), label=jnp.asarray(bunch.target, jnp.int32))
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:

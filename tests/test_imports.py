@@ -24,6 +24,8 @@ PURE = sorted(
         "metrics",
         "activations.py",
         "priors.py",
+        "priors",
+        "images.py",
         "errors.py",
         "steering.py",
     )

@@ -15,6 +15,7 @@ from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
+from saegan_jax.images import to_unit_float
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.transforms import (
     compile_chunk,
@@ -22,7 +23,6 @@ from saegan_jax.training.transforms import (
     many_fresh_steps,
     many_steps,
     shuffled,
-    to_unit_float,
 )
 
 N = 10

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from saegan_jax import losses
-from saegan_jax.algorithms.gan import Nets, to_signed, to_unit
+from saegan_jax.algorithms.gan import Nets
 from saegan_jax.algorithms.optimisers import apply_gradients
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, flatten_images, module
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder, module
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
+from saegan_jax.images import flatten_images, to_signed, to_unit
 from saegan_jax.networks.translators import CodeShift, PatchDiscriminator, ResNetTranslator
 
 Kind = Literal["plain", "sparse"]

@@ -21,13 +21,13 @@ from saegan_jax.algorithms.gan import (
     image_networks,
     init_params,
     scheduled,
-    to_unit,
 )
 from saegan_jax.algorithms.gan import hyper as gan_hyper
 from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, flatten_images, module, sae, tangent, within_bounds
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder, module, sae, tangent, within_bounds
 from saegan_jax.algorithms.sae import hyper as sae_hyper
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
+from saegan_jax.images import flatten_images, to_unit
 from saegan_jax.networks.dense import DenseLayers
 
 Kind = Literal["ebgan", "began"]

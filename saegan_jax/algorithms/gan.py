@@ -17,6 +17,7 @@ from saegan_jax.algorithms.augment import Augmentation, diff_augment
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
+from saegan_jax.images import to_signed, to_unit
 from saegan_jax.networks.discriminators import DCGANDiscriminator, MLPDiscriminator, UnrolledDiscriminator
 from saegan_jax.networks.generators import DCGANGenerator, MLPGenerator, UnrolledGenerator
 from saegan_jax.networks.layers import ConvForm
@@ -293,16 +294,6 @@ class GANInfo(NamedTuple):
     penalty: jax.Array
     accuracy: jax.Array
     generator_extra: jax.Array
-
-
-def to_signed(images: jax.Array) -> jax.Array:
-    """[0, 1] to [-1, 1], the range that generators draw in and critics read."""
-    return 2 * images - 1
-
-
-def to_unit(images: jax.Array) -> jax.Array:
-    """[-1, 1] to [0, 1]."""
-    return (images + 1) / 2
 
 
 def image_networks(config: GANConfig, image_shape: tuple[int, int, int], *, n_classes: int = 0) -> Nets:

@@ -19,6 +19,7 @@ from saegan_jax.activations import heaviside
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
+from saegan_jax.images import flatten_images
 from saegan_jax.networks.autoencoders import BATCH_TOPK, SparseAutoencoder, Variant
 
 PreBias = Literal["none", "mean", "median"]
@@ -275,11 +276,6 @@ class Autoencoder(NamedTuple):
 
 
 STATISTICS_DECAY = 0.99
-
-
-def flatten_images(images: jax.Array) -> jax.Array:
-    """``(batch, height, width, channels) -> (batch, height * width * channels)``."""
-    return images.reshape(images.shape[0], -1)
 
 
 def module(config: SAEConfig, d_in: int) -> Any:

@@ -19,11 +19,10 @@ from saegan_jax.algorithms.gan import (
     image_networks,
     init_params,
     known_classes,
-    to_signed,
-    to_unit,
 )
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
+from saegan_jax.images import to_signed, to_unit
 from saegan_jax.networks.discriminators import CodeDiscriminator
 from saegan_jax.networks.generators import CodeGenerator
 from saegan_jax.priors import MIN_SCALE, Sampler, fit_prior, sample_prior

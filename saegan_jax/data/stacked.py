@@ -3,16 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from saegan_jax.algorithms.base import Batch
-from saegan_jax.training.transforms import to_unit_float
+from saegan_jax.algorithms.base import Batch, Examples
+from saegan_jax.images import to_unit_float
 
 
-def stacks(key: jax.Array, data: Batch, *, n: int, stack: int = 3) -> jax.Array:
+def stacks(key: jax.Array, data: Examples, *, n: int, stack: int = 3) -> jax.Array:
     """Which images to stack: ``(n, stack)`` int32, each drawn uniformly and independently from ``data``."""
     return jax.random.randint(key, (n, stack), 0, data.label.shape[0])
 
 
-def stacked(data: Batch, index: jax.Array, *, num_classes: int = 10) -> Batch:
+def stacked(data: Examples, index: jax.Array, *, num_classes: int = 10) -> Batch:
     """The stacks that ``index`` names.
 
     Args:

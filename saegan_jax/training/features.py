@@ -24,14 +24,15 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier
 from saegan_jax.data.dataset import share
+from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
 from saegan_jax.metrics.kernel import kernel_distance
 from saegan_jax.metrics.neighbours import Memorisation, compare_distances, nearest_distances, neighbour_metrics
 from saegan_jax.training.files import write_bytes, write_json
-from saegan_jax.training.transforms import compile_chunk, many_steps, to_unit_float
+from saegan_jax.training.transforms import compile_chunk, many_steps
 
 if TYPE_CHECKING:
     from saegan_jax.data import Dataset
@@ -253,7 +254,7 @@ def _classifier_config(dataset: "Dataset", image_shape: tuple[int, ...], recipe:
 def _train(dataset: "Dataset", config: ClassifierConfig, recipe: FeatureRecipe, seed: int) -> bytes:
     """Trains, measures the scale of the features over the training split, and returns the weights file."""
     init, chunk = _compiled_training(config, config.total_steps // recipe.epochs, recipe.batch_size)
-    data = Batch(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
+    data = Examples(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
     state = init(jax.random.key(seed))
     for _ in range(recipe.epochs):
         state, _ = chunk(state, data)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.training.alarms import Alarms
@@ -216,7 +216,13 @@ def _feed(phase: Phase, stream: Stream, state: Any, step: int) -> Feed:
 
 
 def train(
-    phase: Phase, data: Batch | Stream, *, folder: Path, config: dict[str, Any], writer: MetricsWriter, display: Display
+    phase: Phase,
+    data: Examples | Stream,
+    *,
+    folder: Path,
+    config: dict[str, Any],
+    writer: MetricsWriter,
+    display: Display,
 ) -> Any:
     """Train ``phase`` to its last step, from its newest checkpoint where one exists.
 

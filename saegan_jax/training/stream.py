@@ -11,27 +11,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.data.stream import Stream
-from saegan_jax.training.transforms import Step, to_unit_float
+from saegan_jax.images import to_unit_float
+from saegan_jax.training.transforms import Step
 
 BLOCK = 2**25  # bytes of batches that one program takes; at most three such blocks are on the device
 FLYING = 2  # programs that the device has been given and not finished
 
 
-def many_streamed_steps(step: Step) -> Callable[[Any, Batch], tuple[Any, Any]]:
+def many_streamed_steps(step: Step) -> Callable[[Any, Examples], tuple[Any, Any]]:
     """Many steps as one scan over batches that are passed in.
 
     Args:
       step: ``step(state, batch) -> (state, info)``.
 
     Returns:
-      ``chunk(state, batches) -> (state, infos)``: ``batches`` a :class:`Batch` of uint8 images ``(length, batch, h, w, c)``
+      ``chunk(state, batches) -> (state, infos)``: ``batches`` a :class:`Examples` of uint8 images ``(length, batch, h, w, c)``
       and int32 labels ``(length, batch)``, ``infos`` stacked along a leading axis of ``length``.
     """
 
-    def chunk(state: Any, batches: Batch) -> tuple[Any, Any]:
-        def body(state: Any, batch: Batch) -> tuple[Any, Any]:
+    def chunk(state: Any, batches: Examples) -> tuple[Any, Any]:
+        def body(state: Any, batch: Examples) -> tuple[Any, Any]:
             return step(state, Batch(to_unit_float(batch.image), batch.label))
 
         return jax.lax.scan(body, state, batches)
@@ -84,7 +85,7 @@ class Feed:
         self._iterator.start_prefetch()
         self._clock = ThreadPoolExecutor(1, thread_name_prefix="feed-clock")
         self._flying: deque[Future[float]] = deque()
-        self._ready: Batch | None = None
+        self._ready: Examples | None = None
         self._wait = 0.0  # for the block that is ready
 
     def __enter__(self) -> Self:
@@ -100,7 +101,7 @@ class Feed:
     def shapes(self) -> Any:
         """What a program takes: shapes and dtypes of a block, with a leading axis of members where there are several."""
         label = jax.ShapeDtypeStruct(self._shape, jnp.int32)
-        return Batch(image=jax.ShapeDtypeStruct((*self._shape, *self._image_shape), jnp.uint8), label=label)  # type: ignore[arg-type]
+        return Examples(image=jax.ShapeDtypeStruct((*self._shape, *self._image_shape), jnp.uint8), label=label)  # type: ignore[arg-type]
 
     @property
     def end(self) -> "Future[float]":
@@ -116,7 +117,7 @@ class Feed:
         starved = bool(self._flying) and self._flying[-1].done()  # the device had done its work before
         self._wait = max(0.0, time.perf_counter() - max(began, self._flying[-1].result())) if starved else 0.0
 
-    def advance(self, program: Callable[[Any, Batch], tuple[Any, Any]], state: Any) -> tuple[Any, Any]:
+    def advance(self, program: Callable[[Any, Examples], tuple[Any, Any]], state: Any) -> tuple[Any, Any]:
         """Give the device one block, then read the next one: ``program(state, block) -> (state, infos)``, not awaited."""
         self.prepare()
         assert self._ready is not None, "more blocks were asked for than there are steps"
@@ -130,11 +131,11 @@ class Feed:
         self.prepare()
         return state, infos
 
-    def _read(self) -> Batch:
+    def _read(self) -> Examples:
         parts = [next(self._iterator) for _ in range(self._length)]
         stacked = (np.stack(arrays, axis=self._axis) for arrays in zip(*parts, strict=True))
         # Awaited: a transfer that is not over is data that is not there, and the device computes meanwhile.
-        return jax.block_until_ready(Batch(*map(jax.device_put, stacked)))
+        return jax.block_until_ready(Examples(*map(jax.device_put, stacked)))
 
 
 def _end(result: jax.Array) -> float:

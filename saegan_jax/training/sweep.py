@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.center import center
-from saegan_jax.algorithms.sae import COUNTED, SAEConfig, SAEState, autoencoder, flatten_images, hyper, sae
+from saegan_jax.algorithms.sae import COUNTED, SAEConfig, SAEState, autoencoder, hyper, sae
+from saegan_jax.images import flatten_images, to_unit_float
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
-from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps, to_unit_float
+from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
 
 CPU_AT_ONCE = 8  # the weights and moments of more leave the cache; measured on two cores, 784-128, batch 256
 CENTER_IMAGES = 10_000
@@ -72,7 +73,7 @@ def members_at_once(config: SAEConfig, d_in: int, n: int) -> int:
 
 def train_members(
     members: Sequence[Member],
-    data: Batch,
+    data: Examples,
     *,
     chunk: int = 500,
     at_once: int | None = None,

@@ -8,19 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.base import Batch, Examples
+from saegan_jax.images import to_unit_float
 
 State = TypeVar("State")
 Info = TypeVar("Info")
 Step = Callable[[State, Batch], tuple[State, Info]]
-Chunk = Callable[[State, Batch], tuple[State, Info]]
+Chunk = Callable[[State, Examples], tuple[State, Info]]
 
 DATA_ORDER = 0x6461  # sets the key of the data's order apart from those of the steps
-
-
-def to_unit_float(images: jax.Array) -> jax.Array:
-    """uint8 pixels as float32 in [0, 1]."""
-    return images.astype(jnp.float32) / 255
 
 
 ROUNDS = 8  # of shuffling; with fewer than four, neighbours in one epoch stay related in the next
@@ -90,14 +86,14 @@ def many_steps(step: Step, *, length: int, batch_size: int) -> Chunk:
       batch_size: examples a step, at most the number of examples.
 
     Returns:
-      ``chunk(state, data) -> (state, infos)``: ``data`` a :class:`Batch` of all uint8 images and int32 labels, ``infos``
-      stacked along a leading axis of ``length``.
+      ``chunk(state, data) -> (state, infos)``: ``data`` a :class:`saegan_jax.algorithms.base.Examples`,
+      ``infos`` stacked along a leading axis of ``length``.
 
     Raises:
       ValueError: a batch larger than the data.
     """
 
-    def chunk(state: Any, data: Batch) -> tuple[Any, Any]:
+    def chunk(state: Any, data: Examples) -> tuple[Any, Any]:
         n = data.label.shape[0]
         if batch_size > n:
             raise ValueError(f"batch_size = {batch_size} is larger than the data, {n} examples; choose at most {n}.")
@@ -105,7 +101,8 @@ def many_steps(step: Step, *, length: int, batch_size: int) -> Chunk:
         place = state.step * batch_size + jnp.arange(length * batch_size, dtype=jnp.int32)
         order = shuffled(state.key, place, n, epochs=(length * batch_size - 1) // n + 2)
 
-        flat = data.image.reshape(n, -1)  # whose last axis is worth a loop
+        # One row an image: images of one or three channels have a last axis too short for a gather to copy along.
+        flat = data.image.reshape(n, -1)
 
         def body(state: Any, index: jax.Array) -> tuple[Any, Any]:
             image = to_unit_float(flat[index]).reshape(batch_size, *data.image.shape[1:])
