@@ -17,7 +17,7 @@ from rich.text import Text
 
 from experiments.common import main, restore_run
 from experiments.config import TrainSAE, parse
-from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load, share
