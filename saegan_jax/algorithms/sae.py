@@ -17,7 +17,8 @@ from jax.typing import ArrayLike
 from saegan_jax import losses
 from saegan_jax.activations import heaviside
 from saegan_jax.algorithms.base import Algorithm, Batch
-from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
+from saegan_jax.algorithms.ema import ema_update
+from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
 from saegan_jax.images import flatten_images
 from saegan_jax.networks.autoencoders import BATCH_TOPK, SparseAutoencoder, Variant
