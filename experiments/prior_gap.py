@@ -63,7 +63,8 @@ class PriorGap(TrainSAE):
     run: Path | None = None
     """Run folder to read the autoencoder from instead of training it; data set, settings and seeds are then the run's own."""
     samplers: tuple[Sampler, ...] = SAMPLERS
-    """Samplers to compare; the bootstrap of training codes, which every gap is measured to, is always among them, and last."""
+    """Samplers to compare: factorised, copula, clusters. The bootstrap of training codes, which every gap is measured to, is
+    always among them, and last."""
     n_clusters: int = 32
     """Clusters of the mixture of independent units."""
     draws: int = 4
