@@ -23,7 +23,6 @@ PURE = sorted(
         "algorithms",
         "metrics",
         "activations.py",
-        "priors.py",
         "priors",
         "images.py",
         "errors.py",

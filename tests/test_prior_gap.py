@@ -133,10 +133,10 @@ def test_codes_for_the_classifier_do_not_repeat_and_images_are_whole():
     drawer = Drawer(Subject(dataset, dataset.train, config, [params]))
     codes = np.arange(80, dtype=np.float32).reshape(20, 4) / 80
     prior = BootstrapPrior(codes=codes, count=np.int32(20), scale=np.ones(4, np.float32))
-    drawn = drawer.distinct(prior, jax.random.key(0), 8)
+    drawn = drawer.distinct("bootstrap", prior, jax.random.key(0), 8)
     assert drawn.shape == (8, 4)
     assert len({row.tobytes() for row in drawn} & {row.tobytes() for row in codes}) == 8
-    assert drawer.codes(prior, jax.random.key(0), 70).shape == (70, 4)
+    assert drawer.codes("bootstrap", prior, jax.random.key(0), 70).shape == (70, 4)
     images = drawer.images(params, np.concatenate([codes, codes, codes]))
     assert images.shape == (60, 8, 8, 1)
     np.testing.assert_allclose(images[:20], images[40:], atol=1e-6)

@@ -25,7 +25,7 @@ from saegan_jax.errors import require, require_choice, require_non_negative, req
 from saegan_jax.images import to_signed, to_unit
 from saegan_jax.networks.discriminators import CodeDiscriminator
 from saegan_jax.networks.generators import CodeGenerator
-from saegan_jax.priors import MIN_SCALE, Sampler, fit_prior, sample_prior
+from saegan_jax.priors import MIN_SCALE, PRIORS, Sampler, fit_prior, sample_prior
 
 GeneratorInput = Literal["gaussian", "sparse"]
 GeneratorOutput = Literal["images", "codes"]
@@ -73,7 +73,7 @@ class SAEGANConfig:
 
     def __post_init__(self) -> None:
         require_choice("generator_input", self.generator_input, get_args(GeneratorInput))
-        require_choice("sampler", self.sampler, get_args(Sampler))
+        require_choice("sampler", self.sampler, tuple(PRIORS))
         require_choice("generator_output", self.generator_output, get_args(GeneratorOutput))
         require_choice("discriminator", self.discriminator, get_args(Discriminator))
         require_choice("encoder", self.encoder, get_args(Encoder))
@@ -262,7 +262,7 @@ def saegan(config: SAEGANConfig, frozen: Frozen, *, image_shape: tuple[int, int,
 
     def sparse_latent(context: Frozen, key: jax.Array, n: int) -> jax.Array:
         code_key, noise_key = jax.random.split(key)
-        codes = sample_prior(context.prior, code_key, n)
+        codes = sample_prior(config.sampler, context.prior, code_key, n)
         return jnp.concatenate([scaled(context, codes), jax.random.normal(noise_key, (n, d_noise))], axis=-1)
 
     def pixel_critic() -> _Critic:

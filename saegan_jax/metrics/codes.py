@@ -11,7 +11,6 @@ import optax
 import scipy
 from numpy.typing import ArrayLike
 
-from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.networks.discriminators import MLPDiscriminator
 
 
@@ -229,7 +228,10 @@ def _told_right(
             params, opt_state = carry
             chosen = jax.random.randint(jax.random.fold_in(batch_key, i), (batch_size,), 0, len(x))
             gradient = jax.grad(loss)(params, x[chosen], sign[chosen])
-            return apply_gradients(optimiser, gradient, opt_state, params), None
+            # Optax raises Python floats to the power of an int32 step count, which strict dtype promotion forbids.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state = optimiser.update(gradient, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), None
 
         (params, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), jnp.arange(steps))
         logits: Any = network.apply(params, tested)
