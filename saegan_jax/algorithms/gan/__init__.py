@@ -9,7 +9,7 @@ from saegan_jax.algorithms.gan.config import (
     OptimiserConfig,
     ScheduleConfig,
 )
-from saegan_jax.algorithms.gan.networks import NETWORKS, image_networks
+from saegan_jax.algorithms.gan.networks import NETWORKS, NetworkPair, image_generator, image_networks
 from saegan_jax.algorithms.gan.objectives import ADVERSARIAL_LOSSES, AdversarialLoss
 from saegan_jax.algorithms.gan.parts import Game, applied, gaussian_latent, generated, init_params
 from saegan_jax.algorithms.gan.penalties import PENALTIES, Penalty, PenaltyInputs
@@ -31,6 +31,7 @@ __all__ = [
     "Game",
     "GeneratorConfig",
     "Nets",
+    "NetworkPair",
     "ObjectiveConfig",
     "ObjectiveState",
     "OptimiserConfig",
@@ -47,6 +48,7 @@ __all__ = [
     "gaussian_latent",
     "generated",
     "hyper",
+    "image_generator",
     "image_networks",
     "init_params",
     "known_classes",

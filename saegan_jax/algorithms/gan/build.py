@@ -125,9 +125,7 @@ def gan_game(config: GANConfig, *, image_shape: ImageShape, n_classes: int = 0) 
     )
 
 
-def gan(
-    config: GANConfig, *, image_shape: ImageShape, n_classes: int = 0, member: GANHyper | None = None
-) -> Algorithm:
+def gan(config: GANConfig, *, image_shape: ImageShape, n_classes: int = 0, member: GANHyper | None = None) -> Algorithm:
     """The plain GAN: Gaussian noise in, one critic on pixels; see :func:`adversarial`. ``init`` needs nothing pretrained."""
     game = gan_game(config, image_shape=image_shape, n_classes=known_classes(config, n_classes))
     return adversarial(config, game, n_classes=n_classes, member=member)

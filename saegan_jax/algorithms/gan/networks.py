@@ -1,7 +1,7 @@
 """The pairs of image networks that a configuration can name."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saegan_jax.algorithms.nets import Nets
 from saegan_jax.errors import require
@@ -28,47 +28,69 @@ def check_stages(config: "GeneratorConfig", image_shape: ImageShape) -> None:
     )
 
 
-def mlp(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> Nets:
+class NetworkPair(NamedTuple):
+    """One architecture.
+
+    Attributes:
+      generator: ``generator(config, image_shape)``, a Flax module from latents to images in [-1, 1].
+      discriminator: ``discriminator(config, image_shape, n_classes)``, a Flax module from images to logits.
+    """
+
+    generator: Callable[["GeneratorConfig", ImageShape], Any]
+    discriminator: Callable[["GANConfig", ImageShape, int], Any]
+
+
+def mlp_discriminator(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> MLPDiscriminator:
     """Dense layers."""
-    d_hidden = config.hidden if config.d_hidden is None else config.d_hidden
-    return Nets(
-        MLPGenerator(image_shape, config.hidden, config.scale), MLPDiscriminator(d_hidden, n_classes, config.scale)
-    )
+    return MLPDiscriminator(config.hidden if config.d_hidden is None else config.d_hidden, n_classes, config.scale)
 
 
-def unrolled(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> Nets:
-    """The tiny pair of the Unrolled GAN paper."""
-    d_width = config.d_width or config.width
-    return Nets(UnrolledGenerator(image_shape, config.width), UnrolledDiscriminator(d_width, n_classes))
+def unrolled_discriminator(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> UnrolledDiscriminator:
+    """The tiny network of the Unrolled GAN paper."""
+    return UnrolledDiscriminator(config.d_width or config.width, n_classes)
 
 
-def dcgan(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> Nets:
+def dcgan_generator(config: "GeneratorConfig", image_shape: ImageShape) -> DCGANGenerator:
+    """Transposed strided convolutions."""
+    check_stages(config, image_shape)
+    return DCGANGenerator(image_shape, config.width, config.conv_form, config.stages, config.mix)
+
+
+def dcgan_discriminator(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> DCGANDiscriminator:
     """Strided convolutions."""
     check_stages(config, image_shape)
-    form, stages = config.conv_form, config.stages
-    return Nets(
-        DCGANGenerator(image_shape, config.width, form, stages, config.mix),
-        DCGANDiscriminator(config.d_width or config.width, form, stages, n_classes, config.head_hidden),
-    )
+    width = config.d_width or config.width
+    return DCGANDiscriminator(width, config.conv_form, config.stages, n_classes, config.head_hidden)
 
 
-def residual(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> Nets:
+def residual_generator(config: "GeneratorConfig", image_shape: ImageShape) -> ResidualGenerator:
     """R3GAN's residual blocks."""
     check_stages(config, image_shape)
-    form, stages = config.conv_form, config.stages
-    d_width = config.d_width or config.width
-    return Nets(
-        ResidualGenerator(image_shape, config.width, stages, config.blocks, conv_form=form),
-        ResidualDiscriminator(d_width, stages, config.blocks, conv_form=form, n_classes=n_classes),
-    )
+    return ResidualGenerator(image_shape, config.width, config.stages, config.blocks, conv_form=config.conv_form)
 
 
-NETWORKS: dict[str, Callable[["GANConfig", ImageShape, int], Nets]] = {
-    "mlp": mlp,
-    "dcgan": dcgan,
-    "residual": residual,
-    "unrolled": unrolled,
+def residual_discriminator(config: "GANConfig", image_shape: ImageShape, n_classes: int) -> ResidualDiscriminator:
+    """R3GAN's residual blocks."""
+    check_stages(config, image_shape)
+    width, form = config.d_width or config.width, config.conv_form
+    return ResidualDiscriminator(width, config.stages, config.blocks, conv_form=form, n_classes=n_classes)
+
+
+NETWORKS: dict[str, NetworkPair] = {
+    "mlp": NetworkPair(lambda config, shape: MLPGenerator(shape, config.hidden, config.scale), mlp_discriminator),
+    "dcgan": NetworkPair(dcgan_generator, dcgan_discriminator),
+    "residual": NetworkPair(residual_generator, residual_discriminator),
+    "unrolled": NetworkPair(lambda config, shape: UnrolledGenerator(shape, config.width), unrolled_discriminator),
 }
+
+
+def image_generator(config: "GeneratorConfig", image_shape: ImageShape) -> Any:
+    """The generator that ``config`` describes, a Flax module from ``(n, d_latent)`` to images in [-1, 1].
+
+    Raises:
+      ConfigError: an image size that the architecture cannot make.
+    """
+    return NETWORKS[config.network].generator(config, image_shape)
 
 
 def image_networks(config: "GANConfig", image_shape: ImageShape, *, n_classes: int = 0) -> Nets:
@@ -82,4 +104,5 @@ def image_networks(config: "GANConfig", image_shape: ImageShape, *, n_classes: i
     Raises:
       ConfigError: an image size that the architecture cannot make.
     """
-    return NETWORKS[config.network](config, image_shape, n_classes)
+    pair = NETWORKS[config.network]
+    return Nets(pair.generator(config, image_shape), pair.discriminator(config, image_shape, n_classes))

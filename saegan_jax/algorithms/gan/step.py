@@ -83,7 +83,12 @@ def adam(rules: Rules, now: Scheduled, share: float = 1.0) -> optax.GradientTran
 
 
 def discriminator_step(
-    rules: Rules, state: GANState, now: Scheduled, carry: Carry, given: tuple[jax.Array, jax.Array, Batch], fake: Any = None
+    rules: Rules,
+    state: GANState,
+    now: Scheduled,
+    carry: Carry,
+    given: tuple[jax.Array, jax.Array, Batch],
+    fake: Any = None,
 ) -> tuple[Carry, tuple[jax.Array, Any]]:
     """One step of the discriminator against the generator of ``state``: a scan body over shares of the batch.
 
@@ -130,7 +135,13 @@ def discriminator_steps(
 
 
 def generator_step(
-    rules: Rules, state: GANState, now: Scheduled, discriminator: Carry, key: jax.Array, generated: "Generated", batch: Batch
+    rules: Rules,
+    state: GANState,
+    now: Scheduled,
+    discriminator: Carry,
+    key: jax.Array,
+    generated: "Generated",
+    batch: Batch,
 ) -> tuple[Any, Any, tuple[jax.Array, Any]]:
     """One step of the generator against the updated discriminator.
 
