@@ -75,9 +75,7 @@ def commands_of(text: str, *, page: str = "") -> list[Command]:
 
 def documented_commands() -> list[Command]:
     """Every command of this project in README and docs, each as often as it stands there."""
-    return [
-        command for path in pages() for command in commands_of(path.read_text(), page=str(path.relative_to(ROOT)))
-    ]
+    return [command for path in pages() for command in commands_of(path.read_text(), page=str(path.relative_to(ROOT)))]
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def test_a_wrong_command_is_noticed(code):
 
 
 def test_an_unclosed_quotation_mark_is_an_error():
-    with pytest.raises(ValueError, match="page: .* is not a command"):
+    with pytest.raises(ValueError, match=r"page: .* is not a command"):
         commands_of("`python -m benchmarks.run --only 'gan`", page="page")
 
 
