@@ -1,5 +1,6 @@
 """Errors that a person reads: each names the field, its value and the fix."""
 
+import difflib
 from typing import Any
 
 
@@ -29,6 +30,15 @@ def require_non_negative(**fields: float) -> None:
         require(0 <= value < float("inf"), field, value, "it must be a finite number, zero or above.")
 
 
+def require_integer(**fields: Any) -> None:
+    """Raise :class:`ConfigError` for the first field that is not an ``int``; 2.0 and True are none."""
+    for field, value in fields.items():
+        integer = isinstance(value, int) and not isinstance(value, bool)
+        require(integer, field, value, "it counts something and must be an integer, such as 2.")
+
+
 def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is one of ``choices``."""
-    require(value in choices, field, value, f"choose one of {', '.join(choices)}.")
+    """Raise :class:`ConfigError` unless ``value`` is one of ``choices``; the message names the one most like it."""
+    close = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    require(value in choices, field, value, f"{hint}choose one of {', '.join(choices)}.")
