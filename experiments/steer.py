@@ -20,7 +20,7 @@ from rich.text import Text
 
 from experiments.common import main, restore_run
 from saegan_jax.algorithms.base import Batch
-from saegan_jax.algorithms.center import center
+from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.classifier import classifier
 from saegan_jax.algorithms.gan import GANConfig, image_networks
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae

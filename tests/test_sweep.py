@@ -12,7 +12,7 @@ from helpers import assert_close, assert_same, numpy_leaves, uint8_data
 from PIL import Image
 
 from experiments.sweep_sae import recommend
-from saegan_jax.algorithms.center import center
+from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.errors import ConfigError
 from saegan_jax.metrics import sae_metrics

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Examples
-from saegan_jax.algorithms.center import center
+from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.sae import COUNTED, SAEConfig, SAEState, autoencoder, hyper, sae
 from saegan_jax.images import flatten_images, to_unit_float
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats

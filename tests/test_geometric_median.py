@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from saegan_jax.algorithms.center import center, geometric_median
+from saegan_jax.algorithms.geometric_median import center, geometric_median
 
 rng = np.random.default_rng(0)
 
