@@ -151,7 +151,7 @@ def test_parameters_of_another_shape_are_not_exported(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="b_dec holds 1 non-finite values of 24"):
             export_sae(tmp_path, config, {"params": broken}, image_shape=IMAGE_SHAPE)
     negative = {**params["params"], "threshold": -params["params"]["threshold"]}
-    with pytest.raises(ValueError, match="threshold is negative"):
+    with pytest.raises(ValueError, match="threshold is out of the bounds of jumprelu for 40 units"):
         export_sae(tmp_path, config, {"params": negative}, image_shape=IMAGE_SHAPE)
     for shape in ((4, 3), (4, 3, 0), (4.0, 3, 2)):
         with pytest.raises(ValueError, match="image_shape"):

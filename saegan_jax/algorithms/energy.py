@@ -24,7 +24,16 @@ from saegan_jax.algorithms.gan import (
 )
 from saegan_jax.algorithms.gan import hyper as gan_hyper
 from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, module, sae, tangent, within_bounds
+from saegan_jax.algorithms.sae import (
+    VARIANTS,
+    SAEConfig,
+    Start,
+    autoencoder,
+    module,
+    project_params,
+    remove_parallel_gradient,
+    sae,
+)
 from saegan_jax.algorithms.sae import hyper as sae_hyper
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
 from saegan_jax.images import flatten_images, to_unit
@@ -106,12 +115,12 @@ class EnergyConfig:
             self.gan.batch_size,
             "pulling away compares the fakes of a batch; use at least 2.",
         )
+        able = ", ".join(name for name, variant in VARIANTS.items() if not variant.competes_over_batch)
         require(
-            self.sae.variant not in ("batch_topk", "matryoshka", "wta"),
+            not VARIANTS[self.sae.variant].competes_over_batch,
             "sae.variant",
             self.sae.variant,
-            "its units compete over the batch, and an image's energy may not depend on the others; use topk, kl, l1, rate_kl, "
-            "jumprelu or gated.",
+            f"its units compete over the batch, and an image's energy may not depend on the others; use one of {able}.",
         )
         for name, value in _UNUSED_SAE.items():
             found = getattr(self.sae, name)
@@ -242,7 +251,7 @@ def energy_net(
     def init(key: jax.Array) -> Any:
         sae_key, enter_key, leave_key = jax.random.split(key, 3)
         return {
-            "sae": sae(config.sae, image_shape=inner_shape, center=center).init(sae_key).params,
+            "sae": sae(config.sae, image_shape=inner_shape).init(sae_key, Start(center=center)).params,
             "enter": () if enter is None else enter.init(enter_key, jnp.zeros((1, d_in))),
             "leave": () if leave is None else leave.init(leave_key, jnp.zeros((1, hidden[-1]))),
         }
@@ -350,9 +359,9 @@ def energy(
         (loss_d, (of_real, fake_energy)), gradients = jax.value_and_grad(critic_loss, has_aux=True)(
             discriminator, state.k, batch.image, fake
         )
-        gradients["sae"] = tangent(config.sae, gradients["sae"], discriminator["sae"])
+        gradients["sae"] = remove_parallel_gradient(config.sae, gradients["sae"], discriminator["sae"])
         discriminator, opt_d = apply_gradients(optimiser(now), gradients, state.opt_state.discriminator, discriminator)
-        discriminator = discriminator | {"sae": within_bounds(config.sae, discriminator["sae"])}
+        discriminator = discriminator | {"sae": project_params(config.sae, discriminator["sae"])}
 
         (loss_g, (made_energy, alike)), gradients = jax.value_and_grad(maker_loss, has_aux=True)(
             maker, discriminator, maker_key, n
