@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, module
 from saegan_jax.training import interchange
 from saegan_jax.training.interchange import export_sae, import_sae
 
@@ -288,7 +289,8 @@ def test_sae_lens_computes_the_same_from_the_files(name: str, tmp_path: Path) ->
         theirs = SAE.load_from_disk(folder)
     net = module(config, theirs.cfg.d_in)
     x = np.random.default_rng(1).random((50, theirs.cfg.d_in)).astype(np.float32)
-    x_hat, codes, _ = net.apply(params, jnp.asarray(x))
+    activate = partial(autoencoder(config, image_shape=IMAGE_SHAPE).activate, params)
+    x_hat, codes, _ = net.apply(params, jnp.asarray(x), activate)
     with torch.no_grad():
         their_codes = theirs.encode(torch.from_numpy(x))
         their_x_hat = theirs.decode(torch.from_numpy(np.array(codes)))
