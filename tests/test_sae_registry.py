@@ -1,8 +1,10 @@
 """The registry of variants, settings that it checks, and a new variant from one record."""
 
+import ast
 import dataclasses
 import inspect
 import re
+from pathlib import Path
 
 import chex
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import SHAPE, unit_batch
 
+import saegan_jax
 from saegan_jax.algorithms.sae import (
     VARIANTS,
     SAEConfig,
@@ -120,6 +123,29 @@ def test_the_help_names_every_variant():
     source = inspect.getsource(CodeSettings)
     text = source[source.index("variant: str") : source.index("d_sae: int")]
     assert re.findall(r"(\w+):\s", text)[1:] == list(VARIANTS)
+
+
+def _compared_with_names(path):
+    """Lines of a file that compare something called a variant with the name of one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare) and "variant" in ast.unparse(node):
+            names = {leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}
+            if names & set(VARIANTS):
+                yield f"{path.name}:{node.lineno}"
+
+
+def test_nothing_outside_a_variants_file_branches_on_its_name(tmp_path):
+    root = Path(saegan_jax.__file__).parent
+    files = [*root.rglob("*.py"), *(root.parent / "experiments").rglob("*.py")]
+    assert len(files) > 80
+    assert [line for path in files for line in _compared_with_names(path)] == []
+    (tmp_path / "bad.py").write_text('x = 1\nif config.variant in ("topk", "other"):\n    x = 2\n')
+    assert list(_compared_with_names(tmp_path / "bad.py")) == ["bad.py:2"]
+
+
+def test_networks_know_no_algorithm():
+    for path in (Path(saegan_jax.__file__).parent / "networks").glob("*.py"):
+        assert "saegan_jax.algorithms" not in path.read_text(), path.name
 
 
 def test_what_competes_and_what_counts():
