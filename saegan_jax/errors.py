@@ -30,11 +30,11 @@ def require_non_negative(**fields: float) -> None:
         require(0 <= value < float("inf"), field, value, "it must be a finite number, zero or above.")
 
 
-def require_integer(**fields: Any) -> None:
-    """Raise :class:`ConfigError` for the first field that is not an ``int``; 2.0 and True are none."""
+def require_integer(**fields: int) -> None:
+    """Raise :class:`ConfigError` for the first field that is not a whole number."""
     for field, value in fields.items():
-        integer = isinstance(value, int) and not isinstance(value, bool)
-        require(integer, field, value, "it counts something and must be an integer, such as 2.")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        require(whole, field, value, "it is a count and must be a whole number.")
 
 
 def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:

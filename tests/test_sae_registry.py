@@ -168,13 +168,13 @@ INTEGERS = (
 @pytest.mark.parametrize("field", INTEGERS)
 @pytest.mark.parametrize("value", [2.7, 0.5, 2.0, True, "2", None])
 def test_what_counts_something_is_an_integer(field, value):
-    with pytest.raises(ConfigError, match=rf"^{field} = .* must be an integer") as error:
+    with pytest.raises(ConfigError, match=rf"^{field} = .* must be a whole number") as error:
         SAEConfig(**{field: value})
     assert error.value.field == field
 
 
 def test_levels_are_integers():
-    with pytest.raises(ConfigError, match=r"levels = 2\.5 .* must be an integer"):
+    with pytest.raises(ConfigError, match=r"levels = 2\.5 .* must be a whole number"):
         SAEConfig(variant="matryoshka", d_sae=4, levels=(2.5, 4))
 
 

@@ -13,7 +13,8 @@ from jax import lax
 
 from saegan_jax import losses
 from saegan_jax.algorithms.base import Algorithm, Batch
-from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
+from saegan_jax.algorithms.ema import ema_update
+from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.algorithms.sae.autoencoder import (
     Autoencoder,
     SAETerms,
