@@ -10,7 +10,6 @@ import numpy as np
 from benchmarks import worker
 from benchmarks.work import Observation, Peer, UnavailableError, Work, builders, moments
 from saegan_jax.algorithms.sae import SAEConfig, SAEInfo, SAEState, sae
-from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.training.sweep import CPU_AT_ONCE
 
 
@@ -34,7 +33,7 @@ def observe(state: SAEState, info: SAEInfo) -> Observation:
 def work(
     batch_size: int,
     *,
-    variant: Variant = "kl",
+    variant: str = "kl",
     d_sae: int = 128,
     k: int = 25,
     image_shape: tuple[int, int, int] = (28, 28, 1),

@@ -12,7 +12,7 @@ from experiments.config import energy_settings
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.energy import EnergyConfig, energy
 from saegan_jax.algorithms.gan import GANConfig, Nets
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
 from saegan_jax.errors import ConfigError, require
 
@@ -49,8 +49,9 @@ PLAIN: Mapping[str, Any] = {
 
 def dense(config: SAEConfig) -> SAEConfig:
     """The same autoencoder without sparsity: sigmoid codes without the KL, or ReLU codes without a count or a penalty."""
-    if config.variant == "kl":
-        return replace(config, beta=0.0)
+    changes = VARIANTS[config.variant].dense_control
+    if changes is not None:
+        return replace(config, **changes)
     return replace(config, variant="l1", beta=0.0, auxk=0.0, levels=(), rho_hat="batch", k=min(config.k, config.d_sae))
 
 

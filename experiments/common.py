@@ -368,11 +368,6 @@ def to_json_options(options: RunOptions) -> dict[str, Any]:
     return to_json(dataclasses.replace(options, out=None, manual_dir=None, data_dir=None)) | paths
 
 
-def reach(image_shape: tuple[int, int, int]) -> float:
-    """The decoder norm that suits sigmoid codes: they end at 1, and images' norms grow as the root of their size."""
-    return 3 * math.sqrt(math.prod(image_shape) / 784)  # 3 was chosen on MNIST's validation images
-
-
 def score_sae(run: Run, config: SAEConfig, params: Any, *, active_only: bool = False) -> SAEMetrics:
     """Metrics of every member on the test images; each field has a leading axis of members."""
     images = jnp.asarray(run.dataset.test.image)

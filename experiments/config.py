@@ -14,7 +14,7 @@ import tyro
 from saegan_jax.algorithms.cyclegan import CycleGANConfig
 from saegan_jax.algorithms.energy import EnergyConfig, plain, plain_sae
 from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data.domains import DOMAINS
@@ -254,19 +254,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "learning_rate": 2e-4, "final_learning_rate": 1.0, "beta1": 0.0, "beta2": 0.9, "ema_half_life": 0.0,
     },
 }  # fmt: skip
-# What each variant of the autoencoder wants beside its sparsity: chosen on MNIST's validation images with one seed.
-_CENTRED: Mapping[str, Any] = {"pre_bias": "mean", "learning_rate": 3e-3, "decoder_norm": 1.0}
-SAE_VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "kl": {},
-    "rate_kl": {**_CENTRED, "beta": 1.0},
-    "l1": {**_CENTRED, "beta": 0.4},
-    "topk": {**_CENTRED, "k": 20, "auxk": 1 / 32},
-    "batch_topk": {**_CENTRED, "k": 20, "auxk": 1 / 32},
-    "matryoshka": {**_CENTRED, "k": 20, "auxk": 1 / 32},
-    "jumprelu": {**_CENTRED, "beta": 0.1},
-    "gated": {**_CENTRED, "beta": 0.5},
-    "wta": {"learning_rate": 1e-3, "decoder_norm": 1.0},
-}
 # Energy-based GANs by preset and kind, beside its autoencoder and generator. The digits' margin was the best of .5, 1, 2
 # and 4 on validation images, with one seed; that of the others is the paper's, not tuned.
 ENERGY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -312,7 +299,7 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Option
     first.add_argument("--preset", default="auto")
     if "recipe" in kind.__dataclass_fields__:
         first.add_argument("--recipe", default="preset")
-    first.add_argument("--sae.variant", dest="variant", default="kl")
+    first.add_argument("--sae.variant", dest="variant")
     chosen, _ = first.parse_known_args(arguments, argparse.Namespace(recipe="preset"))
     name = preset_name(chosen.dataset, chosen.preset)
     preset = PRESETS[name]
@@ -323,11 +310,11 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Option
         "save_every": preset.save_every,
         "picture_every": preset.picture_every,
     }
-    variant = chosen.variant if chosen.variant in SAE_VARIANTS else "kl"  # an unknown one is tyro's to refuse
     model = preset.model
-    if variant != "kl":
-        own_settings: dict[str, Any] = {"variant": variant, **SAE_VARIANTS[variant]}
-        model = dataclasses.replace(model, sae=dataclasses.replace(model.sae, **own_settings))
+    if chosen.variant is not None:
+        require_choice("sae.variant", chosen.variant, tuple(VARIANTS))
+        wanted = {"variant": chosen.variant, **VARIANTS[chosen.variant].defaults}
+        model = dataclasses.replace(model, sae=dataclasses.replace(model.sae, **wanted))
     close = difflib.get_close_matches(chosen.recipe, RECIPES, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     require(chosen.recipe in RECIPES, "recipe", chosen.recipe, f"{hint}choose {', '.join(RECIPES)}.")

@@ -12,7 +12,7 @@ from experiments.common import main, restore_run
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
-from saegan_jax.training.interchange import ARCHITECTURES, export_sae
+from saegan_jax.training.interchange import architecture, export_sae
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,8 @@ def run(options: Export) -> None:
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
         raise ConfigError("run", str(options.run), fix)
     folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
-    name = "sigmoid" if config.sigmoid_output else ARCHITECTURES[config.variant]
-    text = (
-        f"{folder}: {config.variant} autoencoder of {config.d_sae} units, step {restored.step}, architecture {name!r}"
-    )
+    what = f"{config.variant} autoencoder of {config.d_sae} units, step {restored.step}"
+    text = f"{folder}: {what}, architecture {architecture(config)!r}"
     Console().print(Text(text), soft_wrap=True)
 
 

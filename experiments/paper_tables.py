@@ -26,7 +26,6 @@ from saegan_jax.data.dataset import Split
 from saegan_jax.data.synthetic import draw_mixture, sparse_mixture
 from saegan_jax.errors import require
 from saegan_jax.metrics import dictionary_match
-from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.training.files import write_json
 from saegan_jax.training.probe import Probe, fit_probe, linear_probe
@@ -212,7 +211,7 @@ def recovery(options: PaperTables, dataset: Dataset, say: Callable[[str], None])
     """True atoms found again in sparse mixtures in 64 dimensions, from half as many atoms as dimensions to eight times."""
     rows = []
     k = int(ACTIVE)
-    variants: dict[Variant, dict[str, Any]] = {
+    variants: dict[str, dict[str, Any]] = {
         "batch_topk": {"k": k, "auxk": 1 / 32},
         "topk": {"k": k + 2, "auxk": 1 / 32},  # an example may have more than the mean
         "l1": {"beta": 0.1},

@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from experiments.common import main, reach
+from experiments.common import main
 from saegan_jax.algorithms.base import Examples
-from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.data import Dataset, load
 from saegan_jax.data.dataset import Split
 from saegan_jax.data.shifts import enlarged, inverted, noisy, rotated
 from saegan_jax.errors import require
-from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.report import shift_curves
 from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.training.loop import check_batch
@@ -80,14 +79,15 @@ class Shift:
 def configs(options: Shift, image_shape: tuple[int, int, int]) -> dict[str, SAEConfig]:
     """The autoencoders that are compared, by name."""
 
-    def of(variant: Variant, **changes: Any) -> SAEConfig:
+    def of(variant: str, **changes: Any) -> SAEConfig:
         return replace(options.sae, variant=variant, **changes)
 
+    norm = VARIANTS["kl"].wants(image_shape)["decoder_norm"]
     everything = {
         "topk": of("topk", auxk=1 / 32),
         "batch_topk": of("batch_topk", auxk=1 / 32),
         "l1": of("l1", beta=0.4),
-        "kl": of("kl", rho=0.05, beta=3.0, pre_bias="none", decoder_norm=reach(image_shape)),
+        "kl": of("kl", rho=0.05, beta=3.0, pre_bias="none", decoder_norm=norm),
         "dense": of("l1", beta=0.0),
     }
     return {name: everything[name] for name in options.models}

@@ -20,10 +20,10 @@ from rich.text import Text
 
 from experiments.common import main, restore_run
 from saegan_jax.algorithms.base import Batch
-from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.classifier import classifier
 from saegan_jax.algorithms.gan import GANConfig, image_networks
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
+from saegan_jax.algorithms.geometric_median import center
+from saegan_jax.algorithms.sae import SAEConfig, Start, autoencoder, sae
 from saegan_jax.data import load
 from saegan_jax.errors import require, require_positive
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
@@ -216,7 +216,7 @@ def _training(config: SAEConfig, d: int, n_seeds: int) -> tuple[Any, Any]:
     """Programs of :func:`train_autoencoders`, compiled once for all members of a run."""
 
     def init(keys: jax.Array, middle: jax.Array) -> Any:
-        return jax.vmap(sae(config, image_shape=(1, 1, d), center=middle).init)(keys)
+        return jax.vmap(sae(config, image_shape=(1, 1, d)).init, in_axes=(0, None))(keys, Start(center=middle))
 
     def draw(key: jax.Array, x: jax.Array) -> Batch:
         chosen = jax.random.randint(key, (config.batch_size,), 0, len(x))

@@ -8,7 +8,7 @@ import jax
 from experiments.common import finish, main, open_run, sae_rows, sample_rows
 from experiments.config import TrainEnergy, parse
 from saegan_jax.algorithms.energy import energy
-from saegan_jax.algorithms.sae import sae
+from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.training.sweep import data_center
 from saegan_jax.training.systems import init_energy, init_members
 
@@ -25,11 +25,11 @@ def run(options: TrainEnergy) -> None:
         center = None if model.hidden else data_center(model.sae, job.data.image)
         start = None
         if model.pretrained:
-            autoencoder = sae(model.sae, image_shape=shape, center=center)
+            autoencoder = sae(model.sae, image_shape=shape)
             trained = job.train(
                 "sae",
                 autoencoder.step,
-                jax.jit(lambda: init_members(autoencoder, **members)),
+                jax.jit(lambda: init_members(autoencoder, pretrained=Start(center=center), **members)),
                 model.sae,
                 shown=("reconstruction", "sparsity", "l0"),
             )

@@ -1,12 +1,13 @@
 """The main job: train a sparse autoencoder, fit the sparse prior, train a GAN that uses both, and show the result."""
 
 from contextlib import ExitStack
+from typing import Any
 
 import jax
 
 from experiments.common import finish, main, open_run, sae_rows, sample_rows
 from experiments.config import TrainSAEGAN, parse
-from saegan_jax.algorithms.sae import sae
+from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.algorithms.saegan import saegan
 from saegan_jax.training.sweep import data_center
 from saegan_jax.training.systems import freeze_members, init_members, init_saegan
@@ -23,10 +24,11 @@ def run(options: TrainSAEGAN) -> None:
     with ExitStack() as stack:
         job = open_run(stack, options, name=name, model=model, phases=phases)
         shape, n_classes = job.dataset.image_shape, job.dataset.num_classes
-        members = {"seed": options.seed, "n_seeds": options.seeds}
+        members: Any = {"seed": options.seed, "n_seeds": options.seeds}
 
-        autoencoder = sae(model.sae, image_shape=shape, center=data_center(model.sae, job.data.image))
-        start = jax.jit(lambda: init_members(autoencoder, **members))
+        autoencoder = sae(model.sae, image_shape=shape)
+        middle = Start(center=data_center(model.sae, job.data.image))
+        start = jax.jit(lambda: init_members(autoencoder, pretrained=middle, **members))
         if model.encoder == "trained":
             shown = ("reconstruction", "sparsity", "l0")
             sae_state = job.train("sae", autoencoder.step, start, model.sae, shown=shown)

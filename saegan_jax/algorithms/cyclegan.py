@@ -13,7 +13,7 @@ import optax
 from saegan_jax import losses
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.algorithms.optimisers import apply_gradients
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, module
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, module
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
 from saegan_jax.images import flatten_images, to_signed, to_unit
 from saegan_jax.networks.translators import CodeShift, PatchDiscriminator, ResNetTranslator
@@ -235,6 +235,7 @@ def _plain(config: CycleGANConfig, image_shape: tuple[int, int, int]) -> _Transl
 
 def _sparse(config: CycleGANConfig, sae: SAEConfig, image_shape: tuple[int, int, int]) -> _Translator:
     net: Any = module(sae, math.prod(image_shape))
+    activate = autoencoder(sae, image_shape=image_shape).activate
     shift: Any = CodeShift(config.shift_hidden)
 
     def init(key: jax.Array, context: Any) -> Any:
@@ -259,9 +260,8 @@ def _sparse(config: CycleGANConfig, sae: SAEConfig, image_shape: tuple[int, int,
     def codes(params: Any, context: Any, images: jax.Array, direction: str) -> jax.Array:
         encoder = with_own(context, params.get("encoder", {}))
         a = net.apply(encoder, flatten_images(to_unit(images)), method="pre_activations")
-        change = shift.apply(params[direction]["shift"], net.apply(encoder, a, method="activate"))
-        found: jax.Array = net.apply(encoder, a + change, method="activate")
-        return found
+        change = shift.apply(params[direction]["shift"], activate(encoder, a))
+        return activate(encoder, a + change)
 
     def translate(params: Any, context: Any, images: jax.Array, direction: str) -> jax.Array:
         decoder = with_own(context, params[direction].get("decoder", {}))
@@ -283,9 +283,9 @@ def _check(config: CycleGANConfig, sae: SAEConfig | None, image_shape: tuple[int
         return
     if sae is None:
         raise ValueError("kind='sparse' needs sae, the settings of the autoencoder, and its trained parameters.")
-    require(
-        sae.variant == "topk", "sae.variant", sae.variant, "the code of a translation has k active units; use 'topk'."
-    )
+    able = " or ".join(repr(name) for name, variant in VARIANTS.items() if variant.k_per_example)
+    fix = f"the code of a translation has k active units; use {able}."
+    require(VARIANTS[sae.variant].k_per_example, "sae.variant", sae.variant, fix)
     require(
         sae.patch_size == 0, "sae.patch_size", sae.patch_size, "a translation takes one code per image; set it to 0."
     )

@@ -1,4 +1,4 @@
-"""Where a cloud of points has its middle: the value at which a decoder's bias starts."""
+"""The centre of a set of points, mean or geometric median: where a decoder's bias may start."""
 
 from functools import partial
 from typing import Literal

@@ -31,11 +31,21 @@ def gan_members_at_once(config: GANConfig) -> int | None:
     return 1 if jax.default_backend() == "cpu" and config.network != "mlp" else None
 
 
-def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int) -> Any:
-    """The initial state of one seed, or of ``n_seeds`` stacked along a leading axis."""
+def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int, pretrained: Any = None, shared: bool = True) -> Any:
+    """The initial state of one seed, or of ``n_seeds`` stacked along a leading axis.
+
+    Args:
+      algorithm: see :class:`Algorithm`.
+      seed: of the first member; the next has ``seed + 1``.
+      n_seeds: members.
+      pretrained: what ``algorithm.init`` takes beside the key; None passes nothing.
+      shared: with several seeds, all start from the same ``pretrained``; off: each from its part along a leading axis.
+    """
+    given = () if pretrained is None else (pretrained,)
     if n_seeds == 1:
-        return algorithm.init(jax.random.key(seed))
-    return jax.vmap(algorithm.init)(member_keys(seed, n_seeds))
+        return algorithm.init(jax.random.key(seed), *given)
+    axes = (0, *(None if shared else 0 for _ in given))
+    return jax.vmap(algorithm.init, in_axes=axes)(member_keys(seed, n_seeds), *given)
 
 
 def init_saegan(

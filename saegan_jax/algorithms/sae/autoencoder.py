@@ -101,8 +101,9 @@ def autoencoder(config: SAEConfig, *, image_shape: ImageShape, axis_name: str | 
 
     ``loss = mean_n 1/2 ||x_hat_n - x_n||^2 + beta * sparsity + auxiliary + weight_decay / 2 (||W_enc||^2 + ||W_dec||^2)``
 
-    Codes, sparsity and a variant's own auxiliary term: see its file in :mod:`saegan_jax.algorithms.sae.variants`. AuxK joins
-    the auxiliary term if ``auxk`` > 0, weighed as its authors do beside a reconstruction error divided by the inputs' variance.
+    Codes, sparsity and the variant's auxiliary term: see its file in :mod:`saegan_jax.algorithms.sae.variants`. If ``auxk`` > 0
+    AuxK is added to the auxiliary term, with the weight that its authors give it beside an error divided by the inputs'
+    variance.
 
     Args:
       config: see :class:`SAEConfig`.
@@ -228,12 +229,12 @@ def _auxk(
     mean = mean_over_devices(inputs.mean(axis=examples, keepdims=True), axis_name)
     variance = mean_over_devices(jnp.sum((inputs - mean) ** 2, axis=-1).mean(), axis_name)
     if parts.net.centred:
-        # Zero in value; takes back the way to b_dec, which belongs to the main reconstruction alone.
+        # Zero in value. Its gradient cancels that of b_dec through the encoder: the residual already contains b_dec.
         b_dec, W_enc = weights["b_dec"], weights["W_enc"]
         back = b_dec @ lax.stop_gradient(W_enc) - lax.stop_gradient(b_dec @ W_enc)
         a = a + back.reshape((1,) * len(examples) + (-1,))
     aux = losses.auxk_loss(residual, a, W_dec, dead, k_aux=config.k_aux, axis_name=axis_name)
-    # 1/2 and the variance: beside our reconstruction as 1 is beside its normalised form. A patch stands for its share of
-    # the image, overlaps counted once.
+    # Its authors divide the reconstruction error by the variance, and have no 1/2: both are made up for here. A patch counts
+    # for its share of the image, as if patches did not overlap.
     share = math.prod(parts.image_shape) / parts.patches.d_in
     return config.auxk * 0.5 * share * variance * aux.mean()

@@ -40,7 +40,7 @@ class SAEConfig(SAESettings):
 
     @property
     def active_above(self) -> float:
-        """``active_threshold``, or the variant's own."""
+        """``active_threshold``, or the variant's default."""
         return VARIANTS[self.variant].active_above if self.active_threshold is None else self.active_threshold
 
     @property

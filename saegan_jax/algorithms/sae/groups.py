@@ -15,8 +15,9 @@ class CodeSettings:
 
     variant: str = "kl"
     """kl: sigmoid codes, Bernoulli KL to rho. rate_kl: ReLU codes, Poisson KL. l1: ReLU codes, L1. topk: the k largest of each
-    example. batch_topk: the k * batch largest of the batch. matryoshka: batch_topk whose first units must do alone. jumprelu:
-    a learned threshold, L0 penalty. gated: gate and magnitude apart, L1 on the gate. wta: each unit's rho * batch largest."""
+    example. batch_topk: the k * batch largest of the batch. matryoshka: batch_topk whose first units also reconstruct alone.
+    jumprelu: a learned threshold, L0 penalty. gated: gate and magnitude apart, L1 on the gate. wta: each unit's rho *
+    batch largest."""
     d_sae: int = 128
     """Number of units."""
     rho: float = 0.05
@@ -52,7 +53,7 @@ class CodeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The encoder, the decoder, and what of an image they see."""
+    """The encoder, the decoder, and the part of an image that they see."""
 
     tied: bool = False
     """Decode with the encoder's weights transposed."""
@@ -78,7 +79,7 @@ class NetworkSettings:
         require_choice("pre_bias", self.pre_bias, get_args(PreBias))
         fix = "a tied decoder is the encoder, whose norm must stay free; set decoder_norm=0, or tied=False."
         require(not (self.tied and self.decoder_norm), "decoder_norm", self.decoder_norm, fix)
-        fix = "a tied decoder has no rows of its own; turn one of them off."
+        fix = "a tied decoder has no W_dec whose rows it could read; turn one of them off."
         require(not (self.sparse_decoder and self.tied), "sparse_decoder", True, fix)
         p, s = self.patch_size, self.stride
         require(
@@ -91,10 +92,10 @@ class NetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DeadUnitSettings:
-    """What is done for units that are never active."""
+    """Remedies for units that are never active."""
 
     auxk: float = 0.0
-    """Weight of AuxK, by which dead units learn to explain what the others miss; 1/32 is usual."""
+    """Weight of AuxK, by which dead units learn to reconstruct the residual of the others; 1/32 is usual."""
     k_aux: int = 64
     """Dead units that AuxK uses per example."""
     resample_every: int = 0

@@ -53,8 +53,8 @@ class SAEInfo(NamedTuple):
     Attributes:
       loss: all terms, weighed.
       reconstruction: 1/2 squared error summed over pixels, mean over examples; of nested dictionaries, mean over them.
-      sparsity: the variant's term before its weight; 0 where k rules.
-      auxiliary: AuxK and the variant's own auxiliary term, weighed.
+      sparsity: the variant's term before its weight; 0 where the number of active units is set instead.
+      auxiliary: AuxK and the variant's auxiliary term, weighed.
       l0: active codes an example, mean over the batch.
       dead_fraction: share of units inactive for ``dead_after`` steps.
     """

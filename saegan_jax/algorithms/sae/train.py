@@ -13,7 +13,8 @@ from jax import lax
 
 from saegan_jax import losses
 from saegan_jax.algorithms.base import Algorithm, Batch
-from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
+from saegan_jax.algorithms.ema import ema_update
+from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.algorithms.sae.autoencoder import (
     Autoencoder,
     SAETerms,
@@ -68,7 +69,7 @@ def sae(
     Returns:
       An :class:`Algorithm`. Its ``init(key, pretrained=None)`` takes a :class:`Start`. Its ``sample`` decodes independent
       units, each active with its running density at its running mean magnitude: a picture of what the dictionary draws
-      without any joint model of its codes.
+      without any joint model of the codes.
 
     Raises:
       ConfigError: patches that do not fit the image, or a sparse decoder, whose k is fixed, with a ``member``.
@@ -77,7 +78,7 @@ def sae(
     fix = "the members of a sweep may have other k; turn it off."
     require(member is None or not config.sparse_decoder, "sparse_decoder", True, fix)
     functions = autoencoder(config, image_shape=image_shape, axis_name=axis_name)
-    # The rate itself is the member's.
+    # The learning rate is in the state, so that the members of a sweep may differ in it.
     cosine = optax.cosine_decay_schedule(1.0, config.steps, alpha=0.1)
     optimiser = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(cosine))
     training = Training(config, VARIANTS[config.variant], functions, optimiser, member, axis_name)
@@ -85,7 +86,7 @@ def sae(
 
 
 def project_params(config: SAEConfig, params: Any) -> Any:
-    """``params`` with the decoder's rows at the norm where ``config`` keeps them, and within the variant's own constraints."""
+    """``params`` with the decoder's rows at the norm where ``config`` keeps them, and within the variant's constraints."""
     if config.decoder_norm:
         W_dec = params["params"]["W_dec"]
         W_dec = config.decoder_norm * W_dec / jnp.linalg.norm(W_dec, axis=-1, keepdims=True)

@@ -9,7 +9,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from saegan_jax import losses
-from saegan_jax.algorithms.optimisers import ema_update
+from saegan_jax.algorithms.ema import ema_update
 from saegan_jax.algorithms.sae.groups import SAESettings
 from saegan_jax.errors import require
 from saegan_jax.networks.autoencoders import Initializer, unit_columns
