@@ -36,6 +36,17 @@ class SparseConfig:
         require_positive(temperature=self.temperature, final_temperature=self.final_temperature)
 
 
+def gates(posterior: Posterior) -> jax.Array:
+    """``gate_logits (batch, d_latent)``.
+
+    Raises:
+      ValueError: a posterior without gates.
+    """
+    if posterior.gate_logits is None:
+        raise ValueError("this posterior has no gates; the encoder of a spike and slab gives three heads.")
+    return posterior.gate_logits
+
+
 def from_slab(posterior: Posterior, alpha: jax.Array, share: jax.Array) -> tuple[Posterior, jax.Array]:
     """The probability of being off is multiplied by lambda in posterior and prior: from a Gaussian VAE to the spike and slab.
 
@@ -43,7 +54,7 @@ def from_slab(posterior: Posterior, alpha: jax.Array, share: jax.Array) -> tuple
 
     Args: posterior with gates, arrays ``(batch, d_latent)``; alpha, a scalar; share, lambda in (0, 1]. Returns: both warmed.
     """
-    mean, log_variance, gate = posterior
+    mean, log_variance, gate = posterior.mean, posterior.log_variance, gates(posterior)
     log_share = jnp.log(share)
     log_on = jnp.logaddexp(jnp.log1p(-share), log_share + jax.nn.log_sigmoid(gate))
     return Posterior(mean, log_variance, log_on - log_share - jax.nn.log_sigmoid(-gate)), 1 - share * (1 - alpha)
@@ -87,7 +98,7 @@ def sample_prior(hyper: VAEHyper, key: jax.Array, shape: tuple[int, int]) -> jax
 
 def mean_l0(config: SparseConfig, posterior: Posterior, z: jax.Array, hyper: VAEHyper) -> jax.Array:
     """``mean_n sum_j gamma_nj``."""
-    return jax.nn.sigmoid(posterior.gate_logits).sum(axis=1).mean()
+    return jax.nn.sigmoid(gates(posterior)).sum(axis=1).mean()
 
 
 def prior_activity(config: SparseConfig) -> float:
