@@ -24,7 +24,7 @@ from saegan_jax.images import any_to_unit_float, check_unit
 from saegan_jax.metrics.vae import active_units, importance_bound
 from saegan_jax.priors import FactorisedPrior, code_scale, fit_factorised, sample_factorised
 
-_OFF = -1e6  # far below every latent: how a unit that is off is told from one with a negative value
+_OFF = -1e6  # far below every latent, so that a unit that is off is not taken for one with a negative value
 
 
 class VAEMetrics(NamedTuple):
