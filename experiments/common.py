@@ -55,9 +55,9 @@ from saegan_jax.training.loop import (
     train,
 )
 from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
+from saegan_jax.training.sample_evaluator import sample_evaluator
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import draw, gan_members_at_once, rebuild, rebuild_cyclegan
-from saegan_jax.training.watch import watcher
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
 # Where things lie here, not what is trained.
@@ -260,14 +260,14 @@ class Run:
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
-    def watched(self, algorithm: Algorithm) -> Callable[[int, Any], Scores] | None:
+    def sample_evaluator(self, algorithm: Algorithm) -> Callable[[int, Any], Scores] | None:
         """Scores of a few samples on the way, for curves and alarms; None where nothing is to be scored."""
         if not self.options.evaluate:
             return None
         self.display.stop()  # rich before 14 allows one live display at a time
         with self.display.console.status("training the feature network, or opening the cached one"):
             network = load_feature_network(self.dataset)
-        return watcher(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
+        return sample_evaluator(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
 
     def sample_pictures(self, name: str, algorithm: Algorithm) -> Callable[[int, Any], None]:
         """A picture of every member's samples, always of the same latents, under ``samples/``."""
@@ -461,13 +461,17 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
     if waits:
         note = "of the device, for data from the host; mean over logging intervals"
         rows = rows | {"waiting": row(float(np.mean(waits)), "share of the time", note)}
-    looks = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
-    if looks:
-        n = len(looks)
+    evaluations = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
+    if evaluations:
+        n = len(evaluations)
         rows = rows | {
-            "first look": row(looks[0], "squared features", "Frechet distance of few samples to validation images"),
-            "best look": row(np.fmin.reduce(looks), "squared features", f"the same, the least of {n}; not the result"),
-            "last look": row(looks[-1], "squared features", "the same, of the final weights"),
+            "first evaluation": row(
+                evaluations[0], "squared features", "Frechet distance of few samples to validation images"
+            ),
+            "best evaluation": row(
+                np.fmin.reduce(evaluations), "squared features", f"the same, the least of {n}; not the result"
+            ),
+            "last evaluation": row(evaluations[-1], "squared features", "the same, of the final weights"),
         }
     if any(r["phase"] == "gan" for r in metrics):
         counts = [sum(e["state"] == "begins" and e["member"] == m for e in alarms) for m in range(run.n_seeds)]

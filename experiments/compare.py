@@ -32,7 +32,7 @@ from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.errors import require
 from saegan_jax.report.comparison import Effect, effects, forest, interaction
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
+from saegan_jax.report.results import cell, origin, over_seeds, present_name, provenance, write_result
 from saegan_jax.training.files import write_bytes, write_json
 from saegan_jax.training.loop import NonFiniteError, check_batch
 from saegan_jax.training.run_folder import read_config
@@ -48,7 +48,7 @@ METRICS = {
     "coverage": False,
     "class balance KL": True,
 }
-SHOWN = ("memorisation", "best look", "last look", "alarms")
+SHOWN = ("memorisation", "best evaluation", "last evaluation", "alarms")
 CHANGES = (HEADLINE, "Frechet / floor, second network", "recall", "coverage")  # measures whose change is tabulated
 FACTORIAL = (BASELINE, "sparse", "ensemble", "both")
 
@@ -191,7 +191,7 @@ def outcome(options: RunOptions) -> dict[str, list[float]] | None:
         f"it holds a run with other settings ({', '.join(different)}). Name another --out, or move it away.",
     )
     rows = json.loads((folder / "summary.json").read_text())["rows"]
-    return {name: row["values"] for name, row in rows.items()}
+    return {present_name(name): row["values"] for name, row in rows.items()}
 
 
 def train(script: Callable[[Any], None], options: RunOptions, console: Console) -> None:
@@ -270,7 +270,7 @@ def _table(first: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def markdown(result: dict[str, Any], *, every: bool) -> str:
     """The results as Markdown: of each fraction the changes and, if asked for, every measure; then the factorial."""
-    rows = {(row["fraction"], row["arm"], row["metric"]): row for row in result["rows"]}
+    rows = {(row["fraction"], row["arm"], present_name(row["metric"])): row for row in result["rows"]}
     lines = [origin(result), ""]
     for fraction in dict.fromkeys(row["fraction"] for row in result["rows"]):
         names = list(dict.fromkeys(row["arm"] for row in result["rows"] if row["fraction"] == fraction))
@@ -352,8 +352,8 @@ def run(options: Compare) -> None:
             "interval over seeds] of final weights against test images; means leave out failed seeds, which are counted, and "
             "changes take them for the worst of all. *Change*: ratio of geometric means paired by seed, its interval corrected "
             "(Holm) for all arms and fractions of this table; found (**better**, **worse**) where it excludes 0, absent where "
-            "it lies within 5 %, else undecided. *Best* and *last look*: Frechet distance of few samples to validation images "
-            "during the training; the best is not the result."
+            "it lies within 5 %, else undecided. *Best* and *last evaluation*: Frechet distance of few samples to validation "
+            "images during the training; the best is not the result."
         ),
         "factorial": factorial(found),
         "config": to_json_options(replace(options, results=None)),

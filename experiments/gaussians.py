@@ -134,8 +134,8 @@ def run(options: Gaussians) -> None:
         made += rows(case, options.out / name, METRICS)
     note = (
         f"{options.seeds} seeds in one program, {options.gan.steps:,} steps of batch {options.gan.batch_size}, {SAMPLES:,} "
-        "samples; mean [bootstrap 95 % interval over seeds]. Published rows: ten trials, from the PacGAN paper. *Best look*: "
-        "each seed's best value of each measure among its looks; the final state is the result."
+        "samples; mean [bootstrap 95 % interval over seeds]. Published rows: ten trials, from the PacGAN paper. *Best "
+        "evaluation*: each seed's best value of each measure among its evaluations; the final state is the result."
     )
     found = result("mixtures of Gaussians", note, {"gan": to_json(options.gan), "seeds": options.seeds}, made)
     write_result(options.results or options.out / "results.json", found, markdown(found, METRICS))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from experiments.common import main
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
+from saegan_jax.report.results import cell, origin, over_seeds, present_name, provenance, write_result
 from saegan_jax.training.run_folder import read_config
 
 
@@ -57,7 +57,7 @@ def publish(options: Publish) -> None:
         **provenance(options.command),
         "config": config["options"],
         "rows": [
-            {"arm": config["script"], "metric": metric, **over_seeds(row["values"])}
+            {"arm": config["script"], "metric": present_name(metric), **over_seeds(row["values"])}
             | {key: row[key] for key in ("unit", "note", "floor")}
             for metric, row in rows.items()
         ],

@@ -231,8 +231,8 @@ def run(options: StackedMNIST) -> None:
     note = (
         f"{abouts}. {options.seeds} seeds in one program, {options.gan.steps:,} steps of batch {options.gan.batch_size}; mean "
         f"[bootstrap 95 % interval over seeds]; classes by the MNIST classifier {network.hash[:8]}, accuracy "
-        f"{network.accuracy:.4f}. *Best look*: each seed's best value of each measure among its looks; the final state is the "
-        "result."
+        f"{network.accuracy:.4f}. *Best evaluation*: each seed's best value of each measure among its evaluations; the final "
+        "state is the result."
     )
     settings = {"gan": to_json(options.gan), "seeds": options.seeds, "own_networks": options.own_networks}
     found = result("Stacked MNIST", note, settings, made)

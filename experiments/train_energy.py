@@ -41,7 +41,7 @@ def run(options: TrainEnergy) -> None:
             jax.jit(lambda: init_energy(model, start, image_shape=shape, center=center, **members)),
             model.gan,
             shown=("real_energy", "fake_energy", "convergence" if model.kind == "began" else "above_margin"),
-            score=job.watched(algorithm),
+            score=job.sample_evaluator(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         # What the game has left of the autoencoder; with layers around it there is no dictionary of images.

@@ -22,7 +22,7 @@ def run(options: TrainGAN) -> None:
             jax.jit(lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds)),
             options.gan,
             shown=("discriminator_loss", "generator_loss", "accuracy"),
-            score=job.watched(algorithm),
+            score=job.sample_evaluator(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         finish(job, sample_rows(job, algorithm, state))

@@ -45,7 +45,7 @@ def run(options: TrainSAEGAN) -> None:
             jax.jit(lambda: init_saegan(model, frozen, image_shape=shape, n_classes=n_classes, **members)),
             model.gan,
             shown=("discriminator_loss", "generator_loss", "accuracy"),
-            score=job.watched(algorithm),
+            score=job.sample_evaluator(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         rows |= sample_rows(job, algorithm, gan_state)

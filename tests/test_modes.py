@@ -91,15 +91,15 @@ def ring(tmp_path_factory):
     return out
 
 
-def test_gaussians_tabulates_the_final_look_beside_floor_and_published_rows(ring):
+def test_gaussians_tabulates_the_final_evaluation_beside_floor_and_published_rows(ring):
     result = json.loads((ring / "results.json").read_text())
-    looks = [row for row in read_metrics(ring / "ring") if row["phase"] == "gan-scores"]
-    assert [row["step"] for row in looks] == [10, 20]
+    evaluations = [row for row in read_metrics(ring / "ring") if row["phase"] == "gan-scores"]
+    assert [row["step"] for row in evaluations] == [10, 20]
     found = {(row["arm"], row["metric"]): row for row in result["rows"]}
     for metric, better in (("modes", max), ("high_quality", max), ("reverse_kl", min)):
-        assert found["ours, final", metric]["values"] == looks[-1][metric]
-        best = [better(look[metric][m] for look in looks) for m in range(2)]
-        assert found["ours, best look", metric]["values"] == best
+        assert found["ours, final", metric]["values"] == evaluations[-1][metric]
+        best = [better(one[metric][m] for one in evaluations) for m in range(2)]
+        assert found["ours, best evaluation", metric]["values"] == best
     assert found["PacGAN2", "reverse_kl"]["published"] == 0.07
     assert found["ours, final", "modes"]["floor"] == 8
     assert found["ours, final", "high_quality"]["floor"] == pytest.approx(0.98889, abs=1e-5)
@@ -243,7 +243,7 @@ def test_a_member_that_failed_is_shown_and_not_averaged_away(tmp_path):
     assert np.isnan(final["values"][0])
     assert final["values"][1] == 9
     assert final["low"] is None
-    assert found["ours, best look", "modes"]["values"] == [5.0, 9.0]
+    assert found["ours, best evaluation", "modes"]["values"] == [5.0, 9.0]
     shell = {"command": "x", "device": "d", "versions": {}, "note": "n", "rows": made}
     assert "| quarter | ours, final | nan | nan |" in markdown(shell, stacked_mnist.METRICS)
 

@@ -14,6 +14,8 @@ import scipy
 
 from saegan_jax.training.files import write_bytes, write_json
 
+RENAMED = {f"{which} look": f"{which} evaluation" for which in ("first", "best", "last")}
+
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -77,6 +79,11 @@ def write_result(path: Path, result: dict[str, Any], table: str) -> None:
     """Write a published result as JSON and, beside it, its Markdown."""
     write_json(path, result)
     write_bytes(path.with_suffix(".md"), table.encode())
+
+
+def present_name(metric: str) -> str:
+    """The name that a measure has now, of one in a summary or result that an earlier version wrote."""
+    return RENAMED.get(metric, metric)
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A look at a generator while it trains: a few samples, scored against validation images, one number a member."""
+"""Evaluation of a generator while it trains: a few samples, scored against validation images, one number a member."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,10 @@ from saegan_jax.training.systems import draw
 if TYPE_CHECKING:
     from saegan_jax.data import Dataset
 
-MOST = 1000  # samples a look: enough for an alarm, a second's work
+MAX_SAMPLES = 1000  # of one evaluation: enough for an alarm, a second's work
 
 
-def watcher(
+def sample_evaluator(
     network: FeatureNetwork, dataset: "Dataset", algorithm: Algorithm, *, n_seeds: int, seed: int
 ) -> Callable[[int, Any], Scores]:
     """``score(step, state) -> Scores``: ``frechet``, ``class_balance_kl`` and ``recall`` of at most 1,000 samples a member.
@@ -32,7 +32,7 @@ def watcher(
       n_seeds: members in the state.
       seed: of the samples.
     """
-    n = min(MOST, len(dataset.validation.label), len(dataset.train.label))
+    n = min(MAX_SAMPLES, len(dataset.validation.label), len(dataset.train.label))
     chosen = np.random.default_rng(0).permutation(len(dataset.validation.label))[:n]
     reference = network.features(dataset.validation.image[chosen])
 

@@ -1,4 +1,4 @@
-"""The look at a generator while it trains, against the same measures taken by hand."""
+"""The evaluation of a generator while it trains, against the same measures taken by hand."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +11,9 @@ import pytest
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.data import Dataset, Split
 from saegan_jax.metrics import frechet_distance, neighbour_metrics
-from saegan_jax.training import watch
+from saegan_jax.training import sample_evaluator as module
 from saegan_jax.training.features import class_balance
+from saegan_jax.training.sample_evaluator import sample_evaluator
 from saegan_jax.training.systems import draw
 
 SHAPE = (4, 4, 1)
@@ -68,11 +69,11 @@ def by_hand(images: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
 
 @pytest.mark.parametrize("most", [1000, 25])
 def test_scores_and_floors_are_those_measures_of_few_samples(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "MOST", most)
+    monkeypatch.setattr(module, "MAX_SAMPLES", most)
     n = min(most, 40)  # as many as there are validation images
-    look = watch.watcher(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=3)
+    evaluate = sample_evaluator(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=3)
     members = stacked(state(1.0), state(0.5, classes=1))
-    values, floors = look(100, members)
+    values, floors = evaluate(100, members)
     chosen = DATA.validation.image[np.random.default_rng(0).permutation(40)[:n]]
     images = draw(ALGORITHM, members, seed=3, n=n, n_seeds=2)
     for member in range(2):
@@ -83,23 +84,23 @@ def test_scores_and_floors_are_those_measures_of_few_samples(most: int, monkeypa
     # A generator of one class shows.
     assert values["class_balance_kl"][1] > 10 * values["class_balance_kl"][0]
     assert values["frechet"][1] > values["frechet"][0] > floors["frechet"] > 0
-    # The same latents at every look, and other ones with another seed.
-    assert look(200, members).values == values
-    assert watch.watcher(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=4)(100, members).values != values
+    # The same latents at every evaluation, and other ones with another seed.
+    assert evaluate(200, members).values == values
+    assert sample_evaluator(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=4)(100, members).values != values
 
 
 def test_one_member_has_lists_of_one() -> None:
-    values, _ = watch.watcher(NETWORK, DATA, ALGORITHM, n_seeds=1, seed=3)(100, state(1.0))
-    both, _ = watch.watcher(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=3)(100, stacked(state(1.0), state(0.5)))
+    values, _ = sample_evaluator(NETWORK, DATA, ALGORITHM, n_seeds=1, seed=3)(100, state(1.0))
+    both, _ = sample_evaluator(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=3)(100, stacked(state(1.0), state(0.5)))
     assert {len(value) for value in values.values()} == {1}
     for name, value in values.items():
         assert value[0] == pytest.approx(both[name][0], rel=1e-5)
 
 
 def test_a_member_that_has_failed_scores_nan_and_the_other_as_ever() -> None:
-    look = watch.watcher(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=3)
-    sound = look(100, stacked(state(0.7), state(1.0))).values
-    values = look(100, stacked(state(float("nan")), state(1.0))).values
+    evaluate = sample_evaluator(NETWORK, DATA, ALGORITHM, n_seeds=2, seed=3)
+    sound = evaluate(100, stacked(state(0.7), state(1.0))).values
+    values = evaluate(100, stacked(state(float("nan")), state(1.0))).values
     assert set(values) == {"frechet", "class_balance_kl", "recall"}
     for name, (failed, other) in values.items():
         assert np.isnan(failed)
