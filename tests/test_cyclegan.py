@@ -32,7 +32,7 @@ from saegan_jax.algorithms.cyclegan import (
     learning_rate_share,
     query,
 )
-from saegan_jax.algorithms.gan import Nets
+from saegan_jax.algorithms.nets import Nets
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.errors import ConfigError
 from saegan_jax.metrics.honesty import honesty_curve, paired_error, quantise
@@ -68,14 +68,17 @@ def sae_params(seed=1):
 @functools.cache
 def programs(config):
     """The algorithm, and its step and translation compiled."""
-    algorithm = cyclegan(config, image_shape=SHAPE, sae=SAE, sae_params=sae_params())
+    algorithm = cyclegan(config, image_shape=SHAPE, sae=SAE)
     return algorithm, jit(algorithm.step), jit(algorithm.translate, static_argnums=2)
 
 
 def initial(config, seed=0):
     """A state with random parameters, which cost no compilation."""
-    context = {} if config.kind == "plain" else {"context": sae_params(1 + seed)}
-    return filled(jax.eval_shape(programs(config)[0].init, jax.random.key(0)), seed=seed, **context)
+    init = programs(config)[0].init
+    if config.kind == "plain":
+        return filled(jax.eval_shape(init, jax.random.key(0)), seed=seed)
+    pretrained = sae_params(1 + seed)
+    return filled(jax.eval_shape(init, jax.random.key(0), pretrained), seed=seed, pretrained=pretrained)
 
 
 @functools.cache
@@ -245,7 +248,7 @@ def test_the_sparse_kind_learns_and_its_autoencoder_stays():
     first, state, info = trained(SPARSE)
     assert_every_leaf_moved(state.params, first.params)
     assert set(state.params.generator) == {"ab", "ba"}
-    assert_same(state.context, sae_params())
+    assert_same(state.pretrained, sae_params())
     assert_finite((state, info))
     assert 0 < info.l0 <= K
 
@@ -253,17 +256,17 @@ def test_the_sparse_kind_learns_and_its_autoencoder_stays():
 def test_a_frozen_encoder_gets_exactly_no_gradient_and_passes_it_on():
     algorithm, state = programs(SPARSE)[0], trained(SPARSE)[1]
     x = batch(0).a
-    by_context, by_image = jit(
-        jax.grad(lambda c, x: algorithm.translate(replace(state, context=c), x, "ab").sum(), argnums=(0, 1))
-    )(state.context, x)
-    assert not any(leaf.any() for leaf in numpy_leaves(by_context).values())
+    by_pretrained, by_image = jit(
+        jax.grad(lambda p, x: algorithm.translate(replace(state, pretrained=p), x, "ab").sum(), argnums=(0, 1))
+    )(state.pretrained, x)
+    assert not any(leaf.any() for leaf in numpy_leaves(by_pretrained).values())
     assert np.abs(by_image).max() > 0
 
 
 def test_a_translation_starts_as_the_reconstruction_and_is_drawn_from_k_units():
     algorithm, _, translate = programs(SPARSE)
     codes_of = jit(algorithm.codes, static_argnums=2)
-    state, x = jit(algorithm.init)(jax.random.key(0)), unit_batch(20).image
+    state, x = jit(algorithm.init)(jax.random.key(0), sae_params()), unit_batch(20).image
     w = jax.tree.map(np.asarray, sae_params()["params"])
     a = np.asarray(x).reshape(20, -1) @ w["W_enc"] + w["b_enc"]
     kept = np.where((a > 0) & (a >= np.sort(a, axis=1)[:, [-K]]), a, 0)
@@ -283,8 +286,8 @@ def test_pixels_outside_the_range_are_cut_and_still_learn_and_an_encoder_may_tra
     """Without a sigmoid the decoder may leave [0, 1]; the other translator must not see that."""
     config = replace(SPARSE, identity=0.0, encoder="trained")
     linear = replace(SAE, sigmoid_output=False)
-    algorithm = cyclegan(config, image_shape=SHAPE, sae=linear, sae_params=sae_params())
-    state = filled(jax.eval_shape(algorithm.init, jax.random.key(0)), context=sae_params())
+    algorithm = cyclegan(config, image_shape=SHAPE, sae=linear)
+    state = filled(jax.eval_shape(algorithm.init, jax.random.key(0), sae_params()), pretrained=sae_params())
     for name in ("ab", "ba"):
         state.params.generator[name]["decoder"]["b_dec"] = jnp.full(16, -3.0)
     assert jit(algorithm.translate, static_argnums=2)(state, batch(0).a, "ab").min() == 0
@@ -293,7 +296,7 @@ def test_pixels_outside_the_range_are_cut_and_still_learn_and_an_encoder_may_tra
     assert_every_leaf_moved(after.params, state.params)
     assert (np.asarray(after.params.generator["ab"]["decoder"]["b_dec"]) != -3.0).all()
     assert set(after.params.generator["encoder"]) == {"W_enc", "b_enc"}
-    assert_same(after.context, sae_params())
+    assert_same(after.pretrained, sae_params())
 
 
 def test_members_equal_single_runs():

@@ -15,6 +15,7 @@ import optax
 from saegan_jax import losses
 from saegan_jax.algorithms.augment import Augmentation, diff_augment
 from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.nets import Nets as Nets
 from saegan_jax.algorithms.optimisers import apply_gradients, ema_update
 from saegan_jax.errors import require, require_choice, require_non_negative, require_positive
 from saegan_jax.images import to_signed, to_unit
@@ -213,13 +214,6 @@ def scheduled(config: GANConfig, own: GANHyper, step: jax.Array) -> Scheduled:
             jnp.divide(-config.images_per_generator_step, half_life)
         ),  # a half-life of 0 gives 2^-inf = 0
     )
-
-
-class Nets(NamedTuple):
-    """One value for each of the two networks: parameters, optimisers, or optimiser states."""
-
-    generator: Any
-    discriminator: Any
 
 
 class Game(NamedTuple):
