@@ -176,7 +176,7 @@ class Programs(NamedTuple):
 
 def programs(cut: Split, network: FeatureNetwork, real_images: np.ndarray) -> Programs:
     """Compile once for all members."""
-    predict = classifier(network.config).predict
+    predict: Any = classifier(network.config).predict
     mean, std = jnp.asarray(network.mean).reshape(1, -1), jnp.asarray(network.std).reshape(1, -1)
 
     def classify(images: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -67,12 +67,38 @@ def test_step_is_pure_and_vmaps_over_seeds() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("num_classes", 1), ("total_steps", 0), ("dropout", 1.0), ("max_shift", 8), ("learning_rate", float("nan"))],
+    [
+        ("num_classes", 1),
+        ("total_steps", 0),
+        ("dropout", 1.0),
+        ("max_shift", 8),
+        ("learning_rate", float("nan")),
+        ("num_classes", 3.0),
+        ("total_steps", 5.5),
+        ("width", 4.0),
+        ("feature_dim", True),
+        ("max_shift", 1.0),
+    ],
 )
 def test_bad_settings_are_named(field: str, value: float) -> None:
     settings = {"image_shape": (8, 8, 1), "num_classes": 3, "total_steps": 5} | {field: value}
     with pytest.raises(ValueError, match=field):
         ClassifierConfig(**settings)
+
+
+def test_integer_images_pretrained_and_samples_are_refused() -> None:
+    algorithm = classifier(ClassifierConfig((8, 8, 1), 3, total_steps=5, width=4, feature_dim=6))
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    stored = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.uint8)
+    with pytest.raises(ValueError, match="but these are uint8"):
+        jax.eval_shape(algorithm.step, state, Batch(stored, jax.ShapeDtypeStruct((2,), jnp.int32)))
+    assert algorithm.predict is not None
+    with pytest.raises(ValueError, match="but these are uint8"):
+        jax.eval_shape(algorithm.predict, state.params, stored)
+    with pytest.raises(ValueError, match="without pretrained"):
+        algorithm.init(jax.random.key(0), {})
+    with pytest.raises(ValueError, match="draws no samples"):
+        algorithm.sample(state, jax.random.key(0), 1)
 
 
 def test_digits_accuracy_and_feature_scale(digits: data.Dataset, network: FeatureNetwork) -> None:
