@@ -126,7 +126,7 @@ class TrainCycleGAN(RunOptions):
     """digits_inverted_rotated (8x8, embedded): one half of the digits, and the other half inverted and turned by 90 degrees.
     mnist_inverted_rotated: the same of MNIST. mnist_digits: MNIST, and the embedded digits enlarged."""
     beside: tuple[Path, ...] = ()
-    """Folders of finished runs on the same domains, whose curves are drawn in honesty.png too."""
+    """Folders of finished runs on the same domains, whose curves are drawn in cycle_robustness.png too."""
     cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
     sae: SAEConfig = field(default_factory=SAEConfig)
 

@@ -24,9 +24,9 @@ from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.data.domains import Domains, load_domains
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.images import to_unit_float
-from saegan_jax.metrics.honesty import BITS, SIGMAS, honesty_curve, paired_error
+from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.report import image_grid
-from saegan_jax.report.honesty import honesty_picture
+from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 from saegan_jax.training.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import Phase, check_batch, check_schedule, train
@@ -177,10 +177,10 @@ def picture_of(domains: Domains, algorithm: Algorithm, state: Any, path: Path) -
 
 
 class Scored(NamedTuple):
-    """Rows of the closing table, and the honesty curves: by name, seeds first."""
+    """Rows of the closing table, and the cycle robustness curves: by name, seeds first."""
 
     rows: dict[str, dict[str, Any]]
-    honesty: dict[str, dict[str, list[Any]]]
+    robustness: dict[str, dict[str, list[Any]]]
 
 
 def scores(
@@ -214,7 +214,7 @@ def scores(
             ]
             rows[f"code L0, {arrow}"] = row(active, "units", "active codes a translation is drawn from")
         for i, member in enumerate(members):
-            curve = honesty_curve(
+            curve = cycle_robustness(
                 functools.partial(_translate, member, algorithm=algorithm, direction=direction),
                 functools.partial(_translate, member, algorithm=algorithm, direction=_other(direction)),
                 held.image,
@@ -225,23 +225,23 @@ def scores(
             curves[name][i][direction] = [float(curve.clean), *map(float, curve.quantised), *map(float, curve.noisy)]
         if domains.to_b is not None and domains.to_a is not None:
             there, back = (domains.to_b, domains.to_a) if direction == "ab" else (domains.to_a, domains.to_b)
-            curve = honesty_curve(on_host(there), on_host(back), held.image, jax.random.key(NOISE_SEED))
+            curve = cycle_robustness(on_host(there), on_host(back), held.image, jax.random.key(NOISE_SEED))
             exact = curves.setdefault("the true map", [{}])
             exact[0][direction] = [float(curve.clean), *map(float, curve.quantised), *map(float, curve.noisy)]
     n = len(BITS)
-    honesty: dict[str, dict[str, list[Any]]] = {}
+    robustness: dict[str, dict[str, list[Any]]] = {}
     for arm, found in curves.items():
         both = np.array([[one[d] for d in NAMES] for one in found]).mean(axis=1)  # (seeds, curve)
-        honesty[arm] = {
+        robustness[arm] = {
             "clean": both[:, 0].tolist(), "quantised": both[:, 1 : n + 1].tolist(), "noisy": both[:, n + 1 :].tolist(),
             **{d: [one[d] for one in found] for d in NAMES},
         }  # fmt: skip
-    own = np.array(honesty[name]["quantised"]), np.array(honesty[name]["noisy"])
+    own = np.array(robustness[name]["quantised"]), np.array(robustness[name]["noisy"])
     for bits in (8, 4, 1):
         rows[f"cycle error, middle in {bits} bits"] = row(own[0][:, BITS.index(bits)], "|pixel|", "both directions")
     for sigma in (0.01, 0.05, 0.2):
         rows[f"cycle error, middle + noise {sigma}"] = row(own[1][:, SIGMAS.index(sigma)], "|pixel|", "both directions")
-    return Scored(rows, honesty)
+    return Scored(rows, robustness)
 
 
 def on_host(function: Callable[[Any], Any]) -> Callable[[jax.Array], jax.Array]:
@@ -265,18 +265,18 @@ def sae_rows(run: Run, config: SAEConfig, params: Any, domains: Domains) -> dict
     return rows
 
 
-def read_honesty(folder: Path, domains: str) -> dict[str, Any]:
+def read_cycle_robustness(folder: Path, domains: str) -> dict[str, Any]:
     """The curves that a finished run left.
 
     Raises:
       ConfigError: no such run, or one on other domains.
     """
     try:
-        found = json.loads((folder / "honesty.json").read_text())
+        found = json.loads((folder / "cycle_robustness.json").read_text())
         same = found["domains"] == domains and found["bits"] == list(BITS) and found["sigmas"] == list(SIGMAS)
         arms = dict(found["arms"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        fix = f"it holds no honesty.json of a finished run ({type(error).__name__}: {error})."
+        fix = f"it holds no cycle_robustness.json of a finished run ({type(error).__name__}: {error})."
         raise ConfigError("beside", str(folder), fix) from None
     require(same, "beside", str(folder), f"it is a run on {found['domains']}, or of other bits or noise.")
     return {f"{arm} ({folder.name})" if arm != "the true map" else arm: values for arm, values in arms.items()}
@@ -295,7 +295,7 @@ def run(options: TrainCycleGAN) -> None:
         check_schedule(phase, steps=settings.steps, **intervals)
     arms: dict[str, Any] = {}
     for other in options.beside:
-        arms |= read_honesty(other, options.domains)
+        arms |= read_cycle_robustness(other, options.domains)
     domains = load_domains(options.domains, manual_dir=options.manual_dir, data_dir=options.data_dir)
     for dataset in (domains.a, domains.b):
         check_batch("cyclegan", config.batch_size, len(dataset.train.label), steps=config.steps)
@@ -367,10 +367,12 @@ def run(options: TrainCycleGAN) -> None:
         arm = f"{config.kind}, k {sae_config.k}" if sparse else config.kind
         with display.console.status("scoring translations"):
             scored = scores(domains, algorithm, state, n_seeds=n_seeds, name=arm, label_of=label_of)
-        curves = {"domains": options.domains, "bits": list(BITS), "sigmas": list(SIGMAS), "arms": scored.honesty}
-        write_json(folder / "honesty.json", curves)
-        drawn = scored.honesty | arms
-        honesty_picture(drawn, folder / "honesty.png", bits=BITS, sigmas=SIGMAS, title=options.domains)
+        curves = {"domains": options.domains, "bits": list(BITS), "sigmas": list(SIGMAS), "arms": scored.robustness}
+        write_json(folder / "cycle_robustness.json", curves)
+        drawn = scored.robustness | arms
+        cycle_robustness_picture(
+            drawn, folder / "cycle_robustness.png", bits=BITS, sigmas=SIGMAS, title=options.domains
+        )
         finish(job, rows | scored.rows)
 
 

@@ -1,6 +1,7 @@
 """The main job: train a sparse autoencoder, fit the sparse prior, train a GAN that uses both, and show the result."""
 
 from contextlib import ExitStack
+from typing import Any
 
 import jax
 
@@ -23,7 +24,7 @@ def run(options: TrainSAEGAN) -> None:
     with ExitStack() as stack:
         job = open_run(stack, options, name=name, model=model, phases=phases)
         shape, n_classes = job.dataset.image_shape, job.dataset.num_classes
-        members = {"seed": options.seed, "n_seeds": options.seeds}
+        members: dict[str, Any] = {"seed": options.seed, "n_seeds": options.seeds}
 
         autoencoder = sae(model.sae, image_shape=shape, center=data_center(model.sae, job.data.image))
         start = jax.jit(lambda: init_members(autoencoder, **members))

@@ -1,4 +1,4 @@
-"""CycleGAN: a step against an independent one, who gets which gradient, the history of images, the sparse code, honesty."""
+"""CycleGAN: steps against an independent one, which gradient goes where, the history, the sparse code, cycle robustness."""
 
 import functools
 import json
@@ -36,9 +36,9 @@ from saegan_jax.algorithms.cyclegan.config import Kind
 from saegan_jax.algorithms.nets import Nets
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.errors import ConfigError
-from saegan_jax.metrics.honesty import honesty_curve, paired_error, quantise
+from saegan_jax.metrics.cycle_robustness import cycle_robustness, paired_error, quantise
 from saegan_jax.networks.translators import PatchDiscriminator, ResNetTranslator, instance_norm
-from saegan_jax.report.honesty import honesty_picture
+from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 
 BATCH, K = 3, 2
 TINY = CycleGANConfig(
@@ -323,7 +323,7 @@ def test_the_rate_falls_after_its_share():
     assert learning_rate_share(replace(config, constant_share=1.0), jnp.asarray(99, jnp.int32)) == 1
 
 
-# Honesty
+# Cycle robustness
 
 
 def test_quantised_by_hand():
@@ -340,23 +340,23 @@ def test_quantised_by_hand():
         quantise(jnp.zeros(3, jnp.uint8), 8)
 
 
-def test_honesty_of_a_perfect_inverse_and_of_one_that_hides():
+def test_cycle_robustness_of_a_perfect_inverse_and_of_one_that_hides():
     key = jax.random.key(0)
     x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (4, *SHAPE)), jnp.float32)
     invert = lambda x: 1 - x  # noqa: E731
-    curve = honesty_curve(invert, invert, x, key, sigmas=(0.0,))
+    curve = cycle_robustness(invert, invert, x, key, sigmas=(0.0,))
     chex.assert_trees_all_equal(curve, jax.tree.map(jnp.zeros_like, curve))
-    noisy = honesty_curve(invert, invert, x, key, bits=(), sigmas=(0.05, 0.1)).noisy
+    noisy = cycle_robustness(invert, invert, x, key, bits=(), sigmas=(0.05, 0.1)).noisy
     # Of noise on pixels at the ends of the range half is cut off, and E|n| = sigma sqrt(2 / pi).
     np.testing.assert_allclose(noisy, 0.5 * np.array([0.05, 0.1]) * (2 / np.pi) ** 0.5, rtol=0.5)
     # A grey image that holds the source in its 12th bit: perfect as it is, nothing is left in 8 bits.
-    hides = honesty_curve(lambda x: 0.5 + x / 4096, lambda y: (y - 0.5) * 4096, x, key, bits=(16, 8), sigmas=(0.1,))
+    hides = cycle_robustness(lambda x: 0.5 + x / 4096, lambda y: (y - 0.5) * 4096, x, key, bits=(16, 8), sigmas=(0.1,))
     assert hides.clean < 1e-3
     assert hides.quantised[0] < 0.1
     assert hides.quantised[1] > 0.5
     assert hides.noisy[0] > 10
     with pytest.raises(ValueError, match=r"sigmas = \(-0.1,\) cannot be used"):
-        honesty_curve(invert, invert, x, key, sigmas=(-0.1,))
+        cycle_robustness(invert, invert, x, key, sigmas=(-0.1,))
 
 
 def test_paired_error_by_hand():
@@ -366,14 +366,14 @@ def test_paired_error_by_hand():
         paired_error(truth, truth[:1])
 
 
-def test_honesty_picture_says_what_is_wrong(tmp_path):
+def test_cycle_robustness_picture_says_what_is_wrong(tmp_path):
     arms = {"plain": {"clean": [0.1, 0.2], "quantised": np.ones((2, 1)), "noisy": np.ones((2, 2))}}
-    path = honesty_picture(arms, tmp_path / "a.png", bits=(8,), sigmas=(0.1, 0.2), title="a$b")
+    path = cycle_robustness_picture(arms, tmp_path / "a.png", bits=(8,), sigmas=(0.1, 0.2), title="a$b")
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match=r"plain: clean has shape \(2,\) and quantised \(2, 1\)"):
-        honesty_picture(arms, tmp_path / "b.png", bits=(8, 4), sigmas=(0.1, 0.2))
+        cycle_robustness_picture(arms, tmp_path / "b.png", bits=(8, 4), sigmas=(0.1, 0.2))
     with pytest.raises(ValueError, match="arms is empty"):
-        honesty_picture({}, tmp_path / "b.png", bits=(8,), sigmas=(0.1,))
+        cycle_robustness_picture({}, tmp_path / "b.png", bits=(8,), sigmas=(0.1,))
 
 
 # What cannot work
@@ -489,18 +489,18 @@ def test_the_script_from_end_to_end(tmp_path):
         ("sae", 5), ("sae", 10), ("cyclegan", 5), ("cyclegan", 10)
     ]  # fmt: skip
     assert sorted(p.name for p in (folder / "samples").iterdir()) == [f"0000010-member{i}.png" for i in (0, 1)]
-    honesty = json.loads((folder / "honesty.json").read_text())
-    assert set(honesty["arms"]) == {"sparse, k 3", "the true map"}
+    robustness = json.loads((folder / "cycle_robustness.json").read_text())
+    assert set(robustness["arms"]) == {"sparse, k 3", "the true map"}
     # 17 grey levels of the digits survive 8 bits; the true map hides nothing.
-    (clean,), (quantised,) = (honesty["arms"]["the true map"][name] for name in ("clean", "quantised"))
+    (clean,), (quantised,) = (robustness["arms"]["the true map"][name] for name in ("clean", "quantised"))
     assert clean < 1e-6
     assert quantised[0] < 1e-6 < quantised[-1]
-    before = (folder / "summary.json").read_bytes(), (folder / "honesty.json").read_bytes()
+    before = (folder / "summary.json").read_bytes(), (folder / "cycle_robustness.json").read_bytes()
     # A finished run is scored again, to the same numbers, and drawn beside another.
     code, _, err = command("train_cyclegan", *arguments, "--out", folder, "--resume", "--beside", folder)
     assert code == 0, err
-    assert ((folder / "summary.json").read_bytes(), (folder / "honesty.json").read_bytes()) == before
+    assert ((folder / "summary.json").read_bytes(), (folder / "cycle_robustness.json").read_bytes()) == before
     code, _, err = command("train_cyclegan", *arguments, "--out", tmp_path / "other", "--beside", tmp_path)
     assert code == 2
-    assert "holds no honesty.json of a finished run" in err
+    assert "holds no cycle_robustness.json of a finished run" in err
     assert not (tmp_path / "other").exists()

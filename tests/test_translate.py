@@ -66,7 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, quick_to_compile: None) -> di
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "scores", scores)
-        for name in ("sae_rows", "picture_of", "honesty_picture", "finish"):
+        for name in ("sae_rows", "picture_of", "cycle_robustness_picture", "finish"):
             patch.setattr(script, name, lambda *arguments, **options: {})
         script.run(script.parse([*SPARSE.split(), "--out", str(folder / "sparse")]))
     algorithm = cyclegan(PLAIN.cyclegan, image_shape=(8, 8, 1))

@@ -119,7 +119,8 @@ def generator_loss(
     fake_a, same_a = translate_source_and_target(parts, params, pretrained, real.b, real.a, "ba")
     cycled_a = translate(params, pretrained, fake_b, "ba")
     cycled_b = translate(params, pretrained, fake_a, "ab")
-    discriminator, score = state.params.discriminator, parts.discriminator.apply
+    discriminator = state.params.discriminator
+    score: Any = parts.discriminator.apply
     # Twice: the paper halves the discriminators' objective alone, and its weights of cycle and identity go with the whole one.
     adversarial = 2 * (
         losses.least_squares_generator_loss(score(discriminator["b"], fake_b)).mean()

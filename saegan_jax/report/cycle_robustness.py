@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from saegan_jax.training.files import write_bytes
 
 
-def honesty_picture(
+def cycle_robustness_picture(
     arms: Mapping[str, Mapping[str, ArrayLike]],
     path: str | os.PathLike[str],
     *,
@@ -26,7 +26,7 @@ def honesty_picture(
       arms: by name, "clean" ``(seeds,)``, "quantised" ``(seeds, len(bits))`` and "noisy" ``(seeds, len(sigmas))``: mean
         absolute errors in [0, 1]. A thin line for each seed, a thick one for their mean.
       path: of the PNG.
-      bits, sigmas: see :func:`saegan_jax.metrics.honesty.honesty_curve`.
+      bits, sigmas: see :func:`saegan_jax.metrics.cycle_robustness.cycle_robustness`.
       title: above the panels.
 
     Raises:

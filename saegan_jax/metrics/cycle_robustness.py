@@ -1,4 +1,4 @@
-"""What a cycle hides: its error when the image in the middle is coarsened."""
+"""Cycle robustness: the error of a cycle when the image in the middle is coarsened, which shows what the cycle hides."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ SIGMAS = (0.01, 0.02, 0.05, 0.1, 0.2)
 Translate = Callable[[jax.Array], jax.Array]
 
 
-class Honesty(NamedTuple):
+class CycleRobustness(NamedTuple):
     """Cycle errors, mean absolute pixel error in [0, 1], means over images.
 
     Attributes:
@@ -58,7 +58,7 @@ def paired_error(truth: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(images - truth), axis=tuple(range(1, truth.ndim)))
 
 
-def honesty_curve(
+def cycle_robustness(
     there: Translate,
     back: Translate,
     images: jax.Array,
@@ -66,7 +66,7 @@ def honesty_curve(
     *,
     bits: Sequence[int] = BITS,
     sigmas: Sequence[float] = SIGMAS,
-) -> Honesty:
+) -> CycleRobustness:
     """``mean |back(c(there(x))) - x|`` for coarsenings c: none, quantising to ``bits``, Gaussian noise of ``sigmas``.
 
     A translation that keeps what a person sees loses little by either; one that hides the source in faint patterns of the
@@ -96,6 +96,6 @@ def honesty_curve(
     none = jnp.zeros((0,), middle.dtype)
     quantised = [error(quantise(middle, b)) for b in bits]
     noisy = [error(jnp.clip(middle + sigma * noise, 0.0, 1.0)) for sigma in sigmas]
-    return Honesty(
+    return CycleRobustness(
         error(middle), jnp.stack(quantised) if quantised else none, jnp.stack(noisy) if noisy else none
     )  # fmt: skip
