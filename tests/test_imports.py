@@ -27,7 +27,7 @@ PURE = sorted(
         "priors",
         "images.py",
         "errors.py",
-        "steering.py",
+        "steering",
     )
     for path in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))
     if path.exists()
