@@ -68,7 +68,7 @@ UNITS = {
     "pixels": "root mean squared pixel change",
     "unreal": "further from the nearest real image, in the same features",
     "dose": "spreads of the activations",
-    "selectivity": "target / others, others at least .01",
+    "selectivity": "target / others, others at least 0.01",
 }
 
 

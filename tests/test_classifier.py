@@ -304,7 +304,7 @@ def test_measures_of_pairs_see_copies_noise_and_a_missing_class(digits: data.Dat
     noise = np.random.default_rng(0).normal(0, 90, training[:250].shape)
     noisy = sample_quality(network, np.clip(training[:250] + noise, 0, 255).astype(np.uint8), digits)
     assert noisy["memorisation"] < 0.3
-    assert noisy["kernel"] > fresh["kernel"] + 0.1  # .21 against -.03; two sets of real images are within .02
+    assert noisy["kernel"] > fresh["kernel"] + 0.1  # 0.21 against -0.03; two sets of real images are within 0.02
     assert noisy["density"] < 0.7 * noisy["density_floor"]
     missing = sample_quality(network, training[digits.train.label < 5][:250], digits)
     assert missing["recall"] < 0.75
@@ -358,4 +358,4 @@ def test_pairs_can_be_left_out_and_are_capped(
 def test_mnist_accuracy(tmp_path: Path) -> None:
     mnist = data.load("mnist", data_dir=tmp_path / "data")
     for seed in (0, 1):  # samples are scored in both
-        assert load_feature_network(mnist, seed=seed, cache_dir=tmp_path).accuracy >= 0.99  # .9925 each, when tuned
+        assert load_feature_network(mnist, seed=seed, cache_dir=tmp_path).accuracy >= 0.99  # 0.9925 each, when tuned
