@@ -497,11 +497,11 @@ def run(options: Steer) -> None:
             key = jax.random.fold_in(jax.random.key(options.seed), member)
             untrained = replace(state, ema=fresh(jax.random.fold_in(key, 1)))
             prefix = f"member {member}: " if len(states) > 1 else ""
-            found.append(
-                measure(
-                    options, compiled, state, untrained, key, lambda text, prefix=prefix: status.update(prefix + text)
-                )
-            )
+
+            def say(text: str, prefix: str = prefix) -> None:
+                status.update(prefix + text)
+
+            found.append(measure(options, compiled, state, untrained, key, say))
     result = result_of(options, restored, cut, number, network, found)
     write_result(path, result, markdown(result))
     dose_response_curves(result["rows"], folder / "dose_response.png", title=result["name"])
