@@ -1,6 +1,7 @@
 """What the training scripts share: opening a run, its pictures, its scores and its closing table."""
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -28,10 +29,10 @@ from experiments.config import (
 )
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Examples
-from saegan_jax.algorithms.cyclegan import CycleGAN
+from saegan_jax.algorithms.cyclegan import cyclegan
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data import Dataset, load, share
@@ -57,7 +58,7 @@ from saegan_jax.training.loop import (
 from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
 from saegan_jax.training.sample_evaluator import sample_evaluator
 from saegan_jax.training.sweep import score
-from saegan_jax.training.systems import draw, gan_members_at_once, rebuild, rebuild_cyclegan
+from saegan_jax.training.systems import draw, gan_members_at_once, init_members, rebuild
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
 # Where things lie here, not what is trained.
@@ -137,7 +138,7 @@ class Translator(NamedTuple):
 
     options: TrainCycleGAN
     image_shape: tuple[int, int, int]
-    algorithm: CycleGAN
+    algorithm: Algorithm
     state: Any
     step: int
 
@@ -169,9 +170,18 @@ def restore_translator(run: Path, *, step: int | None = None, member: int | None
     if not isinstance(trained, TrainCycleGAN):
         fix = f"it is a run of train_{config['script']}, which translates nothing; give a run of train_cyclegan."
         raise ConfigError("run", str(run), fix)
-    algorithm, like = rebuild_cyclegan(trained.cyclegan, trained.sae, image_shape=shape, n_seeds=trained.seeds)
-    found, state = _saved(run, SYSTEMS["cyclegan"][2], like, step)
+    algorithm = cyclegan(trained.cyclegan, image_shape=shape, sae=trained.sae)
+    found, state = _saved(run, SYSTEMS["cyclegan"][2], _translator_state(trained, algorithm, shape), step)
     return Translator(trained, shape, algorithm, state, found)
+
+
+def _translator_state(options: TrainCycleGAN, algorithm: Algorithm, image_shape: tuple[int, int, int]) -> Any:
+    """Shapes of a CycleGAN's state, to restore into; one that translates by codes holds an autoencoder."""
+    members = functools.partial(init_members, seed=0, n_seeds=options.seeds)
+    if algorithm.codes is None:
+        return jax.eval_shape(lambda: members(algorithm))
+    pretrained = jax.eval_shape(lambda: members(sae(options.sae, image_shape=image_shape)).params)
+    return jax.eval_shape(lambda given: members(algorithm, pretrained=given), pretrained)
 
 
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:

@@ -18,8 +18,8 @@ import tyro
 from experiments.common import Run, finish, main, row, to_json_options
 from experiments.config import TrainCycleGAN
 from saegan_jax import __version__
-from saegan_jax.algorithms.base import Batch
-from saegan_jax.algorithms.cyclegan import CycleGAN, CycleGANConfig, Direction, TwoDomains, cyclegan
+from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, Direction, TwoDomains, cyclegan
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.data.domains import Domains, load_domains
 from saegan_jax.errors import ConfigError, require
@@ -31,7 +31,7 @@ from saegan_jax.training.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import Phase, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, held, open_folder
-from saegan_jax.training.systems import init_cyclegan, init_members
+from saegan_jax.training.systems import init_members
 from saegan_jax.training.writers import Display, MetricsWriter
 
 SCORED = 1000  # test images a domain
@@ -124,7 +124,8 @@ class Cycled(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("algorithm", "direction"))
-def _translate(state: Any, images: jax.Array, *, algorithm: CycleGAN, direction: Direction) -> jax.Array:
+def _translate(state: Any, images: jax.Array, *, algorithm: Algorithm, direction: Direction) -> jax.Array:
+    assert algorithm.translate is not None
     return algorithm.translate(state, images, direction)
 
 
@@ -132,7 +133,7 @@ def _other(direction: Direction) -> Direction:
     return "ba" if direction == "ab" else "ab"
 
 
-def cycled(algorithm: CycleGAN, state: Any, images: jax.Array, direction: Direction) -> Cycled:
+def cycled(algorithm: Algorithm, state: Any, images: jax.Array, direction: Direction) -> Cycled:
     """Translate, and translate back."""
     there = _translate(state, images, algorithm=algorithm, direction=direction)
     back = _translate(state, there, algorithm=algorithm, direction=_other(direction))
@@ -160,7 +161,7 @@ def members_of(state: Any, n_seeds: int) -> list[Any]:
     return [state] if n_seeds == 1 else [jax.tree.map(lambda x, i=i: x[i], state) for i in range(n_seeds)]
 
 
-def picture_of(domains: Domains, algorithm: CycleGAN, state: Any, path: Path) -> None:
+def picture_of(domains: Domains, algorithm: Algorithm, state: Any, path: Path) -> None:
     """Ten columns, a class each as far as there are ten; for each direction rows of source, translation, cycle and truth."""
     rows = []
     for direction in NAMES:
@@ -183,7 +184,7 @@ class Scored(NamedTuple):
 
 
 def scores(
-    domains: Domains, algorithm: CycleGAN, state: Any, *, n_seeds: int, name: str, label_of: Labellers | None
+    domains: Domains, algorithm: Algorithm, state: Any, *, n_seeds: int, name: str, label_of: Labellers | None
 ) -> Scored:
     """Score every member on test images of both domains."""
     rows: dict[str, dict[str, Any]] = {}
@@ -346,7 +347,7 @@ def run(options: TrainCycleGAN) -> None:
             rows |= sae_rows(job, sae_config, sae_params, domains)
 
         def init() -> Any:
-            return init_cyclegan(config, sae_config, sae_params, image_shape=shape, seed=options.seed, n_seeds=n_seeds)
+            return init_members(algorithm, seed=options.seed, n_seeds=n_seeds, pretrained=sae_params)
 
         def picture(step: int, state: Any) -> None:
             for i, member in enumerate(members_of(state, n_seeds)):

@@ -29,7 +29,7 @@ def run(options: TrainEnergy) -> None:
             trained = job.train(
                 "sae",
                 autoencoder.step,
-                jax.jit(lambda: init_members(autoencoder, pretrained=Start(center=center), **members)),
+                jax.jit(lambda: init_members(autoencoder, pretrained=Start(center=center), shared=True, **members)),
                 model.sae,
                 shown=("reconstruction", "sparsity", "l0"),
             )

@@ -24,11 +24,11 @@ def run(options: TrainSAEGAN) -> None:
     with ExitStack() as stack:
         job = open_run(stack, options, name=name, model=model, phases=phases)
         shape, n_classes = job.dataset.image_shape, job.dataset.num_classes
-        members: Any = {"seed": options.seed, "n_seeds": options.seeds}
+        members: dict[str, Any] = {"seed": options.seed, "n_seeds": options.seeds}
 
         autoencoder = sae(model.sae, image_shape=shape)
         middle = Start(center=data_center(model.sae, job.data.image))
-        start = jax.jit(lambda: init_members(autoencoder, pretrained=middle, **members))
+        start = jax.jit(lambda: init_members(autoencoder, pretrained=middle, shared=True, **members))
         if model.encoder == "trained":
             shown = ("reconstruction", "sparsity", "l0")
             sae_state = job.train("sae", autoencoder.step, start, model.sae, shown=shown)

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from experiments.common import Translator, main, restore_translator
 from experiments.train_cyclegan import NAMES, cycled, held_out, members_of
-from saegan_jax.algorithms.cyclegan import CycleGAN, Direction
+from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.cyclegan import Direction
 from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError, require, require_choice
 from saegan_jax.images import to_unit_float
@@ -132,7 +133,7 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
     return np.rint(images * 255).astype(np.uint8)
 
 
-def there_and_back(algorithm: CycleGAN, state: Any, images: np.ndarray, direction: Direction) -> np.ndarray:
+def there_and_back(algorithm: Algorithm, state: Any, images: np.ndarray, direction: Direction) -> np.ndarray:
     """Translations of uint8 images and the way back, ``(2, n, height, width, channels)`` in [0, 1]."""
     parts = []
     for start in range(0, len(images), BATCH):

@@ -449,7 +449,7 @@ def test_members_start_from_one_or_from_their_own_weights():
     first, second = start(config).params, jax.tree.map(lambda w: w + 1, start(config).params)
     both = jax.tree.map(lambda *w: jnp.stack(w), first, second)
     members = {"seed": 3, "n_seeds": 2}
-    shared = init_members(algorithm, pretrained=Start(params=first), **members)
+    shared = init_members(algorithm, pretrained=Start(params=first), shared=True, **members)
     apart = init_members(algorithm, pretrained=Start(params=both), shared=False, **members)
     chex.assert_trees_all_equal(shared.params, jax.tree.map(lambda w: jnp.stack([w, w]), first))
     chex.assert_trees_all_equal(apart.params, both)

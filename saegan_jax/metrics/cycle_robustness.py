@@ -69,8 +69,8 @@ def cycle_robustness(
 ) -> CycleRobustness:
     """``mean |back(c(there(x))) - x|`` for coarsenings c: none, quantising to ``bits``, Gaussian noise of ``sigmas``.
 
-    A translation that keeps what a person sees loses little by either; one that hides the source in faint patterns of the
-    middle image, which a critic does not see, loses it all at once.
+    A translation that keeps what a person sees loses little by either. One that hides the source in faint patterns of the
+    middle image, which a discriminator does not see, loses it at once.
 
     Args:
       there, back: images ``(batch, height, width, channels)`` in [0, 1] to such images.

@@ -132,7 +132,7 @@ class FeatureNetwork:
 # Compiled once per configuration: networks of other seeds or data reuse it.
 @functools.lru_cache(maxsize=8)
 def _compiled_predict(config: ClassifierConfig) -> Any:
-    predict = classifier(config).predict
+    predict: Any = classifier(config).predict
     return jax.jit(lambda params, x: predict(params, to_unit_float(x) if x.dtype == jnp.uint8 else x))
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.algorithms.cyclegan import CycleGAN, CycleGANConfig, cyclegan
 from saegan_jax.algorithms.energy import EnergyConfig, energy
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
@@ -31,20 +30,21 @@ def gan_members_at_once(config: GANConfig) -> int | None:
     return 1 if jax.default_backend() == "cpu" and config.network != "mlp" else None
 
 
-def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int, pretrained: Any = None, shared: bool = True) -> Any:
+def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int, pretrained: Any = None, shared: bool = False) -> Any:
     """The initial state of one seed, or of ``n_seeds`` stacked along a leading axis.
 
     Args:
-      algorithm: see :class:`Algorithm`.
-      seed: of the first member; the next has ``seed + 1``.
+      algorithm: whose ``init`` is called.
+      seed: of the first member.
       n_seeds: members.
-      pretrained: what ``algorithm.init`` takes beside the key; None passes nothing.
-      shared: with several seeds, all start from the same ``pretrained``; off: each from its part along a leading axis.
+      pretrained: the second argument of ``init``; None passes nothing. With several seeds every leaf has a leading axis of
+        members, one value each.
+      shared: all members get the same ``pretrained``, without that axis.
     """
     given = () if pretrained is None else (pretrained,)
     if n_seeds == 1:
         return algorithm.init(jax.random.key(seed), *given)
-    axes = (0, *(None if shared else 0 for _ in given))
+    axes = (0, None if shared else 0)[: 1 + len(given)]
     return jax.vmap(algorithm.init, in_axes=axes)(member_keys(seed, n_seeds), *given)
 
 
@@ -90,28 +90,6 @@ def init_energy(
     )
 
 
-def init_cyclegan(
-    config: CycleGANConfig,
-    sae_config: SAEConfig,
-    sae_params: Any,
-    *,
-    image_shape: tuple[int, int, int],
-    seed: int,
-    n_seeds: int,
-) -> Any:
-    """As :func:`init_members`; with several seeds each sparse member has its own autoencoder in ``sae_params``.
-
-    The plain kind has none: ``sae_params`` is None.
-    """
-
-    def init(key: jax.Array, own: Any) -> Any:
-        return cyclegan(config, image_shape=image_shape, sae=sae_config, sae_params=own).init(key)
-
-    if n_seeds == 1:
-        return init(jax.random.key(seed), sae_params)
-    return jax.vmap(init)(member_keys(seed, n_seeds), sae_params)
-
-
 def abstract_saegan(
     config: SAEGANConfig, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0
 ) -> Any:
@@ -151,25 +129,6 @@ def rebuild(
     else:
         algorithm = sae(settings, image_shape=image_shape)
     return algorithm, jax.eval_shape(lambda: init_members(algorithm, seed=0, n_seeds=n_seeds))
-
-
-def rebuild_cyclegan(
-    config: CycleGANConfig, sae_config: SAEConfig, *, image_shape: tuple[int, int, int], n_seeds: int
-) -> tuple[CycleGAN, Any]:
-    """As :func:`rebuild`. The algorithm can ``step`` and ``translate``, which read the restored autoencoder, but of the sparse
-    kind not ``init``.
-
-    Raises:
-      ConfigError: an image size that the networks cannot translate, or an autoencoder that has no such codes.
-    """
-
-    def init() -> Any:
-        params = None
-        if config.kind == "sparse":
-            params = init_members(sae(sae_config, image_shape=image_shape), seed=0, n_seeds=n_seeds).params
-        return init_cyclegan(config, sae_config, params, image_shape=image_shape, seed=0, n_seeds=n_seeds)
-
-    return cyclegan(config, image_shape=image_shape, sae=sae_config), jax.eval_shape(init)
 
 
 @functools.partial(jax.jit, static_argnames=("sample", "n", "n_seeds"))
