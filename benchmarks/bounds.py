@@ -4,18 +4,17 @@ How operations and bytes are counted is in :mod:`benchmarks.harness.program`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from benchmarks.harness import results, timing
 from benchmarks.harness.machine import array_bytes, measure_machine
-from benchmarks.harness.options import matching, require_count, require_out, require_positive
+from benchmarks.harness.options import matching, parse
 from benchmarks.harness.program.cost import Machine
 from benchmarks.harness.program.operations import by_kind, operations
 from benchmarks.harness.program.profile import profile
@@ -61,11 +60,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     Raises:
       OptionError: a value that cannot be used.
     """
-    options = tyro.cli(Options, args=arguments)
-    require_count(**{name: getattr(options, name) for name in ("steps", "seeds", "repeats", "images", "top")})
-    require_positive(seconds=options.seconds)
-    require_out(options.out)
-    return replace(options, seconds=0.05, repeats=1, images=2_000) if options.quick else options
+    counts = ("steps", "seeds", "repeats", "images", "top")
+    quick = {"seconds": 0.05, "repeats": 1, "images": 2_000}
+    return parse(Options, arguments, counts=counts, numbers=("seconds",), quick=quick)
 
 
 def examine(

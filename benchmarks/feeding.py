@@ -7,15 +7,14 @@ the reading alone. A small autoencoder's step is the hard case: it needs more im
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 
 from benchmarks.harness import results
-from benchmarks.harness.options import matching, require_count, require_out, require_positive
+from benchmarks.harness.options import matching, parse
 from benchmarks.harness.rows import Row, Rows, ratios, row
 from benchmarks.harness.session import Part, command, work_through
 from benchmarks.harness.timing import Say, Timing, alternate
@@ -45,11 +44,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     Raises:
       OptionError: a value that cannot be used.
     """
-    options = tyro.cli(Options, args=arguments)
-    require_count(repeats=options.repeats)
-    require_positive(seconds=options.seconds)
-    require_out(options.out)
-    return replace(options, repeats=2, seconds=0.2) if options.quick else options
+    quick = {"repeats": 2, "seconds": 0.2}
+    return parse(Options, arguments, counts=("repeats",), numbers=("seconds",), quick=quick)
 
 
 def rows_of(work: str, case: Case, timings: Mapping[str, Timing], notes: Notes, repeats: int) -> list[Row]:

@@ -3,21 +3,20 @@
 import contextlib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 
 from benchmarks.harness import results, timing
 from benchmarks.harness.changes import changes
 from benchmarks.harness.machine import MATRIX_PRODUCTS, measure_machine, xla_product
-from benchmarks.harness.options import matching, require_count, require_out, require_positive
+from benchmarks.harness.options import matching, parse
 from benchmarks.harness.program.cost import Machine
 from benchmarks.harness.rows import Row, step_rows
-from benchmarks.harness.session import Part, command, survey, work_through
+from benchmarks.harness.session import Part, command, say_line, survey, work_through
 from benchmarks.harness.timing import Say
 from benchmarks.peers.checked import Checked, checked
 from benchmarks.peers.registry import PEERS, not_installed, prepare, products
@@ -64,11 +63,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     Raises:
       OptionError: a value that cannot be used.
     """
-    options = tyro.cli(Options, args=arguments)
-    require_count(repeats=options.repeats, seeds=options.seeds)
-    require_positive(seconds=options.seconds)
-    require_out(options.out)
-    return replace(options, repeats=2, seconds=0.05) if options.quick else options
+    quick = {"repeats": 2, "seconds": 0.05}
+    return parse(Options, arguments, counts=("repeats", "seeds"), numbers=("seconds",), quick=quick)
 
 
 def time_products(options: Options, machine: Machine, say: Say) -> Part:
@@ -130,7 +126,7 @@ def run(
     old = None if options.compare is None else results.read_result("--compare", options.compare)
     absent = {name: why for name in PEERS if (why := not_installed(name))} if options.peers else {}
     for reason in dict.fromkeys(absent.values()):
-        results.say(console, f"Left out: {reason}")
+        say_line(console, f"Left out: {reason}")
     if options.peers:
         prepare()
     machine = survey(options.seconds, console, measure)

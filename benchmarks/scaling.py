@@ -7,19 +7,18 @@ ones; then its operations or its bytes hold it.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import tyro
 from rich.console import Console
 
 from benchmarks.harness import results, timing
 from benchmarks.harness.errors import OptionError
 from benchmarks.harness.machine import array_bytes, measure_machine
-from benchmarks.harness.options import require_count, require_out, require_positive
+from benchmarks.harness.options import parse
 from benchmarks.harness.program.cost import Cost, Machine
 from benchmarks.harness.rows import Row, Rows
 from benchmarks.harness.session import Part, command, survey, work_through
@@ -59,13 +58,11 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     Raises:
       OptionError: a value that cannot be used.
     """
-    options = tyro.cli(Options, args=arguments)
-    require_count(repeats=options.repeats)
-    require_positive(seconds=options.seconds, budget=options.budget, memory=options.memory)
-    require_out(options.out)
+    numbers, quick = ("seconds", "budget", "memory"), {"repeats": 1, "seconds": 0.02}
+    options = parse(Options, arguments, counts=("repeats",), numbers=numbers, quick=quick)
     if not options.axes:
         raise OptionError("--axes", "without a value", f"name one or more of {', '.join(AXES)}.")
-    return replace(options, repeats=1, seconds=0.02) if options.quick else options
+    return options
 
 
 class Limits(NamedTuple):

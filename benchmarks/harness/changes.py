@@ -42,11 +42,11 @@ def _differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
     found = []
     if new["device"] != old["device"]:
         found.append(f"device: {new['device']}, before {old['device']}")
-    for part in ("versions", "settings"):
-        for key in dict.fromkeys([*new[part], *old[part]]):
-            values = [str(result[part].get(key, "none")) for result in (new, old)]
-            if values[0] != values[1]:
-                found.append(f"{key}: {values[0]}, before {values[1]}")
+    keys = [(part, key) for part in ("versions", "settings") for key in dict.fromkeys([*new[part], *old[part]])]
+    for part, key in keys:
+        values = [str(result[part].get(key, "none")) for result in (new, old)]
+        if values[0] != values[1]:
+            found.append(f"{key}: {values[0]}, before {values[1]}")
     return found
 
 

@@ -2,13 +2,45 @@
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import tyro
 
 from benchmarks.harness.errors import OptionError
 
 Build = TypeVar("Build")
+Options = TypeVar("Options")
+
+
+def parse(
+    kind: type[Options],
+    arguments: Sequence[str] | None,
+    *,
+    counts: Sequence[str],
+    numbers: Sequence[str],
+    quick: Mapping[str, Any],
+) -> Options:
+    """The command line as options, with what ``--quick`` changes.
+
+    Args:
+      kind: a dataclass with ``quick`` and ``out``.
+      arguments: by default those of the process.
+      counts: options that are 1 or more.
+      numbers: options that are finite and above zero.
+      quick: values that ``--quick`` sets.
+
+    Raises:
+      OptionError: a value that cannot be used.
+    """
+    options: Any = tyro.cli(kind, args=arguments)
+    require_count(**{name: getattr(options, name) for name in counts})
+    require_positive(**{name: getattr(options, name) for name in numbers})
+    require_out(options.out)
+    parsed: Options = replace(options, **quick) if options.quick else options
+    return parsed
 
 
 def require_positive(**values: float | None) -> None:

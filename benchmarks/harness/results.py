@@ -18,7 +18,7 @@ from benchmarks.harness.errors import OptionError
 from benchmarks.harness.program.cost import Machine
 from benchmarks.harness.reports import markdown, report_of
 from benchmarks.harness.reports.parts import BUSY, load
-from benchmarks.harness.session import Outcome, Stopped
+from benchmarks.harness.session import Outcome, Stopped, say_line
 from saegan_jax.report.results import commit, cores, device, versions, write_result
 from saegan_jax.training.files import write_bytes
 
@@ -143,11 +143,6 @@ def show(console: Console, text: str) -> None:
     console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False, soft_wrap=True)
 
 
-def say(console: Console, text: str) -> None:
-    """Print one paragraph in one line."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 def _unfinished_path(out: Path | None, name: str) -> Path:
     """Where an incomplete result goes: never over a complete one."""
     path = UNFINISHED / f"{name}.json" if out is None else out
@@ -192,24 +187,26 @@ def deliver(
     if changes is not None:
         show(console, changes)
     if busy:
-        say(console, "Other processes kept the machine busy; run again when it is quiet before using these numbers.")
+        say_line(
+            console, "Other processes kept the machine busy; run again when it is quiet before using these numbers."
+        )
     if path is not None:
-        say(
+        say_line(
             console,
             f"Wrote {path}, and beside it its tables{' and picture' * (report_of(result).picture is not None)}.",
         )
     elif whole:
         kept = RESULTS / f"{name}.json"
-        say(console, f"{kept} was left as it is; name another file with --out to keep these numbers.")
+        say_line(console, f"{kept} was left as it is; name another file with --out to keep these numbers.")
 
 
 def _deliver_part(result: dict[str, Any], outcome: Outcome, console: Console, out: Path | None, name: str) -> None:
     if not result["rows"]:
-        say(console, f"No work was finished, so nothing was written. Not finished: {', '.join(outcome.left)}.")
+        say_line(console, f"No work was finished, so nothing was written. Not finished: {', '.join(outcome.left)}.")
         return
     path = _unfinished_path(out, name)
     write(path, result)
-    say(
+    say_line(
         console,
         f"The finished works ({', '.join(outcome.finished)}) are in {path}, marked incomplete, and their tables beside it. "
         f"Not finished: {', '.join(outcome.left)}.",

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.status import Status
 
 from benchmarks.harness.errors import DisagreementError, OptionError, UnavailableError
 from benchmarks.harness.machine import measure_machine
@@ -110,23 +112,37 @@ def work_through(jobs: Mapping[str, Callable[[Say], Part]], console: Console) ->
     """
     outcome = Outcome({}, [], list(jobs), None)
     with console.status("starting") as status, stopping() as check:
-
-        def say(text: str) -> None:
-            check()
-            status.update(f"{outcome.left[0]}, {text}" if outcome.left else text)
-
         try:
-            while outcome.left:
-                began = time.perf_counter()
-                part = _part(outcome.left[0], jobs[outcome.left[0]], say)
-                _keep(outcome, part)
-                place = f"{len(outcome.finished)} of {len(jobs)}, {time.perf_counter() - began:.1f} s"
-                text = f"{_line(outcome.finished[-1], part)} ({place})"
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
-                check()
+            _do_all(jobs, outcome, console, check, status)
         except (Stopped, KeyboardInterrupt, Exception) as error:
             return outcome._replace(error=error)
     return outcome
+
+
+def _do_all(
+    jobs: Mapping[str, Callable[[Say], Part]],
+    outcome: Outcome,
+    console: Console,
+    check: Callable[[], None],
+    status: Status,
+) -> None:
+    for name, job in jobs.items():
+        began = time.perf_counter()
+        part = _part(name, job, partial(_progress, name, check, status))
+        _keep(outcome, part)
+        place = f"{len(outcome.finished)} of {len(jobs)}, {time.perf_counter() - began:.1f} s"
+        say_line(console, f"{_line(name, part)} ({place})")
+        check()
+
+
+def say_line(console: Console, text: str) -> None:
+    """Print a paragraph as one line, as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _progress(name: str, check: Callable[[], None], status: Status, text: str) -> None:
+    check()
+    status.update(f"{name}, {text}")
 
 
 def _part(name: str, job: Callable[[Say], Part], say: Say) -> Part:
@@ -145,14 +161,9 @@ def _keep(outcome: Outcome, part: Part) -> None:
 def survey(seconds: float, console: Console, measure: Callable[..., Machine] = measure_machine) -> Machine:
     """Measure the machine in about so many seconds, and print what it can do in one line."""
     with console.status("measuring the machine") as status, stopping() as check:
-
-        def say(text: str) -> None:
-            check()
-            status.update(f"the machine, {text}")
-
-        machine = measure(seconds, say=say)
-    text = f"machine: {machine.flops_per_s / 1e9:,.4g} GFLOP/s, {machine.bytes_per_s / 1e9:.3g} GB/s"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        machine = measure(seconds, say=partial(_progress, "the machine", check, status))
+    rates = f"{machine.flops_per_s / 1e9:,.4g} GFLOP/s, {machine.bytes_per_s / 1e9:.3g} GB/s"
+    say_line(console, f"machine: {rates}")
     return machine
 
 

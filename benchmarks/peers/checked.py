@@ -61,6 +61,27 @@ def _arm(record: Record, peer: Peer, agreed: Agreement, flops: float | None) -> 
     )
 
 
+def _built(
+    work: Work, record: Record, params: Any, pixels: np.ndarray, closing: contextlib.ExitStack
+) -> tuple[Peer, Agreement]:
+    """A peer that computes what we compute.
+
+    Raises:
+      UnavailableError: it cannot be timed here.
+      DisagreementError: it computes something else.
+    """
+    try:
+        peer = record.build(work, params, pixels)
+        closing.callback(peer.close)
+        return peer, check(work, record, peer, pixels)
+    except (UnavailableError, DisagreementError):
+        raise
+    except Exception as error:
+        if not record.may_fail:
+            raise
+        raise UnavailableError(_first_line(error)) from error
+
+
 def checked(work: Work, pixels: np.ndarray, say: Say, *, quick: bool, closing: contextlib.ExitStack) -> Checked:
     """The installed peers of a work, as arms; they live until ``closing`` does.
 
@@ -78,16 +99,9 @@ def checked(work: Work, pixels: np.ndarray, say: Say, *, quick: bool, closing: c
             continue
         say(f"{record.name}: checking that it agrees")
         try:
-            peer = record.build(work, params, pixels)
-            closing.callback(peer.close)
-            agreed = check(work, record, peer, pixels)
-        except DisagreementError:
-            raise
-        except Exception as error:
-            if not (record.may_fail or isinstance(error, UnavailableError)):
-                raise
-            reason = str(error) if isinstance(error, UnavailableError) else _first_line(error)
-            found.skipped.append({**about, "reason": reason})
+            peer, agreed = _built(work, record, params, pixels, closing)
+        except UnavailableError as error:
+            found.skipped.append({**about, "reason": str(error)})
             continue
         found.agreement.extend(agreed.rows)
         if agreed.absent:

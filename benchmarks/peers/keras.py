@@ -213,50 +213,61 @@ class GAN(keras.Model):
         g_optimizer.build(self.generator.trainable_variables)
         d_optimizer.build(self.discriminator.trainable_variables)
 
+    def _logits_and_norms(self, both: Any) -> tuple[Any, Any]:
+        """Logits and squared gradient norms per example; the latter differentiable in the weights."""
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(both)
+            logits = self.discriminator(both, training=True)[:, 0]
+        return logits, tf.reduce_sum(tf.square(inner.gradient(logits, both)), axis=[1, 2, 3])
+
+    def _discriminator_loss(self, both: Any, n: Any) -> tuple[Any, dict[str, Any]]:
+        """The loss on ``n`` reals and as many fakes after them, and what is reported of it."""
+        import tensorflow as tf
+
+        config = self.config
+        r1 = r2 = penalty = tf.zeros(())
+        if config.r1_gamma or config.r2_gamma:
+            logits, norms = self._logits_and_norms(both)
+            r1, r2 = tf.reduce_mean(norms[:n]), tf.reduce_mean(norms[n:])
+            penalty = 0.5 * (config.r1_gamma * r1 + config.r2_gamma * r2)
+        else:
+            logits = self.discriminator(both, training=True)[:, 0]
+        real, fake = logits[:n], logits[n:]
+        if config.loss == "relativistic":
+            loss = tf.reduce_mean(tf.nn.softplus(fake - real))
+        else:
+            loss = tf.reduce_mean(tf.nn.softplus(-real) + tf.nn.softplus(fake))
+        real_mean, fake_mean = tf.reduce_mean(real), tf.reduce_mean(fake)
+        scalars = {"r1": r1, "r2": r2, "logit_gap": real_mean - fake_mean}
+        if config.loss != "relativistic":
+            scalars |= {"real_logits": real_mean, "fake_logits": fake_mean}
+        return loss + penalty, scalars
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of each; ``data`` is images, and in checks the noise ``(batch, 2, d_noise)`` as their targets."""
         import tensorflow as tf
 
-        config = self.config
         real, noise, _ = keras.utils.unpack_x_y_sample_weight(data)
         n = tf.shape(real)[0]
         if noise is None:
-            noise = tf.random.normal((n, 2, config.d_noise))
-        fake = self.generator(noise[:, 0], training=True)
-        both = tf.concat([real, fake], axis=0)
+            noise = tf.random.normal((n, 2, self.config.d_noise))
+        both = tf.concat([real, self.generator(noise[:, 0], training=True)], axis=0)
         d_weights, g_weights = self.discriminator.trainable_variables, self.generator.trainable_variables
-        r1 = r2 = penalty = tf.zeros(())
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([weight.value for weight in d_weights])
-            if config.r1_gamma or config.r2_gamma:
-                with tf.GradientTape(watch_accessed_variables=False) as inner:
-                    inner.watch(both)
-                    logits = self.discriminator(both, training=True)[:, 0]
-                norms = tf.reduce_sum(tf.square(inner.gradient(logits, both)), axis=[1, 2, 3])
-                r1, r2 = tf.reduce_mean(norms[:n]), tf.reduce_mean(norms[n:])
-                penalty = 0.5 * (config.r1_gamma * r1 + config.r2_gamma * r2)
-            else:
-                logits = self.discriminator(both, training=True)[:, 0]
-            real_logits, fake_logits = logits[:n], logits[n:]
-            if config.loss == "relativistic":
-                d_loss = tf.reduce_mean(tf.nn.softplus(fake_logits - real_logits))
-            else:
-                d_loss = tf.reduce_mean(tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits))
-            d_loss += penalty
+            d_loss, scalars = self._discriminator_loss(both, n)
         self.d_optimizer.apply(tape.gradient(d_loss, d_weights), d_weights)
         # The reals' logits are constants of the generator's loss.
-        reals = self.discriminator(real, training=True)[:, 0] if config.loss == "relativistic" else None
+        relativistic = self.config.loss == "relativistic"
+        reals = self.discriminator(real, training=True)[:, 0] if relativistic else None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([weight.value for weight in g_weights])
             fakes = self.discriminator(self.generator(noise[:, 1], training=True), training=True)[:, 0]
-            margin = fakes if reals is None else fakes - reals
-            g_loss = tf.reduce_mean(tf.nn.softplus(-margin))
+            g_loss = tf.reduce_mean(tf.nn.softplus(-(fakes if reals is None else fakes - reals)))
         self.g_optimizer.apply(tape.gradient(g_loss, g_weights), g_weights)
-        scalars = {"discriminator_loss": d_loss, "generator_loss": g_loss, "r1": r1, "r2": r2}
-        real_mean, fake_mean = tf.reduce_mean(real_logits), tf.reduce_mean(fake_logits)
-        if config.loss != "relativistic":
-            scalars |= {"real_logits": real_mean, "fake_logits": fake_mean}
-        return {**scalars, "logit_gap": real_mean - fake_mean}
+        return {"discriminator_loss": d_loss, "generator_loss": g_loss, **scalars}
 
 
 class GANPeer(_Fit):

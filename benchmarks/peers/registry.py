@@ -112,12 +112,12 @@ def peers_of(work: Work) -> list[Record]:
 def prepare() -> None:
     """Set up the frameworks that are installed, once and before anything of theirs is built."""
     if not_installed(EAGER) is None:
-        importlib.import_module("benchmarks.peers.torch").configure()
+        importlib.import_module("benchmarks.peers.torch_setup").configure()
 
 
 def products(shape: tuple[int, int, int]) -> list[Arm]:
     """The matrix product ``(m, k) x (k, n)`` in the frameworks that are installed and compute where JAX does."""
     if not_installed(EAGER) is not None:
         return []
-    module = importlib.import_module("benchmarks.peers.torch")
+    module = importlib.import_module("benchmarks.peers.torch_setup")
     return [module.product(shape), module.product(shape, bf16=True)] if module.computes_here() else []

@@ -7,79 +7,24 @@ float32. Everything is on the GPU where JAX's default backend is one, and on the
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.agreement import Observation
-from benchmarks.harness.errors import UnavailableError
-from benchmarks.harness.results import cores
 from benchmarks.harness.system import growth, resident_bytes
-from benchmarks.harness.timing import Arm
+from benchmarks.peers.torch_setup import device, finish
 from benchmarks.workloads import gan as gans
 from benchmarks.workloads import sae as saes
 from benchmarks.workloads.package import STATISTICS_DECAY, GANConfig, SAEConfig
 
 Mode = Literal["eager", "channels_last", "compile", "bf16"]
 Params = dict[str, torch.Tensor]
-
-
-def computes_here() -> bool:
-    """Whether PyTorch computes where JAX does."""
-    platform = jax.default_backend()
-    return platform == "cpu" or (platform in ("gpu", "cuda") and torch.cuda.is_available())
-
-
-def device() -> torch.device:
-    """Where JAX computes.
-
-    Raises:
-      UnavailableError: PyTorch cannot compute there.
-    """
-    platform = jax.default_backend()
-    if not computes_here():
-        raise UnavailableError(
-            f"ours runs on {platform}, which this PyTorch does not find; set JAX_PLATFORMS=cpu to compare on the CPU."
-        )
-    return torch.device("cpu" if platform == "cpu" else "cuda")
-
-
-def configure() -> None:
-    """As many threads as XLA has, exact float32 products, and no kernels compiled by an earlier run."""
-    import torch._inductor.config
-
-    warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")  # says that caches are off
-    torch.set_num_threads(cores())
-    torch.set_float32_matmul_precision("highest")
-    torch._inductor.config.force_disable_caches = True
-    torch.manual_seed(0)
-
-
-def product(shape: tuple[int, int, int], *, bf16: bool = False) -> Arm:
-    """The product ``(m, k) x (k, n)`` in PyTorch, float32 or bf16: 2 m k n operations a call."""
-    m, k, n = shape
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    a, b, out = (torch.randn(size, device=device()).to(dtype) for size in ((m, k), (k, n), (m, n)))
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            torch.mm(a, b, out=out)
-        _finish()
-
-    name, flops = f"PyTorch {'bf16 ' if bf16 else ''}{m}x{k}x{n}", 2.0 * m * k * n
-    return Arm(name, run, 1, flops, dtype="bfloat16" if bf16 else "float32")
-
-
-def _finish() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _leaves(arrays: Mapping[str, np.ndarray], mode: Mode) -> Params:
@@ -164,13 +109,13 @@ class _Peer:
         batch = batch.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         batch = batch.to(self.device)
         self._train(batch.float().div_(255), *(torch.tensor(d, device=self.device) for d in draws))
-        _finish()
+        finish()
 
     def run(self, calls: int) -> None:
         """See :class:`benchmarks.harness.agreement.Peer`."""
         for index in itertools.islice(self.indices, calls):
             self._train(self.images[index].float().div_(255), *self._draws())
-        _finish()
+        finish()
 
     def flops(self) -> float | None:
         """See :class:`benchmarks.harness.agreement.Peer`; None for compiled programs, whose fused kernels are not counted."""
@@ -296,14 +241,17 @@ class GANPeer(_Peer):
         self.generator_gradients = self._value_and_grad(self._generator_loss)
         self.generate = torch.compile(self._generator, dynamic=False) if mode == "compile" else self._generator
 
+    def _images(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of the last dense layer as the smallest images."""
+        x = x.unflatten(1, (-1, *self.side))
+        return x.contiguous(memory_format=torch.channels_last) if self.mode == "channels_last" else x
+
     def _generator(self, p: Params, x: torch.Tensor) -> torch.Tensor:
         last = len(p) // 2 - 1
         for i in range(last + 1):
             w, b = p[f"w{i}"], p[f"b{i}"]
             if w.ndim == 4 and x.ndim == 2:
-                x = x.unflatten(1, (-1, *self.side))
-                if self.mode == "channels_last":
-                    x = x.contiguous(memory_format=torch.channels_last)
+                x = self._images(x)
             x = F.linear(x, w, b) if w.ndim == 2 else F.conv_transpose2d(x, w, b, 2, 1)
             x = F.leaky_relu(x, 0.2) if i < last else torch.tanh(x.float())
         return x.unflatten(1, self.shape) if x.ndim == 2 else x

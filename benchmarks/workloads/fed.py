@@ -183,7 +183,7 @@ def arms_of(case: Case, source: Source, notes: Notes) -> list[Arm]:
     Each turn of a stream begins with nothing read, and its first block counts as waiting; nothing is read beyond its end.
     """
     programs = _Programs(case, source, notes)
-    functions = {
+    functions: dict[str, Callable[[int], None]] = {
         DEVICE: programs.on_device,
         DISK: partial(programs.stream, DISK),
         MEMORY: partial(programs.stream, MEMORY),

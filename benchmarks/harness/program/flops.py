@@ -67,9 +67,14 @@ def kind(one: Instruction) -> str | None:
     return _KIND.get(one.opcode, "movement")
 
 
-def _met(size: int, kernel: int, out: int, window: tuple[int, int, int, int]) -> int:
-    """Pairs of a kernel's and an image's element that meet along one axis; zeros of padding and dilation do not."""
-    stride, spread, holes, low = window
+def _met(sizes: tuple[int, int, int], window: tuple[int, int, int, int]) -> int:
+    """Pairs of a kernel's and an image's element that meet along one axis; zeros of padding and dilation do not.
+
+    Args:
+      sizes: of image, kernel and output along the axis.
+      window: see :func:`_windows`.
+    """
+    (size, kernel, out), (stride, spread, holes, low) = sizes, window
     at = np.arange(out)[:, None] * stride + np.arange(kernel)[None] * holes - low
     return int(((at >= 0) & (at <= (size - 1) * spread) & (at % spread == 0)).sum())
 
@@ -92,8 +97,8 @@ def convolution_flops(attributes: str, image: list[int], kernel: list[int], out:
     spatial = sorted(label for label in labels[1] if label.isdigit())
     met = 1
     for label, window in zip(spatial, _windows(attributes, len(spatial)), strict=True):
-        sizes = [s[names.index(label)] for s, names in zip((image, kernel, out), labels.groups(), strict=True)]
-        met *= _met(*sizes, window)
+        places = [names.index(label) for names in labels.groups()]
+        met *= _met((image[places[0]], kernel[places[1]], out[places[2]]), window)
     batch, features = out[labels[3].index("b")], out[labels[3].index("f")]
     groups = max(1, *numbers(r"batch_group_count=(\d+)", attributes), 1)
     return 2.0 * batch * features * kernel[labels[2].index("i")] * met / groups
