@@ -371,5 +371,10 @@ def run(options: Compare) -> None:
     console.print(Markdown(markdown(result, every=False)))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Compare:
+    """The command line as options."""
+    return parse(Compare, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(Compare)))
+    main(lambda: run(parse_options()))

@@ -1,5 +1,6 @@
 """Write a trained sparse autoencoder as safetensors and cfg.json, which other tools read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,5 +52,10 @@ def run(options: Export) -> None:
     Console().print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Export:
+    """The command line as options."""
+    return tyro.cli(Export, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Export)))
+    main(lambda: run(parse_options()))

@@ -1,6 +1,6 @@
 """Two-dimensional mixtures of Gaussians: how many modes a GAN finds, how well, and how evenly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -142,5 +142,10 @@ def run(options: Gaussians) -> None:
     console.print(Markdown(markdown(found, METRICS)))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Gaussians:
+    """The command line as options."""
+    return tyro.cli(Gaussians, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Gaussians)))
+    main(lambda: run(parse_options()))

@@ -319,5 +319,10 @@ def run(options: PaperTables) -> None:
     console.print(Text(f"{path} and its table are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> PaperTables:
+    """The command line as options."""
+    return tyro.cli(PaperTables, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(PaperTables)))
+    main(lambda: run(parse_options()))

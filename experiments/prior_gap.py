@@ -380,5 +380,10 @@ def run(options: PriorGap) -> None:
     console.print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> PriorGap:
+    """The command line as options."""
+    return parse(PriorGap, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(PriorGap)))
+    main(lambda: run(parse_options()))

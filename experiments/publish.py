@@ -1,6 +1,7 @@
 """Turn a finished run's summary into a published result: JSON with provenance, and the Markdown table made from it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,5 +67,10 @@ def publish(options: Publish) -> None:
     Console().print(Text(f"{options.out} and {options.out.with_suffix('.md').name}: {name}"), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Publish:
+    """The command line as options."""
+    return tyro.cli(Publish, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: publish(tyro.cli(Publish)))
+    main(lambda: publish(parse_options()))

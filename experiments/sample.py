@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,5 +124,10 @@ def run(options: Sample) -> None:
     Console().print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Sample:
+    """The command line as options."""
+    return tyro.cli(Sample, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Sample)))
+    main(lambda: run(parse_options()))

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -258,5 +258,10 @@ def run(options: Shift) -> None:
     console.print(Text(f"{path}, its table and its picture are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Shift:
+    """The command line as options."""
+    return tyro.cli(Shift, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Shift)))
+    main(lambda: run(parse_options()))

@@ -240,7 +240,7 @@ def run(options: StackedMNIST) -> None:
     console.print(Markdown(markdown(found, METRICS)))
 
 
-def parse(arguments: Sequence[str] | None = None) -> StackedMNIST:
+def parse_options(arguments: Sequence[str] | None = None) -> StackedMNIST:
     """The command line as options; the GAN's defaults are those that suit the networks of the protocols."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--protocols", nargs="*", default=[])
@@ -253,4 +253,4 @@ def parse(arguments: Sequence[str] | None = None) -> StackedMNIST:
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse()))
+    main(lambda: run(parse_options()))

@@ -5,7 +5,7 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -512,5 +512,10 @@ def run(options: Steer) -> None:
     console.print(Text(f"{path}, its table, and in {folder} the pictures are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Steer:
+    """The command line as options."""
+    return tyro.cli(Steer, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Steer)))
+    main(lambda: run(parse_options()))

@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -373,5 +374,10 @@ def run(options: SweepSAE) -> None:
     console.print(Text(f"{path}, its table and its picture are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> SweepSAE:
+    """The command line as options."""
+    return tyro.cli(SweepSAE, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(SweepSAE)))
+    main(lambda: run(parse_options()))

@@ -58,7 +58,7 @@ MNIST = TrainCycleGAN(
 )  # fmt: skip
 
 
-def parse(arguments: Sequence[str] | None = None) -> TrainCycleGAN:
+def parse_options(arguments: Sequence[str] | None = None) -> TrainCycleGAN:
     """The command line as options; defaults are those that suit the domains."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -378,4 +378,4 @@ def run(options: TrainCycleGAN) -> None:
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse()))
+    main(lambda: run(parse_options()))

@@ -1,5 +1,6 @@
 """An energy-based GAN, EBGAN or BEGAN, whose discriminator is a sparse autoencoder, with or without training it beforehand."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -49,5 +50,10 @@ def run(options: TrainEnergy) -> None:
         finish(job, rows | sample_rows(job, algorithm, state))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainEnergy:
+    """The command line as options."""
+    return parse(TrainEnergy, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainEnergy)))
+    main(lambda: run(parse_options()))

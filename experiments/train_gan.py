@@ -1,5 +1,6 @@
 """The plain GAN, with no sparse autoencoder anywhere: the baseline of every comparison."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import jax
@@ -28,5 +29,10 @@ def run(options: TrainGAN) -> None:
         finish(job, sample_rows(job, algorithm, state))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainGAN:
+    """The command line as options."""
+    return parse(TrainGAN, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainGAN)))
+    main(lambda: run(parse_options()))

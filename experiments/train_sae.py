@@ -1,5 +1,6 @@
 """A sparse autoencoder alone: reconstruction plus KL sparsity on images."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import jax
@@ -29,5 +30,10 @@ def run(options: TrainSAE) -> None:
         finish(job, sae_rows(job, options.sae, state.params))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainSAE:
+    """The command line as options."""
+    return parse(TrainSAE, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainSAE)))
+    main(lambda: run(parse_options()))

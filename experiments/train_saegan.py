@@ -1,5 +1,6 @@
 """The main job: train a sparse autoencoder, fit the sparse prior, train a GAN that uses both, and show the result."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -52,5 +53,10 @@ def run(options: TrainSAEGAN) -> None:
         finish(job, rows)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainSAEGAN:
+    """The command line as options."""
+    return parse(TrainSAEGAN, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainSAEGAN)))
+    main(lambda: run(parse_options()))

@@ -1,5 +1,6 @@
 """A variational autoencoder: Gaussian, spike and slab, or with the KL sparsity penalty of a sparse autoencoder."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -98,5 +99,10 @@ def run(options: TrainVAE) -> None:
         finish(job, rows | fitted_rows(job, aggregate, (state, fitted)))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainVAE:
+    """The command line as options."""
+    return parse(TrainVAE, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainVAE)))
+    main(lambda: run(parse_options()))

@@ -3,6 +3,7 @@
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -199,5 +200,10 @@ def run(options: Translate) -> None:
     Console().print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Translate:
+    """The command line as options."""
+    return tyro.cli(Translate, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Translate)))
+    main(lambda: run(parse_options()))

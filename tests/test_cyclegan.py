@@ -22,7 +22,7 @@ from helpers import (
     unit_batch,
 )
 
-from experiments.train_cyclegan import DIGITS, MNIST, TrainCycleGAN, parse, read_robustness
+from experiments.train_cyclegan import DIGITS, MNIST, TrainCycleGAN, parse_options, read_robustness
 from saegan_jax.algorithms.cyclegan import (
     TRANSLATORS,
     CycleGANConfig,
@@ -444,9 +444,9 @@ def test_every_kind_has_a_translator():
 
 
 def test_defaults_follow_the_domains():
-    assert parse([]) == DIGITS
-    assert parse(["--domains", "mnist_inverted_rotated"]) == MNIST
-    digits = parse(["--domains", "mnist_digits", "--cyclegan.kind", "sparse", "--sae.k", "7"])
+    assert parse_options([]) == DIGITS
+    assert parse_options(["--domains", "mnist_inverted_rotated"]) == MNIST
+    digits = parse_options(["--domains", "mnist_digits", "--cyclegan.kind", "sparse", "--sae.k", "7"])
     assert (digits.domains, digits.cyclegan.kind, digits.sae.k) == ("mnist_digits", "sparse", 7)
     with pytest.raises(ConfigError, match=r"^domains = 'horses' cannot be used"):
         TrainCycleGAN(domains="horses")

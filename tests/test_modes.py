@@ -204,9 +204,9 @@ def test_the_floor_knows_that_classes_are_not_equally_frequent(tmp_path, monkeyp
 
 
 def test_each_kind_of_networks_has_its_settings():
-    tiny = stacked_mnist.parse(["--seeds", "3"])
+    tiny = stacked_mnist.parse_options(["--seeds", "3"])
     assert (tiny.protocols, tiny.gan) == (("quarter", "half"), stacked_mnist.RECIPE)
-    large = stacked_mnist.parse(["--protocols", "four", "veegan", "--gan.steps", "7", "--seeds", "2"])
+    large = stacked_mnist.parse_options(["--protocols", "four", "veegan", "--gan.steps", "7", "--seeds", "2"])
     assert (large.protocols, large.gan.steps, large.seeds) == (("four", "veegan"), 7, 2)
     assert large.gan == replace(stacked_mnist.DCGAN_RECIPE, steps=7)
     with pytest.raises(ConfigError, match="two commands"):

@@ -68,7 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, quick_to_compile: None) -> di
         patch.setattr(script, "scores", scores)
         for name in ("sae_rows", "picture_of", "cycle_robustness_picture", "finish"):
             patch.setattr(script, name, lambda *arguments, **options: {})
-        script.run(script.parse([*SPARSE.split(), "--out", str(folder / "sparse")]))
+        script.run(script.parse_options([*SPARSE.split(), "--out", str(folder / "sparse")]))
     algorithm = cyclegan(PLAIN.cyclegan, image_shape=(8, 8, 1))
     state = filled(jax.eval_shape(algorithm.init, jax.random.key(0)))
     record = {"script": "cyclegan", "image_shape": [8, 8, 1], "options": to_json(PLAIN)}

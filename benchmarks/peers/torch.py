@@ -7,70 +7,24 @@ float32. Everything is on the GPU where JAX's default backend is one, and on the
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Arm, growth, resident_bytes
-from benchmarks.work import Observation, UnavailableError
-from benchmarks.work_gan import smallest
-from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import STATISTICS_DECAY, SAEConfig
-from saegan_jax.report.results import cores
+from benchmarks.harness.agreement import Observation
+from benchmarks.harness.system import growth, resident_bytes
+from benchmarks.peers.torch_setup import device, finish
+from benchmarks.workloads import gan as gans
+from benchmarks.workloads import sae as saes
+from benchmarks.workloads.package import STATISTICS_DECAY, GANConfig, SAEConfig
 
 Mode = Literal["eager", "channels_last", "compile", "bf16"]
 Params = dict[str, torch.Tensor]
-
-
-def device() -> torch.device:
-    """Where JAX computes.
-
-    Raises:
-      UnavailableError: PyTorch cannot compute there.
-    """
-    platform = jax.default_backend()
-    if platform != "cpu" and not (platform in ("gpu", "cuda") and torch.cuda.is_available()):
-        raise UnavailableError(
-            f"ours runs on {platform}, which this PyTorch does not find; set JAX_PLATFORMS=cpu to compare on the CPU."
-        )
-    return torch.device("cpu" if platform == "cpu" else "cuda")
-
-
-def configure() -> None:
-    """As many threads as XLA has, exact float32 products, and no kernels compiled by an earlier run."""
-    import torch._inductor.config
-
-    warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")  # says that caches are off
-    torch.set_num_threads(cores())
-    torch.set_float32_matmul_precision("highest")
-    torch._inductor.config.force_disable_caches = True
-    torch.manual_seed(0)
-
-
-def product(shape: tuple[int, int, int], *, bf16: bool = False) -> Arm:
-    """The product ``(m, k) x (k, n)`` in PyTorch, float32 or bf16: 2 m k n operations a call."""
-    m, k, n = shape
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    a, b, out = (torch.randn(size, device=device()).to(dtype) for size in ((m, k), (k, n), (m, n)))
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            torch.mm(a, b, out=out)
-        _finish()
-
-    return Arm(f"PyTorch {'bf16 ' if bf16 else ''}{m}x{k}x{n}", run, 1, 2.0 * m * k * n)
-
-
-def _finish() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _leaves(arrays: Mapping[str, np.ndarray], mode: Mode) -> Params:
@@ -149,22 +103,22 @@ class _Peer:
         raise NotImplementedError
 
     def step(self, images: np.ndarray, *draws: np.ndarray) -> None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         batch = torch.from_numpy(images).permute(0, 3, 1, 2)
         last = self.mode == "channels_last"
         batch = batch.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         batch = batch.to(self.device)
         self._train(batch.float().div_(255), *(torch.tensor(d, device=self.device) for d in draws))
-        _finish()
+        finish()
 
     def run(self, calls: int) -> None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         for index in itertools.islice(self.indices, calls):
             self._train(self.images[index].float().div_(255), *self._draws())
-        _finish()
+        finish()
 
     def flops(self) -> float | None:
-        """See :class:`benchmarks.work.Peer`; None for compiled programs, whose fused kernels are not counted."""
+        """See :class:`benchmarks.harness.agreement.Peer`; None for compiled programs, whose fused kernels are not counted."""
         if self.mode == "compile":
             return None
         with FlopCounterMode(display=False) as counter:
@@ -172,10 +126,10 @@ class _Peer:
         return float(counter.get_total_flops())
 
     def compile_s(self) -> None:
-        """See :class:`benchmarks.work.Peer`; it is the first step that compiles."""
+        """See :class:`benchmarks.harness.agreement.Peer`; it is the first step that compiles."""
 
     def peak_bytes(self) -> int | None:
-        """See :class:`benchmarks.work.Peer`; None for compiled programs, because the compiler's own memory stays."""
+        """See :class:`benchmarks.harness.agreement.Peer`; None where compiled: the compiler's memory stays."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             self.run(2)
@@ -189,10 +143,10 @@ class _Peer:
 class SAEPeer(_Peer):
     """The sigmoid + KL autoencoder or the TopK one, with the running statistics that our state keeps."""
 
-    def __init__(self, config: SAEConfig, arrays: Mapping[str, np.ndarray], images: np.ndarray, mode: Mode):
+    def __init__(self, config: SAEConfig, trees: tuple[Any], images: np.ndarray, mode: Mode):
         super().__init__(images, config.batch_size, mode)
         self.config, self.steps = config, 0
-        self.params = _leaves(arrays, mode)
+        self.params = _leaves(saes.layout(trees[0]), mode)
         self.optimiser = self._adam(self.params, config.learning_rate)
         target = torch.full((config.d_sae,), config.rho, device=self.device)
         self.statistics = (target.clone(), target.clone(), torch.zeros_like(target, dtype=torch.int32))
@@ -254,7 +208,7 @@ class SAEPeer(_Peer):
         }
 
     def observe(self) -> Observation:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         names = ("mean_activation", "density", "steps_since_active")
         return Observation(
             self._scalars(),
@@ -269,44 +223,41 @@ class SAEPeer(_Peer):
 class GANPeer(_Peer):
     """The DCGAN with the relativistic or the non-saturating loss, R1 and R2 from the logits' own forward pass, and EMA."""
 
-    def __init__(
-        self,
-        config: GANConfig,
-        generator: Mapping[str, np.ndarray],
-        discriminator: Mapping[str, np.ndarray],
-        images: np.ndarray,
-        mode: Mode,
-    ):
+    def __init__(self, config: GANConfig, trees: tuple[Any, Any], images: np.ndarray, mode: Mode):
         super().__init__(images, config.batch_size, mode)
         if config.loss not in ("relativistic", "non_saturating") or config.final_learning_rate != 1:
             raise ValueError(f"This peer has no loss {config.loss!r} or learning-rate schedule; add it first.")
         height, width, channels = images.shape[1:]
         self.config, self.shape = config, (channels, height, width)
-        self.side = smallest(config, images.shape[1:])
-        self.g, self.d = _leaves(generator, mode), _leaves(discriminator, mode)
+        self.side = gans.smallest(config, images.shape[1:])
+        self.g = _leaves(gans.generator_layout(trees[0], *self.side), mode)
+        self.d = _leaves(gans.discriminator_layout(trees[1], *self.side), mode)
         self.ema = {name: p.detach().clone() for name, p in self.g.items()}
         self.ema_decay = 0.5 ** (config.batch_size / config.ema_half_life)
         options = {"betas": (config.beta1, config.beta2)}
         self.adam_g = self._adam(self.g, config.learning_rate, **options)
         self.adam_d = self._adam(self.d, config.learning_rate, **options)
-        self.critic_gradients = self._value_and_grad(self._critic_loss)
-        self.maker_gradients = self._value_and_grad(self._maker_loss)
+        self.discriminator_gradients = self._value_and_grad(self._discriminator_loss)
+        self.generator_gradients = self._value_and_grad(self._generator_loss)
         self.generate = torch.compile(self._generator, dynamic=False) if mode == "compile" else self._generator
+
+    def _images(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of the last dense layer as the smallest images."""
+        x = x.unflatten(1, (-1, *self.side))
+        return x.contiguous(memory_format=torch.channels_last) if self.mode == "channels_last" else x
 
     def _generator(self, p: Params, x: torch.Tensor) -> torch.Tensor:
         last = len(p) // 2 - 1
         for i in range(last + 1):
             w, b = p[f"w{i}"], p[f"b{i}"]
             if w.ndim == 4 and x.ndim == 2:
-                x = x.unflatten(1, (-1, *self.side))
-                if self.mode == "channels_last":
-                    x = x.contiguous(memory_format=torch.channels_last)
+                x = self._images(x)
             x = F.linear(x, w, b) if w.ndim == 2 else F.conv_transpose2d(x, w, b, 2, 1)
             x = F.leaky_relu(x, 0.2) if i < last else torch.tanh(x.float())
         return x.unflatten(1, self.shape) if x.ndim == 2 else x
 
     @staticmethod
-    def _critic(p: Params, x: torch.Tensor) -> torch.Tensor:
+    def _discriminator(p: Params, x: torch.Tensor) -> torch.Tensor:
         head = len(p) // 2 - 1
         for i in range(head + 1):
             w, b = p[f"w{i}"], p[f"b{i}"]
@@ -319,24 +270,24 @@ class GANPeer(_Peer):
         if self.mode == "compile":
 
             def summed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-                logits = self._critic(p, x)
+                logits = self._discriminator(p, x)
                 return logits.sum(), logits
 
             gradient, logits = torch.func.grad(summed, has_aux=True)(x)
         else:
             x.requires_grad_()
-            logits = self._critic(p, x)
+            logits = self._discriminator(p, x)
             (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
         return logits, gradient.square().flatten(1).sum(1)
 
-    def _critic_loss(self, p: Params, both: torch.Tensor) -> Any:
+    def _discriminator_loss(self, p: Params, both: torch.Tensor) -> Any:
         config, n = self.config, self.batch_size
         if config.r1_gamma or config.r2_gamma:
             logits, norms = self._logits_and_norms(p, both)
             r1, r2 = norms[:n].mean(), norms[n:].mean()
             penalty = 0.5 * (config.r1_gamma * r1 + config.r2_gamma * r2)
         else:
-            logits, r1 = self._critic(p, both), both.new_zeros(())
+            logits, r1 = self._discriminator(p, both), both.new_zeros(())
             r2 = penalty = r1
         real, fake = logits[:n], logits[n:]
         if config.loss == "relativistic":
@@ -345,21 +296,21 @@ class GANPeer(_Peer):
             loss = (F.softplus(-real) + F.softplus(fake)).mean()
         return loss + penalty, tuple(t.detach() for t in (real.mean(), fake.mean(), r1, r2))
 
-    def _maker_loss(self, p: Params, d: Params, real: torch.Tensor, z: torch.Tensor) -> Any:
-        fake = self._critic(d, self._generator(p, z))
+    def _generator_loss(self, p: Params, d: Params, real: torch.Tensor, z: torch.Tensor) -> Any:
+        fake = self._discriminator(d, self._generator(p, z))
         if self.config.loss == "relativistic":
             with torch.no_grad():  # constant in the generator's parameters
-                real_logits = self._critic(d, real)
+                real_logits = self._discriminator(d, real)
             return F.softplus(real_logits - fake).mean(), ()
         return F.softplus(-fake).mean(), ()
 
     def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
-        real, (critic_z, maker_z) = images.mul_(2).sub_(1), draws
+        real, (d_noise, g_noise) = images.mul_(2).sub_(1), draws
         with torch.no_grad(), self._precision():
-            fake = self.generate(self.g, critic_z)
-        gradients, (loss_d, aux) = self.critic_gradients(self.d, torch.cat([real, fake]))
+            fake = self.generate(self.g, d_noise)
+        gradients, (loss_d, aux) = self.discriminator_gradients(self.d, torch.cat([real, fake]))
         self._apply(self.adam_d, self.d, gradients)
-        gradients, (loss_g, _) = self.maker_gradients(self.g, self.d, real, maker_z)
+        gradients, (loss_g, _) = self.generator_gradients(self.g, self.d, real, g_noise)
         self._apply(self.adam_g, self.g, gradients)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.values()), list(self.g.values()), 1 - self.ema_decay)
@@ -372,7 +323,7 @@ class GANPeer(_Peer):
         return torch.randn(shape, device=self.device), torch.randn(shape, device=self.device)
 
     def observe(self) -> Observation:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         scalars = self._scalars()
         scalars["logit_gap"] = scalars["real_logits"] - scalars["fake_logits"]
         return Observation(
@@ -383,3 +334,11 @@ class GANPeer(_Peer):
             },
             params={"generator": _numpy(self.g), "discriminator": _numpy(self.d), "ema": _numpy(self.ema)},
         )
+
+
+KINDS: dict[str, Callable[..., _Peer]] = {"sae": SAEPeer, "gan": GANPeer}
+
+
+def make(kind: str, config: Any, trees: tuple[Any, ...], images: np.ndarray, *, mode: Mode) -> _Peer:
+    """The peer of one kind of work."""
+    return KINDS[kind](config, trees, images, mode)

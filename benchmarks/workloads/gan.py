@@ -1,7 +1,7 @@
 """Claim: a step of a GAN (dense, and convolutional at 28x28 and 64x64, with and without double backward) is faster here
 than with its peers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import worker
-from benchmarks.work import FLOAT32_KINKS, Arrays, Observation, Peer, Work, builders, moments
-from saegan_jax.algorithms.gan import GANConfig, GANInfo, GANState, gan
+from benchmarks.harness.agreement import FLOAT32_KINKS, Arrays, Observation, moments
+from benchmarks.workloads.package import GANConfig, GANInfo, GANState, gan
+from benchmarks.workloads.work import Shape, Work
 
 
 def layers(tree: Any, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -61,69 +61,64 @@ def discriminator_layout(tree: Any, rows: int, columns: int) -> Arrays:
     return named([*convolutions, (first, bias), *((k.T, b) for k, b in later)])
 
 
-def work(name: str, config: GANConfig, *, image_shape: tuple[int, int, int] = (28, 28, 1), chunk: int = 50) -> Work:
-    """The step that ``config`` describes; it has to be a dcgan or mlp."""
+def _trained_layout(config: GANConfig, side: tuple[int, int], tree: Any) -> Arrays:
+    """The discriminator's parameters that have a gradient."""
+    out = discriminator_layout(tree, *side)
+    if config.loss == "relativistic":
+        # Only differences of logits are trained: the head's bias has no gradient but rounding error.
+        del out[f"b{len(out) // 2 - 1}"]
+    return out
+
+
+def draws(config: GANConfig, state: GANState) -> tuple[np.ndarray, ...]:
+    """The noise of the discriminator's step and of the generator's."""
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step))
+    return tuple(np.asarray(jax.random.normal(key, (config.batch_size, config.d_noise))) for key in keys)
+
+
+def observe(config: GANConfig, image_shape: Shape, state: GANState, info: GANInfo) -> Observation:
+    """See :class:`benchmarks.harness.agreement.Observation`."""
     side = smallest(config, image_shape)
+    scalars = {name: float(value) for name, value in info._asdict().items()}
+    del scalars["accuracy"], scalars["penalty"]  # for alarms, and of penalties that are not timed
+    scalars["logit_gap"] = scalars["real_logits"] - scalars["fake_logits"]
+    if config.loss == "relativistic":
+        del scalars["real_logits"], scalars["fake_logits"]
+    g = partial(generator_layout, rows=side[0], columns=side[1])
+    d = partial(_trained_layout, config, side)
+    return Observation(
+        scalars,
+        moments={
+            "discriminator": moments(d, state.opt_state.discriminator[0]),
+            "generator": moments(g, state.opt_state.generator[0]),
+        },
+        params={
+            "generator": g(state.params.generator),
+            "discriminator": d(state.params.discriminator),
+            "ema": g(state.ema),
+        },
+    )
 
-    def draws(state: GANState) -> tuple[np.ndarray, ...]:
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step))
-        return tuple(np.asarray(jax.random.normal(key, (config.batch_size, config.d_noise))) for key in keys)
 
-    def observe(state: GANState, info: GANInfo) -> Observation:
-        scalars = {name: float(value) for name, value in info._asdict().items()}
-        del scalars["accuracy"], scalars["penalty"]  # for alarms, and of penalties that are not timed
-        scalars["logit_gap"] = scalars["real_logits"] - scalars["fake_logits"]
-        g = partial(generator_layout, rows=side[0], columns=side[1])
+def trees(params: Any) -> tuple[Any, Any]:
+    """The generator's parameters and the discriminator's."""
+    return params.generator, params.discriminator
 
-        def d(tree: Any) -> Arrays:
-            out = discriminator_layout(tree, *side)
-            if config.loss == "relativistic":
-                # Only differences of logits are trained: the head's bias has no gradient but rounding error.
-                del out[f"b{len(out) // 2 - 1}"]
-            return out
 
-        if config.loss == "relativistic":
-            del scalars["real_logits"], scalars["fake_logits"]
-        return Observation(
-            scalars,
-            moments={
-                "discriminator": moments(d, state.opt_state.discriminator[0]),
-                "generator": moments(g, state.opt_state.generator[0]),
-            },
-            params={
-                "generator": g(state.params.generator),
-                "discriminator": d(state.params.discriminator),
-                "ema": g(state.ema),
-            },
-        )
-
-    def peers(params: Any, images: np.ndarray) -> Mapping[str, Callable[[], Peer]]:
-        def pytorch(mode: Any) -> Peer:
-            from benchmarks import peers_torch
-
-            nets = generator_layout(params.generator, *side), discriminator_layout(params.discriminator, *side)
-            return peers_torch.GANPeer(config, *nets, images, mode)
-
-        def keras(backend: str) -> Peer:
-            return worker.keras_peer(backend, "gan", config, params.generator, params.discriminator, images)
-
-        def flax() -> Peer:
-            from benchmarks import peers_flax
-
-            return peers_flax.GANPeer(config, params.generator, params.discriminator, images)
-
-        return builders(pytorch, keras, flax, images=config.network == "dcgan")
-
-    algorithm = gan(config, image_shape=image_shape)
+def work(name: str, config: GANConfig, *, image_shape: Shape = (28, 28, 1), chunk: int = 50) -> Work:
+    """The step that ``config`` describes; it has to be a dcgan or mlp."""
     return Work(
         name,
-        algorithm,
+        "gan",
+        config,
+        gan(config, image_shape=image_shape),
         config.batch_size,
         image_shape,
         chunk,
         draws,
         observe,
-        peers,
+        trees,
+        convolutional=config.network == "dcgan",
         tolerances=FLOAT32_KINKS,
     )
 

@@ -17,11 +17,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from benchmarks import work_gan, work_sae
-from benchmarks.measure import growth, resident_bytes
-from benchmarks.work import Arrays, Observation, UnavailableError
-from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig
+from benchmarks.harness.agreement import Arrays, Observation
+from benchmarks.harness.errors import UnavailableError
+from benchmarks.harness.system import growth, resident_bytes
+from benchmarks.workloads import gan as gans
+from benchmarks.workloads import sae as saes
+from benchmarks.workloads.package import GANConfig, SAEConfig
 
 STEPS_PER_EXECUTION = 20
 
@@ -46,9 +47,13 @@ def _adam(rate: Any, beta1: float = 0.9, beta2: float = 0.999, **options: Any) -
     return keras.optimizers.Adam(rate, beta_1=beta1, beta_2=beta2, epsilon=epsilon, **options)
 
 
-def _adam_moments(optimiser: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    first, second = optimiser._momentums, optimiser._velocities
-    return [ops.convert_to_numpy(v) for v in first], [ops.convert_to_numpy(v) for v in second]
+def _moments(layout: Callable[[list[np.ndarray]], Arrays], optimiser: Any) -> Arrays:
+    """Both moments of Adam in the layout of the check, the second ones under ``"<name> squared"``."""
+    first, second = (
+        layout([ops.convert_to_numpy(v) for v in variables])
+        for variables in (optimiser._momentums, optimiser._velocities)
+    )
+    return first | {f"{name} squared": a for name, a in second.items()}
 
 
 class _Fit:
@@ -63,7 +68,7 @@ class _Fit:
         self.model.fit(self.data[:rows], target, batch_size=self.batch_size, epochs=epochs, verbose=0)
 
     def run(self, calls: int) -> None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         per_epoch = len(self.data) // self.batch_size
         epochs, rest = divmod(calls * self.steps_per_call, per_epoch)
         if epochs:
@@ -72,13 +77,13 @@ class _Fit:
             self._fit(rest * self.batch_size, 1)
 
     def flops(self) -> None:
-        """See :class:`benchmarks.work.Peer`; Keras does not count."""
+        """See :class:`benchmarks.harness.agreement.Peer`; Keras does not count."""
 
     def compile_s(self) -> None:
-        """See :class:`benchmarks.work.Peer`; it is the first step that compiles."""
+        """See :class:`benchmarks.harness.agreement.Peer`; it is the first step that compiles."""
 
     def peak_bytes(self) -> int | None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         return growth(self.before, lambda: self.run(2))
 
     def close(self) -> None:
@@ -122,13 +127,16 @@ def half_squared_error(x: Any, x_hat: Any) -> Any:
 class SAEPeer(_Fit):
     """See :class:`SparseAutoencoder`; on either backend."""
 
-    def __init__(self, config: SAEConfig, params: Arrays, images: np.ndarray):
+    NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+    def __init__(self, config: SAEConfig, trees: tuple[Any], images: np.ndarray):
         self.before = resident_bytes()
+        params = trees[0]["params"]
         self.shape = (-1, math.prod(images.shape[1:]))
         data = self._flat(images)
         model = SparseAutoencoder(config, data.shape[1])
         model(data[:2])
-        model.set_weights([params[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")])
+        model.set_weights([params[name] for name in self.NAMES])
         rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps, alpha=0.1)
         together = STEPS_PER_EXECUTION if keras.backend.backend() == "tensorflow" else 1
         model.compile(optimizer=_adam(rate), loss=half_squared_error, jit_compile="auto", steps_per_execution=together)
@@ -137,24 +145,21 @@ class SAEPeer(_Fit):
     def _flat(self, images: np.ndarray) -> np.ndarray:
         return images.reshape(self.shape).astype(np.float32) / 255
 
+    def _layout(self, arrays: list[np.ndarray]) -> Arrays:
+        return saes.layout({"params": dict(zip(self.NAMES, arrays, strict=True))})
+
     def step(self, images: np.ndarray) -> None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         x = self._flat(images)
         history = self.model.fit(x, x, batch_size=len(x), shuffle=False, verbose=0)
         self.loss = float(history.history["loss"][0])
 
     def observe(self) -> Observation:
-        """See :class:`benchmarks.work.Peer`."""
-
-        def layout(arrays: list[np.ndarray]) -> Arrays:
-            names = ("W_enc", "b_enc", "W_dec", "b_dec")
-            return work_sae.layout({"params": dict(zip(names, arrays, strict=True))})
-
-        first, second = map(layout, _adam_moments(self.model.optimizer))
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         return Observation(
             {"loss": self.loss},
-            moments={"autoencoder": first | {f"{name} squared": a for name, a in second.items()}},
-            params={"autoencoder": layout(self.model.get_weights())},
+            moments={"autoencoder": _moments(self._layout, self.model.optimizer)},
+            params={"autoencoder": self._layout(self.model.get_weights())},
         )
 
 
@@ -167,7 +172,7 @@ def _leaky() -> Any:
 
 def _generator(tree: Any, shape: tuple[int, ...], d_noise: int) -> tuple[Any, list[str]]:
     """Our generator of Keras's layers, and our names of those that have weights."""
-    dense, convolutions = (work_gan.layers(tree, kind) for kind in ("Dense_", work_gan.TRANSPOSED))
+    dense, convolutions = (gans.layers(tree, kind) for kind in ("Dense_", gans.TRANSPOSED))
     layers = [keras.Input((d_noise,))]
     for kernel, _ in dense:
         layers += [keras.layers.Dense(kernel.shape[-1]), _leaky()]
@@ -177,20 +182,20 @@ def _generator(tree: Any, shape: tuple[int, ...], d_noise: int) -> tuple[Any, li
     for kernel, _ in convolutions:
         layers += [keras.layers.Conv2DTranspose(kernel.shape[-1], 4, strides=2, padding="same"), _leaky()]
     layers[-1] = keras.layers.Activation("tanh")
-    names = [f"Dense_{i}" for i in range(len(dense))] + [f"{work_gan.TRANSPOSED}{i}" for i in range(len(convolutions))]
+    names = [f"Dense_{i}" for i in range(len(dense))] + [f"{gans.TRANSPOSED}{i}" for i in range(len(convolutions))]
     return keras.Sequential([*layers, keras.layers.Reshape(shape)]), names
 
 
 def _discriminator(tree: Any, shape: tuple[int, ...]) -> tuple[Any, list[str]]:
     """Our discriminator of Keras's layers, and our names of those that have weights."""
-    dense, convolutions = (work_gan.layers(tree, kind) for kind in ("Dense_", work_gan.STRIDED))
+    dense, convolutions = (gans.layers(tree, kind) for kind in ("Dense_", gans.STRIDED))
     layers = [keras.Input(shape)]
     for kernel, _ in convolutions:
         layers += [keras.layers.Conv2D(kernel.shape[-1], 4, strides=2, padding="same"), _leaky()]
     layers.append(keras.layers.Flatten())
     for kernel, _ in dense:
         layers += [keras.layers.Dense(kernel.shape[-1]), _leaky()]
-    names = [f"{work_gan.STRIDED}{i}" for i in range(len(convolutions))] + [f"Dense_{i}" for i in range(len(dense))]
+    names = [f"{gans.STRIDED}{i}" for i in range(len(convolutions))] + [f"Dense_{i}" for i in range(len(dense))]
     return keras.Sequential(layers[:-1]), names
 
 
@@ -208,58 +213,67 @@ class GAN(keras.Model):
         g_optimizer.build(self.generator.trainable_variables)
         d_optimizer.build(self.discriminator.trainable_variables)
 
+    def _logits_and_norms(self, both: Any) -> tuple[Any, Any]:
+        """Logits and squared gradient norms per example; the latter differentiable in the weights."""
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(both)
+            logits = self.discriminator(both, training=True)[:, 0]
+        return logits, tf.reduce_sum(tf.square(inner.gradient(logits, both)), axis=[1, 2, 3])
+
+    def _discriminator_loss(self, both: Any, n: Any) -> tuple[Any, dict[str, Any]]:
+        """The loss on ``n`` reals and as many fakes after them, and what is reported of it."""
+        import tensorflow as tf
+
+        config = self.config
+        r1 = r2 = penalty = tf.zeros(())
+        if config.r1_gamma or config.r2_gamma:
+            logits, norms = self._logits_and_norms(both)
+            r1, r2 = tf.reduce_mean(norms[:n]), tf.reduce_mean(norms[n:])
+            penalty = 0.5 * (config.r1_gamma * r1 + config.r2_gamma * r2)
+        else:
+            logits = self.discriminator(both, training=True)[:, 0]
+        real, fake = logits[:n], logits[n:]
+        if config.loss == "relativistic":
+            loss = tf.reduce_mean(tf.nn.softplus(fake - real))
+        else:
+            loss = tf.reduce_mean(tf.nn.softplus(-real) + tf.nn.softplus(fake))
+        real_mean, fake_mean = tf.reduce_mean(real), tf.reduce_mean(fake)
+        scalars = {"r1": r1, "r2": r2, "logit_gap": real_mean - fake_mean}
+        if config.loss != "relativistic":
+            scalars |= {"real_logits": real_mean, "fake_logits": fake_mean}
+        return loss + penalty, scalars
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of each; ``data`` is images, and in checks the noise ``(batch, 2, d_noise)`` as their targets."""
         import tensorflow as tf
 
-        config = self.config
         real, noise, _ = keras.utils.unpack_x_y_sample_weight(data)
         n = tf.shape(real)[0]
         if noise is None:
-            noise = tf.random.normal((n, 2, config.d_noise))
-        fake = self.generator(noise[:, 0], training=True)
-        both = tf.concat([real, fake], axis=0)
+            noise = tf.random.normal((n, 2, self.config.d_noise))
+        both = tf.concat([real, self.generator(noise[:, 0], training=True)], axis=0)
         d_weights, g_weights = self.discriminator.trainable_variables, self.generator.trainable_variables
-        r1 = r2 = penalty = tf.zeros(())
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([weight.value for weight in d_weights])
-            if config.r1_gamma or config.r2_gamma:
-                with tf.GradientTape(watch_accessed_variables=False) as inner:
-                    inner.watch(both)
-                    logits = self.discriminator(both, training=True)[:, 0]
-                norms = tf.reduce_sum(tf.square(inner.gradient(logits, both)), axis=[1, 2, 3])
-                r1, r2 = tf.reduce_mean(norms[:n]), tf.reduce_mean(norms[n:])
-                penalty = 0.5 * (config.r1_gamma * r1 + config.r2_gamma * r2)
-            else:
-                logits = self.discriminator(both, training=True)[:, 0]
-            real_logits, fake_logits = logits[:n], logits[n:]
-            if config.loss == "relativistic":
-                d_loss = tf.reduce_mean(tf.nn.softplus(fake_logits - real_logits))
-            else:
-                d_loss = tf.reduce_mean(tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits))
-            d_loss += penalty
+            d_loss, scalars = self._discriminator_loss(both, n)
         self.d_optimizer.apply(tape.gradient(d_loss, d_weights), d_weights)
         # The reals' logits are constants of the generator's loss.
-        reals = self.discriminator(real, training=True)[:, 0] if config.loss == "relativistic" else None
+        relativistic = self.config.loss == "relativistic"
+        reals = self.discriminator(real, training=True)[:, 0] if relativistic else None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([weight.value for weight in g_weights])
             fakes = self.discriminator(self.generator(noise[:, 1], training=True), training=True)[:, 0]
-            margin = fakes if reals is None else fakes - reals
-            g_loss = tf.reduce_mean(tf.nn.softplus(-margin))
+            g_loss = tf.reduce_mean(tf.nn.softplus(-(fakes if reals is None else fakes - reals)))
         self.g_optimizer.apply(tape.gradient(g_loss, g_weights), g_weights)
-        scalars = {"discriminator_loss": d_loss, "generator_loss": g_loss, "r1": r1, "r2": r2}
-        real_mean, fake_mean = tf.reduce_mean(real_logits), tf.reduce_mean(fake_logits)
-        if config.loss != "relativistic":
-            scalars |= {"real_logits": real_mean, "fake_logits": fake_mean}
-        return {**scalars, "logit_gap": real_mean - fake_mean}
+        return {"discriminator_loss": d_loss, "generator_loss": g_loss, **scalars}
 
 
 class GANPeer(_Fit):
     """See :class:`GAN`; on TensorFlow."""
 
-    def __init__(
-        self, config: GANConfig, generator: Mapping[str, Any], discriminator: Mapping[str, Any], images: np.ndarray
-    ):
+    def __init__(self, config: GANConfig, trees: tuple[Any, Any], images: np.ndarray):
         if keras.backend.backend() != "tensorflow":
             raise UnavailableError(
                 "two optimisers in one train_step need Keras's stateless methods on JAX, a loop of one's own that is no `fit`; "
@@ -268,8 +282,9 @@ class GANPeer(_Fit):
         import tensorflow as tf
 
         self.before = resident_bytes()
+        generator, discriminator = trees
         shape = images.shape[1:]
-        self.side = work_gan.smallest(config, shape)
+        self.side = gans.smallest(config, shape)
         self.g, self.g_names = _generator(generator, shape, config.d_noise)
         self.d, self.d_names = _discriminator(discriminator, shape)
         for net, names, tree in ((self.g, self.g_names, generator), (self.d, self.d_names, discriminator)):
@@ -290,7 +305,7 @@ class GANPeer(_Fit):
     @staticmethod
     def _keras_layout(name: str, layer: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         kernel = np.asarray(layer["kernel"])
-        if name.startswith(work_gan.TRANSPOSED):
+        if name.startswith(gans.TRANSPOSED):
             kernel = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
         return kernel, np.asarray(layer["bias"])
 
@@ -298,41 +313,45 @@ class GANPeer(_Fit):
     def _tree(names: list[str], arrays: list[np.ndarray]) -> dict[str, Any]:
         """Our tree from Keras's list of kernels and biases."""
         kernels = [
-            a[::-1, ::-1].transpose(0, 1, 3, 2) if name.startswith(work_gan.TRANSPOSED) else a
+            a[::-1, ::-1].transpose(0, 1, 3, 2) if name.startswith(gans.TRANSPOSED) else a
             for name, a in zip(names, arrays[::2], strict=True)
         ]
         layers = zip(names, kernels, arrays[1::2], strict=True)
         return {"params": {name: {"kernel": kernel, "bias": bias} for name, kernel, bias in layers}}
 
+    def _g_layout(self, arrays: list[np.ndarray]) -> Arrays:
+        return gans.generator_layout(self._tree(self.g_names, arrays), *self.side)
+
+    def _d_layout(self, arrays: list[np.ndarray]) -> Arrays:
+        return gans.discriminator_layout(self._tree(self.d_names, arrays), *self.side)
+
     def step(self, images: np.ndarray, *draws: np.ndarray) -> None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         noise = np.stack(draws, axis=1)
         history = self.model.fit(self._signed(images), noise, batch_size=len(images), shuffle=False, verbose=0)
         self.scalars = {name: float(values[0]) for name, values in history.history.items()}
 
     def observe(self) -> Observation:
-        """See :class:`benchmarks.work.Peer`."""
-
-        def g(arrays: list[np.ndarray]) -> Arrays:
-            return work_gan.generator_layout(self._tree(self.g_names, arrays), *self.side)
-
-        def d(arrays: list[np.ndarray]) -> Arrays:
-            return work_gan.discriminator_layout(self._tree(self.d_names, arrays), *self.side)
-
-        def moments(layout: Callable[[list[np.ndarray]], Arrays], optimiser: Any) -> Arrays:
-            first, second = map(layout, _adam_moments(optimiser))
-            return first | {f"{name} squared": a for name, a in second.items()}
-
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         return Observation(
             self.scalars,
-            moments={"discriminator": moments(d, self.d_adam), "generator": moments(g, self.g_adam)},
-            params={"generator": g(self.g.get_weights()), "discriminator": d(self.d.get_weights())},
+            moments={
+                "discriminator": _moments(self._d_layout, self.d_adam),
+                "generator": _moments(self._g_layout, self.g_adam),
+            },
+            params={
+                "generator": self._g_layout(self.g.get_weights()),
+                "discriminator": self._d_layout(self.d.get_weights()),
+            },
         )
 
 
-def make(kind: str, platform: str, *arguments: Any) -> SAEPeer | GANPeer:
-    """The peer of a worker: ``kind`` is sae or gan, ``platform`` where the parent computes."""
+KINDS: dict[str, Callable[..., Any]] = {"sae": SAEPeer, "gan": GANPeer}
+
+
+def make(kind: str, config: Any, trees: tuple[Any, ...], images: np.ndarray, platform: str) -> Any:
+    """The peer of one kind of work, in a worker; ``platform`` is where the parent computes."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _check_device(platform)
     keras.utils.set_random_seed(0)
-    return {"sae": SAEPeer, "gan": GANPeer}[kind](*arguments)
+    return KINDS[kind](config, trees, images)

@@ -1,25 +1,30 @@
 """Claims: a step of the sigmoid + KL autoencoder, 784-128-784, and of the TopK one, 784-1000-784 (on an accelerator also
 4096-65536-4096), is faster than its peers'; and many autoencoders train in one program at the aggregate rate of one alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks import worker
-from benchmarks.work import Observation, Peer, UnavailableError, Work, builders, moments
-from saegan_jax.algorithms.sae import SAEConfig, SAEInfo, SAEState, sae
-from saegan_jax.training.sweep import CPU_AT_ONCE
+from benchmarks.harness.agreement import Arrays, Observation, moments
+from benchmarks.harness.errors import UnavailableError
+from benchmarks.workloads.package import CPU_AT_ONCE, SAEConfig, SAEInfo, SAEState, sae
+from benchmarks.workloads.work import Shape, Work
 
 
-def layout(tree: Any) -> dict[str, np.ndarray]:
+def layout(tree: Any) -> Arrays:
     """Our parameters (or their moments) as PyTorch's linear layers hold them: weights ``(out, in)``."""
     return {name: np.asarray(a).T.copy() if a.ndim == 2 else np.asarray(a) for name, a in tree["params"].items()}
 
 
-def observe(state: SAEState, info: SAEInfo) -> Observation:
-    """See :class:`benchmarks.work.Observation`."""
+def draws(config: SAEConfig, state: SAEState) -> tuple[np.ndarray, ...]:
+    """An autoencoder's step draws nothing."""
+    return ()
+
+
+def observe(config: SAEConfig, image_shape: Shape, state: SAEState, info: SAEInfo) -> Observation:
+    """See :class:`benchmarks.harness.agreement.Observation`."""
     statistics = {
         name: np.asarray(getattr(state, name)) for name in ("mean_activation", "density", "steps_since_active")
     }
@@ -30,45 +35,32 @@ def observe(state: SAEState, info: SAEInfo) -> Observation:
     )
 
 
+def trees(params: Any) -> tuple[Any]:
+    """The autoencoder's parameters."""
+    return (params,)
+
+
 def work(
     batch_size: int,
     *,
     variant: str = "kl",
     d_sae: int = 128,
     k: int = 25,
-    image_shape: tuple[int, int, int] = (28, 28, 1),
+    image_shape: Shape = (28, 28, 1),
     chunk: int = 1000,
 ) -> Work:
     """The step with Adam and a cosine schedule, at ``batch_size``."""
     shape: dict[str, Any] = {"variant": variant, "d_sae": d_sae, "k": k}
     config = SAEConfig(**shape, decoder_norm=0.0, batch_size=batch_size, steps=1_000_000)
-
-    def peers(params: Any, images: np.ndarray) -> Mapping[str, Callable[[], Peer]]:
-        own = params["params"]
-
-        def pytorch(mode: Any) -> Peer:
-            from benchmarks import peers_torch
-
-            return peers_torch.SAEPeer(config, layout(params), images, mode)
-
-        def flax() -> Peer:
-            from benchmarks import peers_flax
-
-            return peers_flax.SAEPeer(config, own, images)
-
-        return builders(
-            pytorch, lambda backend: worker.keras_peer(backend, "sae", config, own, images), flax, images=False
-        )
-
-    algorithm = sae(config, image_shape=image_shape)
     name = f"sae_b{batch_size}" if variant == "kl" else f"sae_{variant}_{d_sae}_b{batch_size}"
-    return Work(name, algorithm, batch_size, image_shape, chunk, lambda state: (), observe, peers)
+    algorithm = sae(config, image_shape=image_shape)
+    return Work(name, "sae", config, algorithm, batch_size, image_shape, chunk, draws, observe, trees)
 
 
 def sweep() -> Work:
     """64 seeds of the autoencoder in one program, as a sweep trains them: a few at once, the others after them."""
     alone = work(256, chunk=200)
-    return alone._replace(name="sae_sweep_b256", peers=lambda *a: {}, members=64, at_once=CPU_AT_ONCE)
+    return alone._replace(name="sae_sweep_b256", peers=False, members=64, at_once=CPU_AT_ONCE)
 
 
 def large() -> Work:

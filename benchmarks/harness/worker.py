@@ -1,4 +1,4 @@
-"""A peer in a process of its own, for frameworks that are chosen when they are imported: ``python -m benchmarks.worker``.
+"""A peer in another process, for frameworks that are chosen when they are imported: ``python -m benchmarks.harness.worker``.
 
 The parent sends pickled ``(name, arguments)`` over the child's standard input, and reads pickled ``("ok", result)`` or
 ``("error", text)`` from its standard output. The first message is ``("build", (factory, arguments))``, the factory named as
@@ -14,10 +14,20 @@ import tempfile
 from collections.abc import Mapping
 from typing import IO, Any
 
-import jax
 import numpy as np
 
-from benchmarks.work import Observation, UnavailableError
+from benchmarks.harness.agreement import Observation
+from benchmarks.harness.errors import UnavailableError
+
+
+def _answer(peer: Any, name: str, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The peer, built now or earlier, and what it replies."""
+    if name == "build":
+        factory, rest = arguments
+        module, function = factory.split(":")
+        return getattr(importlib.import_module(module), function)(*rest), None
+    attribute = getattr(peer, name)
+    return peer, attribute(*arguments) if callable(attribute) else attribute
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
@@ -29,13 +39,7 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         except EOFError:
             return
         try:
-            if name == "build":
-                factory, rest = arguments
-                module, function = factory.split(":")
-                peer, result = getattr(importlib.import_module(module), function)(*rest), None
-            else:
-                attribute = getattr(peer, name)
-                result = attribute(*arguments) if callable(attribute) else attribute
+            peer, result = _answer(peer, name, arguments)
             reply = ("ok", result)
         except UnavailableError as error:
             reply = ("unavailable", str(error))
@@ -46,7 +50,7 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
 
 
 class Remote:
-    """A :class:`benchmarks.work.Peer` whose calls are done by a worker.
+    """A :class:`benchmarks.harness.agreement.Peer` whose calls are done by a worker.
 
     Args:
       factory: ``module:function`` that makes the peer in the worker.
@@ -60,11 +64,12 @@ class Remote:
     def __init__(self, factory: str, arguments: tuple[Any, ...], *, environment: Mapping[str, str] | None = None):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the worker
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker"],
+            [sys.executable, "-m", "benchmarks.harness.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
+            process_group=0,  # Ctrl-C is for the parent, which closes the pipe; the worker then ends
         )
         try:
             self._ask("build", (factory, arguments))
@@ -93,30 +98,30 @@ class Remote:
         return value
 
     def step(self, images: np.ndarray, *draws: np.ndarray) -> None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         self._ask("step", (images, *draws))
 
     def observe(self) -> Observation:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         result: Observation = self._ask("observe")
         return result
 
     def run(self, calls: int) -> None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         self._ask("run", (calls,))
 
     def flops(self) -> float | None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         result: float | None = self._ask("flops")
         return result
 
     def compile_s(self) -> float | None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         result: float | None = self._ask("compile_s")
         return result
 
     def peak_bytes(self) -> int | None:
-        """See :class:`benchmarks.work.Peer`."""
+        """See :class:`benchmarks.harness.agreement.Peer`."""
         result: int | None = self._ask("peak_bytes")
         return result
 
@@ -134,20 +139,6 @@ class Remote:
             self._process.kill()
             self._process.wait()
         self._errors.close()
-
-
-ENVIRONMENT = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    # On an accelerator, which the parent uses too.
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-}
-
-
-def keras_peer(backend: str, kind: str, config: Any, *arrays: Any) -> Remote:
-    """The peer of :mod:`benchmarks.peers_keras`: ``backend`` is tensorflow or jax, ``kind`` sae or gan."""
-    arguments = (kind, jax.default_backend(), config, *jax.tree.map(np.asarray, arrays))
-    return Remote("benchmarks.peers_keras:make", arguments, environment={**ENVIRONMENT, "KERAS_BACKEND": backend})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables import by_work
+from benchmarks.harness.reports.parts import by_work, table
 
 RENAMED = {"gan_non_saturating": "gan_dcgan_w32"}
 """Works that older results have under another name; the step is the same."""
@@ -42,24 +42,46 @@ def _differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
     found = []
     if new["device"] != old["device"]:
         found.append(f"device: {new['device']}, before {old['device']}")
-    for part in ("versions", "settings"):
-        for key in dict.fromkeys([*new[part], *old[part]]):
-            values = [str(result[part].get(key, "none")) for result in (new, old)]
-            if values[0] != values[1]:
-                found.append(f"{key}: {values[0]}, before {values[1]}")
+    keys = [(part, key) for part in ("versions", "settings") for key in dict.fromkeys([*new[part], *old[part]])]
+    for part, key in keys:
+        values = [str(result[part].get(key, "none")) for result in (new, old)]
+        if values[0] != values[1]:
+            found.append(f"{key}: {values[0]}, before {values[1]}")
     return found
+
+
+def _rates(result: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """The rows of rates by work and arm."""
+    return {
+        RENAMED.get(work, work): {arm: metrics["rate"] for arm, metrics in arms.items() if "rate" in metrics}
+        for work, arms in by_work(result).items()
+    }
+
+
+def _missing(work: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+    """What only one of the two results has of a work."""
+    notes = []
+    for side, here, there in (("new", new, old), ("old", old, new)):
+        arms = sorted(there.keys() - here.keys())
+        what = f"{work}: {'; '.join(arms)}" if here else work
+        notes += [f"not in the {side} result: {what}"] * bool(arms)
+    return notes
+
+
+def _line(work: str, arm: str, row: Mapping[str, Any], before: Mapping[str, Any], scale: float | None) -> list[str]:
+    middle, low, high = ratio(row, before)
+    certain = low is not None and high is not None and not low <= 1 <= high
+    verdict = ("faster" if middle > 1 else "slower") if certain else ""
+    return [work, arm, *(_cell(middle, low, high, by) for by in (1.0, scale) if by), verdict]
 
 
 def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
     """Markdown: the ratio of rates, new to old, for every work and arm that both results have.
 
-    A second column divides by the ratio of the two runs' float32 product rates, because machines and their moods differ. An
+    A second column divides by the ratio of the two runs' float32 product rates, because machines and their load differ. An
     arm is called faster or slower where the interval of the plain ratio leaves out 1. What only one of the results has, and
     where their devices, versions and settings differ, is listed.
     """
-    works_new, works_old = (
-        {RENAMED.get(work, work): arms for work, arms in by_work(result).items()} for result in (new, old)
-    )
     rates = product_rate(new), product_rate(old)
     scale = rates[0] / rates[1] if rates[0] and rates[1] else None
     lines = [
@@ -70,35 +92,15 @@ def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
     differences = _differences(new, old)
     if differences:
         lines += ["", "**The two runs differ in more than the code:**", "", *(f"- {text}" for text in differences)]
-    columns = ["work", "arm", "new / old", *(["per product rate"] if scale else []), ""]
-    lines += ["", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    start, missing = len(lines), []
+    works_new, works_old = _rates(new), _rates(old)
+    rows, missing = [], []
     for work in dict.fromkeys([*works_new, *works_old]):
-        sides = [
-            {arm: m["rate"] for arm, m in works.get(work, {}).items() if "rate" in m}
-            for works in (works_new, works_old)
-        ]
-        absent = [(side, sorted(a for a in sides[1 - i] if a not in sides[i])) for i, side in enumerate(("new", "old"))]
-        for side, arms in absent:
-            if arms:
-                what = (
-                    work
-                    if len(arms) == len(sides[side == "new"]) and not sides[side == "old"]
-                    else f"{work}: {'; '.join(arms)}"
-                )
-                missing.append(f"not in the {side} result: {what}")
-        for arm, row in sides[0].items():
-            before = sides[1].get(arm)
-            if before is None or before["unit"] != row["unit"]:
-                continue
-            middle, low, high = ratio(row, before)
-            cells = [work, arm, _cell(middle, low, high, 1.0)]
-            if scale:
-                cells.append(_cell(middle, low, high, scale))
-            certain = low is not None and high is not None and not low <= 1 <= high
-            lines.append("| " + " | ".join([*cells, ("faster" if middle > 1 else "slower") if certain else ""]) + " |")
-    if len(lines) == start:
-        lines[start - 2 :] = ["No arm is in both results."]
+        mine, theirs = works_new.get(work, {}), works_old.get(work, {})
+        missing += _missing(work, mine, theirs)
+        both = [arm for arm in mine if arm in theirs and mine[arm]["unit"] == theirs[arm]["unit"]]
+        rows += [_line(work, arm, mine[arm], theirs[arm], scale) for arm in both]
+    columns = ["work", "arm", "new / old", *(["per product rate"] if scale else []), ""]
+    lines += ["", *(table(columns, rows) if rows else ["No arm is in both results."])]
     notes = ["Ratios of median rates; in brackets the bootstrap's 95 % interval over the repeats of these two runs."]
     if scale:
         notes.append(f"The product rate changed by {scale:.3g}; the last ratio is divided by it.")

@@ -1,25 +1,23 @@
 """The feeding benchmark runs, and its table says what its rows do; no rate is asserted."""
 
+import json
+
 import numpy as np
 import pytest
+from tiny_works import check_form, toy_algorithm
 
 from benchmarks import feeding
-from benchmarks.feeding import DEVICE, DISK, MEMORY, READING, Case
-from saegan_jax.algorithms.sae import SAEConfig, sae
+from benchmarks.harness.errors import OptionError
+from benchmarks.workloads.fed import DEVICE, DISK, MEMORY, READING, Case
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "CASES", {"tiny": tiny})
-
-
-def tiny() -> Case:
-    algorithm = sae(SAEConfig(d_sae=8, batch_size=16), image_shape=(8, 8, 3))
-    return Case(algorithm, 16, (8, 8, 3), 2, "png")
-
-
-def test_a_run_measures_every_arm_and_writes_its_table() -> None:
-    result = feeding.measure_all({"tiny": tiny}, command="x", repeats=2, seconds=0.01, n_images=40)
+def test_a_run_measures_every_arm_and_writes_its_table(tmp_path):
+    case = Case(toy_algorithm(16, d_in=192), 16, (8, 8, 3), 2, "png")
+    out = tmp_path / "feeding.json"
+    options = feeding.parse_options(["--repeats", "2", "--seconds", "0.01", "--out", str(out)])
+    feeding.run(options, cases={"tiny": lambda: case}, n_images=40)
+    result = json.loads(out.read_text())
+    check_form(result)
     found = {(row["arm"], row["metric"]): row for row in result["rows"]}
     for arm in (DEVICE, DISK, MEMORY, READING):
         rates = found[arm, "rate"]["values"]
@@ -33,15 +31,13 @@ def test_a_run_measures_every_arm_and_writes_its_table() -> None:
     waits = found[DISK, "data_wait"]["values"]
     assert len(waits) == 2
     assert all(0 <= wait <= 1 for wait in waits)
-    text = feeding.markdown(result)
+    text = out.with_suffix(".md").read_text()
     assert "8x8x3 as PNG" in text
     assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][1:] == [
         f"| {arm}" for arm in (DEVICE, DISK, MEMORY, READING)
     ]
 
 
-def test_settings_that_cannot_be_measured_are_refused() -> None:
-    with pytest.raises(SystemExit, match="--only 'x' matches none of tiny"):
-        feeding.main(only="x")
-    with pytest.raises(SystemExit, match="--repeats 0 "):
-        feeding.main(repeats=0)
+def test_a_pattern_that_matches_nothing_is_refused():
+    with pytest.raises(OptionError, match=r"--only 'x' .*there are gan_dcgan_64x64x3, sae_b256_28x28"):
+        feeding.run(feeding.parse_options(["--only", "x"]))
