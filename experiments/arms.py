@@ -108,7 +108,9 @@ def with_controls(arms: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def parameters(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, pretrained: Any = None) -> Nets:
+def count_parameters(
+    model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, pretrained: Any = None
+) -> Nets:
     """Number of trainable parameters of each network; ``pretrained`` are its shapes, where they are known."""
     _, state = abstract_system(
         model, image_shape=image_shape, n_seeds=1, n_classes=n_classes, pretrained=pretrained
@@ -160,7 +162,7 @@ def matched(
     pretrained = pretrained_shapes(model, image_shape=image_shape)
 
     def count(tried: Settings) -> Nets:
-        return parameters(tried, image_shape=image_shape, n_classes=n_classes, pretrained=pretrained)
+        return count_parameters(tried, image_shape=image_shape, n_classes=n_classes, pretrained=pretrained)
 
     if not isinstance(model, SAEGANConfig):
         return model, count(model)

@@ -18,8 +18,8 @@ from experiments.arms import (
     Settings,
     arm_settings,
     cost,
+    count_parameters,
     matched,
-    parameters,
     with_controls,
     with_steps,
 )
@@ -117,7 +117,7 @@ def plan(options: Compare, dataset: Dataset) -> list[Arm]:
     names = with_controls(names) if options.controls else tuple(dict.fromkeys(names))
     known: dict[str, Any] = {"image_shape": dataset.image_shape, "n_classes": dataset.num_classes}
     base = arm_settings(BASELINE, options.model, preset=options.preset)
-    target = parameters(base, **known)
+    target = count_parameters(base, **known)
     steps, made = base.gan.steps, []
     models = {}
     for name in names:
@@ -125,7 +125,7 @@ def plan(options: Compare, dataset: Dataset) -> list[Arm]:
         if options.match and name.split("+")[0] != BASELINE:
             models[name] = matched(settings, target, **known)
         else:
-            models[name] = settings, parameters(settings, **known)
+            models[name] = settings, count_parameters(settings, **known)
     for fraction in options.fractions:
         images = len(share(dataset.train, fraction).label)
         budget = 0.0
