@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from saegan_jax.algorithms.energy.config import EnergyConfig
 from saegan_jax.algorithms.energy.kinds import Judged
-from saegan_jax.algorithms.sae import Start, autoencoder, sae
+from saegan_jax.algorithms.sae import Start, autoencoder, module, sae
 from saegan_jax.algorithms.sae import hyper as sae_hyper
 from saegan_jax.images import flatten_images
 from saegan_jax.networks.dense import DenseLayers
@@ -30,9 +30,10 @@ class EnergyNet(NamedTuple):
 
 
 class _Layers(NamedTuple):
-    """The networks of a discriminator: the autoencoder's functions, and the layers around it or None."""
+    """The networks of a discriminator: the autoencoder's functions and Flax module, and the layers around it or None."""
 
     functions: Any
+    core: Any
     inner_shape: tuple[int, int, int]
     d_in: int
     enter: nn.Module | None
@@ -46,7 +47,7 @@ def _layers(config: EnergyConfig, image_shape: tuple[int, int, int]) -> _Layers:
     d_in = image_shape[0] * image_shape[1] * image_shape[2]
     enter = DenseLayers(hidden) if hidden else None
     leave = DenseLayers((*hidden[-2::-1], d_in), linear=True) if hidden else None
-    return _Layers(functions, inner_shape, d_in, enter, leave)
+    return _Layers(functions, module(config.sae, functions.d_in), inner_shape, d_in, enter, leave)
 
 
 def judge(config: EnergyConfig, layers: _Layers, params: Any, images: jax.Array) -> Judged:
@@ -56,6 +57,8 @@ def judge(config: EnergyConfig, layers: _Layers, params: Any, images: jax.Array)
         features: Any = layers.enter.apply(params["enter"], flatten_images(images))
         inner = features.reshape(-1, *layers.inner_shape)
     _, terms = functions.loss(params["sae"], inner, hyper=sae_hyper(config.sae))
+    # Once more instead of the loss's, in a path of their own: gradients are then summed in the order of the golden steps.
+    pre_activations = layers.core.apply(params["sae"], terms.inputs, method="pre_activations")
     x_hat = functions.decode(params["sae"], terms.codes)
     if layers.leave is not None:
         outputs: Any = layers.leave.apply(params["leave"], nn.leaky_relu(flatten_images(x_hat), 0.2))
@@ -63,7 +66,7 @@ def judge(config: EnergyConfig, layers: _Layers, params: Any, images: jax.Array)
     error = flatten_images(images - x_hat)
     energy = 0.5 * jnp.square(error).sum(axis=1) if config.distance == "squared" else jnp.abs(error).sum(axis=1)
     penalty = config.sae.beta * terms.sparsity + terms.auxiliary
-    return Judged(energy, terms.pre_activations, terms.codes, penalty, terms.sparsity)
+    return Judged(energy, pre_activations, terms.codes, penalty, terms.sparsity)
 
 
 def _init_discriminator(config: EnergyConfig, layers: _Layers, key: jax.Array, start: Start | None = None) -> Any:
