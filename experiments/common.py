@@ -40,7 +40,7 @@ from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
-from saegan_jax.report.results import over_seeds
+from saegan_jax.stats import over_seeds
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.features import FeatureNetwork, cache_folder, load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
@@ -492,7 +492,7 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
         found = over_seeds(content["values"])
         spread = []
         if several:
-            interval = "" if found["low"] is None else f"{found['low']:.3g} .. {found['high']:.3g}"
+            interval = "" if found.low is None else f"{found.low:.3g} .. {found.high:.3g}"
             spread = [interval, " ".join(f"{v:.3g}" for v in content["values"])]
-        table.add_row(name, f"{found['mean']:.3g}", *spread, content["unit"], content["note"])
+        table.add_row(name, f"{found.mean:.3g}", *spread, content["unit"], content["note"])
     run.display.console.print(table)

@@ -27,8 +27,8 @@ from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.data import load
 from saegan_jax.errors import require, require_positive
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.report.steering import dose_response_curves, strips
+from saegan_jax.report.table import Result, Row, document, origin, pivot
 from saegan_jax.steering import (
     Effect,
     Split,
@@ -361,13 +361,12 @@ def selectivity(target: np.ndarray, others: np.ndarray) -> np.ndarray:
     return target / np.maximum(others, 0.01)
 
 
-def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[dict[str, Any]]:
+def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[Row]:
     """Of every arm: the autoencoder, each dose, the doses that change pixels equally, and differences to the controls there."""
-    made: list[dict[str, Any]] = []
+    made: list[Row] = []
 
     def add(arm: str, metric: str, values: np.ndarray, dose: float | str | None, unit: str | None = None) -> None:
-        row = {"arm": arm, "metric": metric, "unit": unit or UNITS[metric], "dose": dose, **over_seeds(values.tolist())}
-        made.append(row | {"floor": None, "published": None})
+        made.append(Row.of(arm, metric, values, unit=unit or UNITS[metric], dose=dose))
 
     for metric, unit in (
         ("fvu", "share of variance"),
@@ -396,21 +395,17 @@ def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[dict[str, Any
     return made
 
 
-def markdown(result: dict[str, Any]) -> str:
+def tables(result: Result) -> str:
     """Arms down, metrics across: at equal pixel change, and at the dose of one spread."""
-    found = {(row["arm"], row["metric"], row["dose"]): row for row in result["rows"]}
-    arms = list(dict.fromkeys(row["arm"] for row in result["rows"]))
-    doses = [row["dose"] for row in result["rows"] if isinstance(row["dose"], float)]
-    one = min(doses, key=lambda dose: abs(math.log(dose)))
-    lines = [origin(result), "", result["note"]]
+    one = min(
+        (row["dose"] for row in result.rows if isinstance(row["dose"], float)), key=lambda dose: abs(math.log(dose))
+    )
+    parts = [origin(result), result.extra["note"]]
     for dose, title in (("matched", "At equal change of pixels"), (one, f"At equal norm, {one:g} spreads")):
-        metrics = [m for m in UNITS if any((arm, m, dose) in found for arm in arms)]
-        lines += ["", f"## {title}", "", "| | " + " | ".join(metrics) + " |", "|---" * (1 + len(metrics)) + "|"]
-        for arm in arms:
-            cells = [cell(found.get((arm, metric, dose))) for metric in metrics]
-            if any(cells):
-                lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "; ".join(f"{m}: {unit}" for m, unit in UNITS.items()) + ".", ""])
+        rows = [row for row in result.rows if row["dose"] == dose and row.metric in UNITS]
+        columns = {metric: metric for metric in UNITS if any(row.metric == metric for row in rows)}
+        parts += [f"## {title}", pivot(rows, columns=columns, drop_empty=True)]
+    return document(*parts, "; ".join(f"{metric}: {unit}" for metric, unit in UNITS.items()) + ".")
 
 
 def draw_strips(options: Steer, made: Programs, state: Any, key: jax.Array, found: Found, folder: Path) -> None:
@@ -489,10 +484,11 @@ def run(options: Steer) -> None:
     shape = " x ".join(map(str, cut.layer.shape))
     what = f"{len(found)} generators" if len(found) > 1 else "the classes of one generator"
     n_classes = len(found[0].arms[CLASS_MEAN].directions[0])
-    result = {
-        "name": f"steering {name}, layer {number} ({shape})",
-        **provenance(f"python -m experiments.steer {shlex.join(sys.argv[1:])}".strip()),
-        "note": (
+    result = Result.here(
+        f"steering {name}, layer {number} ({shape})",
+        f"python -m experiments.steer {shlex.join(sys.argv[1:])}".strip(),
+        rows,
+        note=(
             f"{name} at step {restored.step}, what enters {cut.layer.name} ({shape}); TopK autoencoder of {options.d_sae} "
             f"features, k {options.k}, {options.sae_steps:,} steps, {options.sae_seeds} seed{'s' * (options.sae_seeds > 1)}. "
             f"For each of {n_classes} classes {options.features} directions an arm and seed, chosen by correlation on "
@@ -501,19 +497,18 @@ def run(options: Steer) -> None:
             f"samples, {np.mean([one.level for one in found]):.3g}; a direction that never reaches it counts where it came "
             f"nearest. Classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}."
         ),
-        "config": {k: v for k, v in asdict(options).items() if not (v is None or isinstance(v, Path))}
+        config={k: v for k, v in asdict(options).items() if not (v is None or isinstance(v, Path))}
         | {"sae": to_json(options.sae)},
-        "rows": rows,
-    }
-    write_result(path, result, markdown(result))
-    dose_response_curves(rows, folder / "dose_response.png", title=result["name"])
+    )
+    result.write(path, tables(result))
+    dose_response_curves([row.to_json() for row in rows], folder / "dose_response.png", title=result.name)
     first = members[0]
     draw_strips(options, made, states[0], jax.random.fold_in(jax.random.key(options.seed), first), found[0], folder)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {n.replace(" ", "_"): np.asarray(arm.directions) for n, arm in found[0].arms.items()}
     np.savez_compressed(buffer, **arrays, spread=np.array(found[0].spread))
     write_bytes(folder / "directions.npz", buffer.getvalue())
-    console.print(Markdown(markdown(result)))
+    console.print(Markdown(tables(result)))
     console.print(Text(f"{path}, its table, and in {folder} the pictures are written."), soft_wrap=True)
 
 
