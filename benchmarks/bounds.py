@@ -681,7 +681,7 @@ class Scanned:
         chunk = many_steps(algorithm.step, length=steps, batch_size=batch_size)
         init, keys = algorithm.init, jax.random.key(0)
         if members is not None:
-            chunk = ensemble(chunk, at_once=at_once)
+            chunk = ensemble(chunk, members_per_vmap=at_once)
             init, keys = jax.vmap(init), jax.random.split(keys, members)
         n = len(pixels)
         arrays: Any = (jax.ShapeDtypeStruct(pixels.shape, jnp.uint8), jax.ShapeDtypeStruct((n,), jnp.int32))

@@ -236,7 +236,7 @@ def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
     ]
     if seeds > 1:
         members = jax.jit(jax.vmap(work.algorithm.init))(jax.random.split(jax.random.key(0), seeds))
-        arms.append(scanned(f"ours, {seeds} seeds", ensemble(chunk, at_once=work.at_once), members, seeds))
+        arms.append(scanned(f"ours, {seeds} seeds", ensemble(chunk, members_per_vmap=work.at_once), members, seeds))
     return arms
 
 

@@ -11,7 +11,7 @@ from benchmarks import worker
 from benchmarks.work import Observation, Peer, UnavailableError, Work, builders, moments
 from saegan_jax.algorithms.sae import SAEConfig, SAEInfo, SAEState, sae
 from saegan_jax.networks.autoencoders import Variant
-from saegan_jax.training.sweep import CPU_AT_ONCE
+from saegan_jax.training.sweep import CPU_MEMBERS_PER_VMAP
 
 
 def layout(tree: Any) -> dict[str, np.ndarray]:
@@ -69,7 +69,7 @@ def work(
 def sweep() -> Work:
     """64 seeds of the autoencoder in one program, as a sweep trains them: a few at once, the others after them."""
     alone = work(256, chunk=200)
-    return alone._replace(name="sae_sweep_b256", peers=lambda *a: {}, members=64, at_once=CPU_AT_ONCE)
+    return alone._replace(name="sae_sweep_b256", peers=lambda *a: {}, members=64, at_once=CPU_MEMBERS_PER_VMAP)
 
 
 def large() -> Work:

@@ -41,22 +41,18 @@ from saegan_jax.errors import ConfigError, require
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
 from saegan_jax.stats import over_seeds
+from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.features import FeatureNetwork, cache_folder, load_feature_network, sample_quality
 from saegan_jax.training.files import write_json
-from saegan_jax.training.loop import (
-    NonFiniteError,
-    Phase,
-    Scores,
-    StoppedError,
-    check_batch,
-    check_schedule,
-    data_budget,
-    train,
-)
-from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
+from saegan_jax.training.finite import NonFiniteError
+from saegan_jax.training.loop import train
+from saegan_jax.training.memory import data_budget
+from saegan_jax.training.phase import Phase, check_batch, check_schedule
+from saegan_jax.training.run_folder import check_folder, from_json, lock_run, open_folder, read_config, to_json
+from saegan_jax.training.stop import StoppedError
 from saegan_jax.training.sweep import score
-from saegan_jax.training.systems import draw, gan_members_at_once, rebuild, rebuild_cyclegan
+from saegan_jax.training.systems import draw, gan_members_per_vmap, rebuild, rebuild_cyclegan
 from saegan_jax.training.watch import watcher
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
@@ -194,8 +190,7 @@ def _saved(run: Path, phase: str, like: Any, step: int | None) -> tuple[int, Any
         restored = checkpoints.restore(like, step=step)
         reasons = "; ".join(f"step {step}: {reason}" for step, reason in checkpoints.damaged)
     if restored is None:
-        fix = f"it has no checkpoint that can be read ({reasons or 'nothing has been saved yet'})."
-        raise ConfigError("run", str(run), fix)
+        raise ConfigError("run", str(run), "it has no checkpoint: nothing has been saved yet.")
     if reasons:
         warn(f"Damaged checkpoints were skipped ({reasons}).")
     return restored
@@ -254,9 +249,9 @@ class Run:
             save_every=self.options.save_every,
             picture_every=self.options.picture_every,
             shown=shown,
-            picture=picture,
             score=score,
-            at_once=gan_members_at_once(settings) if isinstance(settings, GANConfig) else None,
+            callbacks=() if picture is None else (Callback(on_evaluation=picture),),
+            members_per_vmap=gan_members_per_vmap(settings) if isinstance(settings, GANConfig) else None,
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
@@ -334,7 +329,7 @@ def open_run(
     }
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
-    stack.enter_context(held(folder))
+    stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)

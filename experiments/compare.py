@@ -36,7 +36,8 @@ from saegan_jax.report.comparison import forest
 from saegan_jax.report.table import Result, Row, Text, cell, document, each, origin, pivot
 from saegan_jax.stats import Effect, effects, interaction
 from saegan_jax.training.files import write_bytes, write_json
-from saegan_jax.training.loop import NonFiniteError, check_batch
+from saegan_jax.training.finite import NonFiniteError
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config
 
 Equal = Literal["flops", "steps"]
@@ -185,7 +186,7 @@ def outcome(options: RunOptions) -> dict[str, list[float]] | None:
         return None
     found = read_config(folder)["options"]
     wanted = {key: value for key, value in to_json_options(options).items() if key not in LOCAL}
-    different = sorted(key for key in wanted if json.loads(json.dumps(wanted[key])) != found.get(key))
+    different = sorted(key for key in wanted if json.loads(json.dumps(wanted[key], allow_nan=False)) != found.get(key))
     require(
         not different,
         "out",
@@ -276,7 +277,9 @@ def measures_table(rows: Sequence[Row]) -> str:
     columns["failed"] = each("failed", of=HEADLINE)
     columns["steps"] = each("steps", of=HEADLINE, form="{:,}".format)
     columns["parameters of G and D"] = each("parameters", of=HEADLINE, form=lambda n: f"{n[0]:,} and {n[1]:,}")
-    return pivot(rows, corner="arm", columns=columns, cell=partial(cell, digits=2, count_failed=False), spaced_rule=True)
+    return pivot(
+        rows, corner="arm", columns=columns, cell=partial(cell, digits=2, count_failed=False), spaced_rule=True
+    )
 
 
 def tables(result: Result, *, every: bool) -> str:

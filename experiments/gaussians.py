@@ -17,7 +17,7 @@ from saegan_jax.data.mixtures import POINT_SHAPE, MixtureName, draw_points, mixt
 from saegan_jax.errors import require, require_choice
 from saegan_jax.metrics import mixture_quality, reverse_kl_floor
 from saegan_jax.report.points import points_picture
-from saegan_jax.training.loop import Scores
+from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.systems import draw
 

@@ -14,8 +14,10 @@ from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.report.table import Result, Row, cell, document, floor_rows, origin, pivot
-from saegan_jax.training.loop import Phase, Scores, check_schedule, train
-from saegan_jax.training.run_folder import check_folder, held, open_folder, to_json
+from saegan_jax.training.callbacks import Callback, Scores
+from saegan_jax.training.loop import train
+from saegan_jax.training.phase import Phase, check_schedule
+from saegan_jax.training.run_folder import check_folder, lock_run, open_folder, to_json
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics
 
@@ -45,7 +47,7 @@ class Case(NamedTuple):
       floors: what a perfect generator scores, by metric.
       published: by method, values by metric.
       settings: everything else that the result depends on, as JSON values.
-      at_once: members computed together; by default all that the memory holds.
+      members_per_vmap: members computed together; by default all that the memory holds.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Case(NamedTuple):
     floors: Mapping[str, float]
     published: Mapping[str, Mapping[str, float]]
     settings: Mapping[str, Any]
-    at_once: int | None = None
+    members_per_vmap: int | None = None
 
 
 def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: int, look_every: int) -> None:
@@ -80,7 +82,7 @@ def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: in
     check_folder(folder, config, resume=(folder / "config.json").exists())
     open_folder(folder, config)
     with ExitStack() as stack:
-        stack.enter_context(held(folder))
+        stack.enter_context(lock_run(folder))
         writer, display = MetricsWriter(folder), Display()
         stack.callback(writer.close)
         stack.callback(display.stop)
@@ -95,10 +97,10 @@ def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: in
             save_every=look_every,
             picture_every=look_every,
             shown=("discriminator_loss", "generator_loss", "accuracy"),
-            picture=case.picture,
             score=case.score,
+            callbacks=(Callback(on_evaluation=case.picture),),
             draw=case.draw,
-            at_once=case.at_once,
+            members_per_vmap=case.members_per_vmap,
         )
         train(phase, case.data, folder=folder, config=config, writer=writer, display=display)
 

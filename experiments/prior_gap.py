@@ -28,7 +28,7 @@ from saegan_jax.priors import SAMPLERS, Prior, Sampler, fit_prior, sample_prior
 from saegan_jax.report import image_grid
 from saegan_jax.report.table import Result, Row, document, floor_rows, origin, pivot
 from saegan_jax.training.features import FeatureNetwork, load_feature_network, sample_quality
-from saegan_jax.training.loop import check_batch
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
 from saegan_jax.training.systems import draw

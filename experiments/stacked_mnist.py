@@ -25,10 +25,10 @@ from saegan_jax.data.stacked import stacked, stacks
 from saegan_jax.errors import require
 from saegan_jax.metrics import mode_count, reverse_kl, reverse_kl_floor
 from saegan_jax.report import image_grid
+from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.features import FeatureNetwork, load_feature_network
-from saegan_jax.training.loop import Scores
 from saegan_jax.training.run_folder import to_json
-from saegan_jax.training.systems import draw, gan_members_at_once
+from saegan_jax.training.systems import draw, gan_members_per_vmap
 
 ProtocolName = Literal["quarter", "half", "veegan", "four"]
 METRICS = (
@@ -201,7 +201,7 @@ def case_of(options: StackedMNIST, name: ProtocolName, dataset: Dataset, network
         picture=picture,
         floors=floors,
         published={method: {"modes": modes, "reverse_kl": kl} for method, (modes, kl) in protocol.published.items()},
-        at_once=gan_members_at_once(config),
+        members_per_vmap=gan_members_per_vmap(config),
         settings={"samples": protocol.samples, "stack": stack, "classifier": network.hash},
     )
 

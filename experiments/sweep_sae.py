@@ -29,7 +29,7 @@ from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.report import frontier
 from saegan_jax.report.table import Result, Row, cell, document, each, origin, pivot
 from saegan_jax.training.files import write_json
-from saegan_jax.training.loop import check_batch
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.probe import linear_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import SWEPT, Member, encode_all, grid, score_members, train_members
@@ -204,7 +204,7 @@ def run_variant(options: SweepSAE, variant: Variant, dataset: Dataset, console: 
                 f"{np.nanmax(infos.l0):.3g}" + (f", {failed} failed" if failed else "")
             )
 
-        states, infos = train_members(members, data, at_once=options.at_once, progress=progress)
+        states, infos = train_members(members, data, members_per_vmap=options.at_once, progress=progress)
         seconds = time.perf_counter() - began
         status.update(f"{variant}: scoring")
         validation, test = (
