@@ -7,8 +7,8 @@ import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.metrics import frechet_distance, neighbour_metrics
+from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.features import FeatureNetwork, class_balance
-from saegan_jax.training.loop import Scores
 from saegan_jax.training.systems import draw
 
 if TYPE_CHECKING:
