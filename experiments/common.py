@@ -34,19 +34,20 @@ from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.evaluation.features import FeatureNetwork, cache_folder, load_feature_network
+from saegan_jax.evaluation.sample_evaluator import sample_evaluator
+from saegan_jax.evaluation.sample_quality import sample_quality
+from saegan_jax.files import write_json
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
 from saegan_jax.stats import over_seeds
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.features import FeatureNetwork, cache_folder, load_feature_network, sample_quality
-from saegan_jax.training.files import write_json
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, from_json, lock_run, open_folder, read_config, to_json
-from saegan_jax.training.sample_evaluator import sample_evaluator
 from saegan_jax.training.stop import StoppedError
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import abstract_system, draw, gan_members_per_vmap

@@ -30,10 +30,10 @@ from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.errors import require
+from saegan_jax.files import write_bytes, write_json
 from saegan_jax.report.comparison import forest
 from saegan_jax.report.table import Result, Row, Text, cell, document, each, origin, pivot, present_name
 from saegan_jax.stats import Effect, effects, interaction
-from saegan_jax.training.files import write_bytes, write_json
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config

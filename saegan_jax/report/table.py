@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from saegan_jax.errors import ConfigError
+from saegan_jax.files import write_bytes, write_json
 from saegan_jax.report.results import provenance
 from saegan_jax.stats import over_seeds
-from saegan_jax.training.files import write_bytes, write_json
 
 _NUMBERS = ("mean", "low", "high", "floor", "published")
 _RENAMED = re.compile(r"\b((?:[Ff]irst|[Bb]est|[Ll]ast)\*?) look\b")
