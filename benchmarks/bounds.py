@@ -71,7 +71,12 @@ def examine(
     """Rows of a result and the profile of one work; everything a step of one member."""
     members = work.members or (seeds if seeds > 1 else None)
     one = Scanned(
-        work.algorithm, pixels, batch_size=work.batch_size, steps=steps, members=members, at_once=work.at_once
+        work.algorithm,
+        pixels,
+        batch_size=work.batch_size,
+        steps=steps,
+        members=members,
+        members_per_vmap=work.members_per_vmap,
     )
     arm = "ours, scan" if members is None else f"ours, {members} seeds"
     each = one.steps * one.members

@@ -40,21 +40,17 @@ from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.files import write_json
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
-from saegan_jax.report.results import over_seeds
+from saegan_jax.stats import over_seeds
+from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.loop import (
-    NonFiniteError,
-    Phase,
-    Scores,
-    StoppedError,
-    check_batch,
-    check_schedule,
-    data_budget,
-    train,
-)
-from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
+from saegan_jax.training.finite import NonFiniteError
+from saegan_jax.training.loop import train
+from saegan_jax.training.memory import data_budget
+from saegan_jax.training.phase import Phase, check_batch, check_schedule
+from saegan_jax.training.run_folder import check_folder, from_json, lock_run, open_folder, read_config, to_json
+from saegan_jax.training.stop import StoppedError
 from saegan_jax.training.sweep import score
-from saegan_jax.training.systems import abstract_system, draw, gan_members_at_once
+from saegan_jax.training.systems import abstract_system, draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
 # Where things lie here, not what is trained.
@@ -157,8 +153,7 @@ def _saved(run: Path, phase: str, like: Any, step: int | None) -> tuple[int, Any
         restored = checkpoints.restore(like, step=step)
         reasons = "; ".join(f"step {step}: {reason}" for step, reason in checkpoints.damaged)
     if restored is None:
-        fix = f"it has no checkpoint that can be read ({reasons or 'nothing has been saved yet'})."
-        raise ConfigError("run", str(run), fix)
+        raise ConfigError("run", str(run), "it has no checkpoint: nothing has been saved yet.")
     if reasons:
         warn(f"Damaged checkpoints were skipped ({reasons}).")
     return restored
@@ -217,9 +212,9 @@ class Run:
             save_every=self.options.save_every,
             picture_every=self.options.picture_every,
             shown=shown,
-            picture=picture,
             score=score,
-            at_once=gan_members_at_once(settings),
+            callbacks=() if picture is None else (Callback(on_evaluation=picture),),
+            members_per_vmap=gan_members_per_vmap(settings),
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
@@ -297,7 +292,7 @@ def open_run(
     }
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
-    stack.enter_context(held(folder))
+    stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)
@@ -454,7 +449,7 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
         found = over_seeds(content["values"])
         spread = []
         if several:
-            interval = "" if found["low"] is None else f"{found['low']:.3g} .. {found['high']:.3g}"
+            interval = "" if found.low is None else f"{found.low:.3g} .. {found.high:.3g}"
             spread = [interval, " ".join(f"{v:.3g}" for v in content["values"])]
-        table.add_row(name, f"{found['mean']:.3g}", *spread, content["unit"], content["note"])
+        table.add_row(name, f"{found.mean:.3g}", *spread, content["unit"], content["note"])
     run.display.console.print(table)

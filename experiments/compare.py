@@ -3,8 +3,9 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -30,9 +31,11 @@ from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes, write_json
-from saegan_jax.report.comparison import Effect, effects, forest, interaction
-from saegan_jax.report.results import cell, origin, over_seeds, present_name, provenance, write_result
-from saegan_jax.training.loop import NonFiniteError, check_batch
+from saegan_jax.report.comparison import forest
+from saegan_jax.report.table import Result, Row, Text, cell, document, each, origin, pivot, present_name
+from saegan_jax.stats import Effect, effects, interaction
+from saegan_jax.training.finite import NonFiniteError
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config
 
 Equal = Literal["flops", "steps"]
@@ -181,7 +184,7 @@ def outcome(options: RunOptions) -> dict[str, list[float]] | None:
         return None
     found = read_config(folder)["options"]
     wanted = {key: value for key, value in to_json_options(options).items() if key not in LOCAL}
-    different = sorted(key for key in wanted if json.loads(json.dumps(wanted[key])) != found.get(key))
+    different = sorted(key for key in wanted if json.loads(json.dumps(wanted[key], allow_nan=False)) != found.get(key))
     require(
         not different,
         "out",
@@ -221,7 +224,7 @@ def collect(options: Compare, arms: list[Arm], out: Path) -> dict[tuple[float, s
     return found
 
 
-def rows_of(arms: list[Arm], found: dict[tuple[float, str], dict[str, list[float]]]) -> list[dict[str, Any]]:
+def rows_of(arms: list[Arm], found: dict[tuple[float, str], dict[str, list[float]]]) -> list[Row]:
     """The published rows: each measure of each arm, and what changes against the baseline."""
     changes: dict[str, dict[tuple[float, str], Effect]] = {}
     for metric, lower in METRICS.items():
@@ -240,63 +243,52 @@ def rows_of(arms: list[Arm], found: dict[tuple[float, str], dict[str, list[float
             if key not in found or not found[key][metric]:
                 continue
             values = found[key][metric]
-            finite = [v for v in values if np.isfinite(v)]
-            row: dict[str, Any] = {"arm": arm.name, "fraction": arm.fraction, "metric": metric}
-            row |= over_seeds(finite) if finite else {"mean": None, "low": None, "high": None}
-            row["values"] = [v if np.isfinite(v) else None for v in values]
-            row["seeds"] = len(values)
-            row |= {"unit": "ratio" if metric == HEADLINE else "", "failed": int((~np.isfinite(values)).sum())}
-            row |= {"parameters": list(arm.parameters), "steps": arm.settings.gan.steps, "flops": arm.flops}
+            failed = int((~np.isfinite(values)).sum())
+            extra: dict[str, Any] = {"fraction": arm.fraction, "seeds": len(values), "failed": failed}
+            extra |= {"parameters": list(arm.parameters), "steps": arm.settings.gan.steps, "flops": arm.flops}
             if key in changes.get(metric, {}):
-                row["change"] = changes[metric][key]._asdict()
-            rows.append(row)
+                extra["change"] = changes[metric][key]._asdict()
+            unit = "ratio" if metric == HEADLINE else ""
+            rows.append(Row.of(arm.name, metric, values, unit=unit, skip_failed=True, **extra))
     return rows
 
 
-def percent(effect: dict[str, Any] | None) -> str:
+def percent(effect: Mapping[str, Any]) -> str:
     """A change with its interval and verdict, as the tables show it."""
-    if effect is None:
-        return ""
     low, high = (f"{100 * effect[side]:+.0f}" if abs(effect[side]) < 1e4 else "inf" for side in ("low", "high"))
     verdict = f"**{effect['verdict']}**" if effect["verdict"] in ("better", "worse") else effect["verdict"]
     return f"{100 * effect['change']:+.0f} % [{low}, {high}] {verdict}"
 
 
-def _table(first: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [*(f"| {' | '.join(cells)} |" for cells in (first, ["---"] * len(first), *rows)), ""]
+def changes_table(rows: Sequence[Row]) -> str:
+    """The headline of every arm, and what it changes of the measures in :data:`CHANGES`."""
+    titles = ("Frechet distance", "the same in the second network", "recall", "coverage")
+    columns: dict[str, str | Text] = {"seeds": each("seeds", of=HEADLINE), HEADLINE: HEADLINE}
+    for title, metric in zip(titles, CHANGES, strict=True):
+        columns[f"change of {title}"] = each("change", of=metric, form=percent)
+    return pivot(rows, corner="arm", columns=columns, cell=partial(cell, count_failed=False), spaced_rule=True)
 
 
-def markdown(result: dict[str, Any], *, every: bool) -> str:
-    """The results as Markdown: of each fraction the changes and, if asked for, every measure; then the factorial."""
-    rows = {(row["fraction"], row["arm"], present_name(row["metric"])): row for row in result["rows"]}
-    lines = [origin(result), ""]
-    for fraction in dict.fromkeys(row["fraction"] for row in result["rows"]):
-        names = list(dict.fromkeys(row["arm"] for row in result["rows"] if row["fraction"] == fraction))
-        of = {name: {metric: rows.get((fraction, name, metric)) for metric in (*METRICS, *SHOWN)} for name in names}
-        lines += [f"**{100 * fraction:g} % of the training images**", ""]
-        changes = ([percent((of[name][m] or {}).get("change")) for m in CHANGES] for name in names)
-        titles = ("Frechet distance", "the same in the second network", "recall", "coverage")
-        first = ("arm", "seeds", HEADLINE, *(f"change of {title}" for title in titles))
-        lines += _table(
-            first,
-            (
-                [name, str((of[name][HEADLINE] or {})["seeds"]), cell(of[name][HEADLINE]), *own]
-                for name, own in zip(names, changes, strict=True)
-            ),
-        )
+def measures_table(rows: Sequence[Row]) -> str:
+    """Every other measure of every arm to two digits, failed seeds, steps and sizes."""
+    columns: dict[str, str | Text] = {metric: metric for metric in (*METRICS, *SHOWN) if metric != HEADLINE}
+    columns["failed"] = each("failed", of=HEADLINE)
+    columns["steps"] = each("steps", of=HEADLINE, form="{:,}".format)
+    columns["parameters of G and D"] = each("parameters", of=HEADLINE, form=lambda n: f"{n[0]:,} and {n[1]:,}")
+    return pivot(
+        rows, corner="arm", columns=columns, cell=partial(cell, digits=2, count_failed=False), spaced_rule=True
+    )
+
+
+def tables(result: Result, *, every: bool) -> str:
+    """Of each fraction the changes and, if asked for, every measure; then the factorial."""
+    parts = [origin(result)]
+    for fraction in dict.fromkeys(row["fraction"] for row in result.rows):
+        rows = [row for row in result.rows if row["fraction"] == fraction]
+        parts += [f"**{100 * fraction:g} % of the training images**", changes_table(rows)]
         if every:
-            shown = [m for m in (*METRICS, *SHOWN) if m != HEADLINE]
-            first = ("arm", *shown, "failed", "steps", "parameters of G and D")
-            lines += _table(first, (_measures(name, of[name], shown) for name in names))
-    for text in result["factorial"]:
-        lines += [text, ""]
-    return "\n".join([*lines, result["note"], ""])
-
-
-def _measures(name: str, of: Mapping[str, dict[str, Any] | None], shown: Sequence[str]) -> list[str]:
-    head = of[HEADLINE] or {}
-    sizes = " and ".join(f"{n:,}" for n in head["parameters"])
-    return [name, *(cell(of[m], digits=2) for m in shown), str(head["failed"]), f"{head['steps']:,}", sizes]
+            parts.append(measures_table(rows))
+    return document(*parts, *result.extra["factorial"], result.extra["note"])
 
 
 def factorial(found: dict[tuple[float, str], dict[str, list[float]]]) -> list[str]:
@@ -342,10 +334,11 @@ def run(options: Compare) -> None:
         "as many steps" if options.equal == "steps" else "as many floating-point operations, the autoencoder's included"
     )
     n = max(row["seeds"] for row in rows)
-    result = {
-        "name": f"comparison on {options.dataset}",
-        **provenance(f"python -m experiments.compare {shlex.join(sys.argv[1:])}".strip()),
-        "note": (
+    result = Result.here(
+        f"comparison on {options.dataset}",
+        f"python -m experiments.compare {shlex.join(sys.argv[1:])}".strip(),
+        rows,
+        note=(
             f"Up to {n} seed{'s' * (n > 1)}, {budget}; {min(sizes):,} to {max(sizes):,} parameters. Mean [bootstrap 95 % "
             "interval over seeds] of final weights against test images; means leave out failed seeds, which are counted, and "
             "changes take them for the worst of all. *Change*: ratio of geometric means paired by seed, its interval corrected "
@@ -353,20 +346,19 @@ def run(options: Compare) -> None:
             "it lies within 5 %, else undecided. *Best* and *last evaluation*: Frechet distance of few samples to validation "
             "images during the training; the best is not the result."
         ),
-        "factorial": factorial(found),
-        "config": to_json_options(replace(options, results=None)),
-        "rows": rows,
-    }
+        factorial=factorial(found),
+        config=to_json_options(replace(options, results=None)),
+    )
     path = options.results or out / "results.json"
-    write_result(path, result, markdown(result, every=False))
-    write_bytes(path.with_name(f"{path.stem}-all.md"), markdown(result, every=True).encode())
+    result.write(path, tables(result, every=False))
+    write_bytes(path.with_name(f"{path.stem}-all.md"), tables(result, every=True).encode())
     panels: dict[str, dict[str, Effect]] = {}
     for row in rows:
-        if row["metric"] == HEADLINE and "change" in row:
-            panels.setdefault(f"{100 * row['fraction']:g} % of the images", {})[row["arm"]] = Effect(**row["change"])
+        if row.metric == HEADLINE and row.get("change") is not None:
+            panels.setdefault(f"{100 * row['fraction']:g} % of the images", {})[row.arm] = Effect(**row["change"])
     if panels:
         forest(panels, path.with_suffix(".png"), title=f"{HEADLINE} on {options.dataset}")
-    console.print(Markdown(markdown(result, every=False)))
+    console.print(Markdown(tables(result, every=False)))
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> Compare:

@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from experiments.common import main
-from experiments.modes import SAMPLE_SEED, Case, Metric, markdown, result, rows, train_case
+from experiments.modes import SAMPLE_SEED, Case, Metric, result, rows, tables, train_case
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.data.mixtures import POINT_SHAPE, MixtureName, draw_points, mixture
 from saegan_jax.errors import require, require_choice
 from saegan_jax.metrics import mixture_quality, reverse_kl_floor
 from saegan_jax.report.points import points_picture
-from saegan_jax.report.results import write_result
-from saegan_jax.training.loop import Scores
+from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.systems import draw
 
@@ -138,8 +137,8 @@ def run(options: Gaussians) -> None:
         "evaluation*: each seed's best value of each measure among its evaluations; the final state is the result."
     )
     found = result("mixtures of Gaussians", note, {"gan": to_json(options.gan), "seeds": options.seeds}, made)
-    write_result(options.results or options.out / "results.json", found, markdown(found, METRICS))
-    console.print(Markdown(markdown(found, METRICS)))
+    found.write(options.results or options.out / "results.json", tables(found, METRICS))
+    console.print(Markdown(tables(found, METRICS)))
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> Gaussians:

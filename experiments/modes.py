@@ -13,9 +13,11 @@ import numpy as np
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.report.results import cell, origin, over_seeds, provenance
-from saegan_jax.training.loop import Phase, Scores, check_schedule, train
-from saegan_jax.training.run_folder import check_folder, held, open_folder, to_json
+from saegan_jax.report.table import Result, Row, cell, document, floor_rows, origin, pivot
+from saegan_jax.training.callbacks import Callback, Scores
+from saegan_jax.training.loop import train
+from saegan_jax.training.phase import Phase, check_schedule
+from saegan_jax.training.run_folder import check_folder, lock_run, open_folder, to_json
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics
 
@@ -45,7 +47,7 @@ class Case(NamedTuple):
       floors: what a perfect generator scores, by metric.
       published: by method, values by metric.
       settings: everything else that the result depends on, as JSON values.
-      at_once: members computed together; by default all that the memory holds.
+      members_per_vmap: members computed together; by default all that the memory holds.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Case(NamedTuple):
     floors: Mapping[str, float]
     published: Mapping[str, Mapping[str, float]]
     settings: Mapping[str, Any]
-    at_once: int | None = None
+    members_per_vmap: int | None = None
 
 
 def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: int, look_every: int) -> None:
@@ -80,7 +82,7 @@ def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: in
     check_folder(folder, config, resume=(folder / "config.json").exists())
     open_folder(folder, config)
     with ExitStack() as stack:
-        stack.enter_context(held(folder))
+        stack.enter_context(lock_run(folder))
         writer, display = MetricsWriter(folder), Display()
         stack.callback(writer.close)
         stack.callback(display.stop)
@@ -95,24 +97,22 @@ def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: in
             save_every=look_every,
             picture_every=look_every,
             shown=("discriminator_loss", "generator_loss", "accuracy"),
-            picture=case.picture,
             score=case.score,
+            callbacks=(Callback(on_evaluation=case.picture),),
             draw=case.draw,
-            at_once=case.at_once,
+            members_per_vmap=case.members_per_vmap,
         )
         train(phase, case.data, folder=folder, config=config, writer=writer, display=display)
 
 
-def rows(case: Case, folder: Path, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+def rows(case: Case, folder: Path, metrics: Sequence[Metric]) -> list[Row]:
     """Published rows, then ours: the final state, and each member's best evaluation of each measure by itself."""
-    made: list[dict[str, Any]] = []
-    empty: dict[str, Any] = {"mean": None, "low": None, "high": None, "values": []}
-    for method, values in case.published.items():
-        made += [
-            {"case": case.name, "arm": method, "metric": m.name, "unit": m.unit, **empty, "published": values[m.name]}
-            for m in metrics
-            if m.name in values
-        ]
+    made = [
+        Row(arm=method, metric=m.name, unit=m.unit, published=values[m.name], extra={"case": case.name})
+        for method, values in case.published.items()
+        for m in metrics
+        if m.name in values
+    ]
     evaluations = [row for row in read_metrics(folder) if row["phase"] == "gan-scores"]
     begun = sum(event["state"] == "begins" for event in read_alarms(folder))
     for metric in metrics:
@@ -121,44 +121,32 @@ def rows(case: Case, folder: Path, metrics: Sequence[Metric]) -> list[dict[str, 
         )  # (evaluations, members)
         best = (np.nanmax if metric.more_is_better else np.nanmin)(course, axis=0)
         for arm, values in (("ours, final", course[-1]), ("ours, best evaluation", best)):
-            made.append(
-                {
-                    "case": case.name,
-                    "arm": arm,
-                    "metric": metric.name,
-                    "unit": metric.unit,
-                    **over_seeds(values.tolist()),
-                }
-                | {"floor": case.floors.get(metric.name), "published": None, "alarms": begun}
-            )
+            floor = case.floors.get(metric.name)
+            row = Row.of(arm, metric.name, values, unit=metric.unit, floor=floor, case=case.name, alarms=begun)
+            made.append(row)
     return made
 
 
-def result(name: str, note: str, config: Mapping[str, Any], made: list[dict[str, Any]]) -> dict[str, Any]:
+def result(name: str, note: str, config: Mapping[str, Any], made: list[Row]) -> Result:
     """A published result, made by the command that is running."""
     script = Path(sys.argv[0]).stem
     command = f"python -m experiments.{script} {shlex.join(sys.argv[1:])}".strip()
-    return {"name": name, **provenance(command), "note": note, "config": config, "rows": made}
+    return Result.here(name, command, made, note=note, config=config)
 
 
-def markdown(found: dict[str, Any], metrics: Sequence[Metric]) -> str:
-    """The table: for each case a perfect generator, the published rows, and ours."""
-    lines = [
-        origin(found), "",
-        "| | method | " + " | ".join(metric.heading for metric in metrics) + " |",
-        "|---" * (2 + len(metrics)) + "|",
-    ]  # fmt: skip
-    for case in dict.fromkeys(row["case"] for row in found["rows"]):
-        own = [row for row in found["rows"] if row["case"] == case]
-        floors = {row["metric"]: row["floor"] for row in own if row.get("floor") is not None}
-        cells = [f"{floors[m.name]:.4g}" if m.name in floors else "" for m in metrics]
-        lines.append(f"| {case} | *a perfect generator* | " + " | ".join(cells) + " |")
-        for arm in dict.fromkeys(row["arm"] for row in own):
-            by_metric = {row["metric"]: row for row in own if row["arm"] == arm}
-            shown = (by_metric.get(m.name) for m in metrics)
-            texts = [
-                "" if row is None else f"{row['published']:g}" if row["published"] is not None else cell(row, digits=4)
-                for row in shown
-            ]
-            lines.append(f"| {case} | {arm} | " + " | ".join(texts) + " |")
-    return "\n".join([*lines, "", found["note"], ""])
+def published_or_ours(row: Row | None) -> str:
+    """The published value as it was printed, or ours with its interval."""
+    if row is None or row.published is None:
+        return cell(row, digits=4)
+    return f"{row.published:g}"
+
+
+def tables(found: Result, metrics: Sequence[Metric]) -> str:
+    """For each case a perfect generator, the published rows, and ours."""
+    shown: list[Row] = []
+    for case in dict.fromkeys(row["case"] for row in found.rows):
+        of_case = [row for row in found.rows if row["case"] == case]
+        shown += [*floor_rows(of_case, "*a perfect generator*"), *of_case]
+    columns = {metric.heading: metric.name for metric in metrics}
+    table = pivot(shown, index=("case", "arm"), corner=("", "method"), columns=columns, cell=published_or_ours)
+    return document(origin(found), table, found.extra["note"])

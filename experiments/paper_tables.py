@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,13 +29,13 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.probe import Probe, fit_probe, linear_probe
 from saegan_jax.files import write_json
 from saegan_jax.metrics import dictionary_match
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
+from saegan_jax.report.table import Line, Result, Row, cell, document, each, origin, pivot
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
 from saegan_jax.training.transforms import many_fresh_steps
 
 Table = Literal["ufldl", "k_sparse", "fc_wta", "recovery"]
-Rows = list[dict[str, Any]]
+Rows = list[Row]
 
 # Accuracies as published, in [0, 1].
 UFLDL = 0.9828
@@ -77,23 +78,6 @@ class PaperTables:
         require(min(self.atoms, default=0) >= 8, "atoms", self.atoms, "at least 8, of which 4 are active on average.")
         suffix = self.results is None or self.results.suffix == ".json"
         require(suffix, "results", str(self.results), "give it a name that ends in .json.")
-
-
-def row(
-    table: str, arm: str, metric: str, values: Sequence[float], published: float | None = None, **extra: Any
-) -> dict[str, Any]:
-    """One published row."""
-    summary = over_seeds(values)
-    return {
-        "table": table,
-        "arm": arm,
-        "metric": metric,
-        "unit": "share",
-        **summary,
-        "floor": None,
-        "published": published,
-        **extra,
-    }
 
 
 def configured(options: PaperTables, config: SAEConfig) -> SAEConfig:
@@ -144,10 +128,11 @@ def ufldl(options: PaperTables, dataset: Dataset, say: Callable[[str], None]) ->
         accuracies.append(linear_probe(codes[0], labelled.label, codes[1], test.label).accuracy)
     pixels = [split.image.reshape(len(split.label), -1) / 255 for split in (labelled, test)]
     raw = linear_probe(pixels[0], labelled.label, pixels[1], test.label).accuracy
-    shared = {"settings": to_json(config)}
+    row = partial(Row.of, unit="share", table="ufldl")
+    arm = "codes of digits 5-9, softmax on 0-4, 10,000 labels"
     return [
-        row("ufldl", "codes of digits 5-9, softmax on 0-4, 10,000 labels", "accuracy", accuracies, UFLDL, **shared),
-        row("ufldl", "the same on pixels", "accuracy", [raw]),
+        row(arm, "accuracy", accuracies, published=UFLDL, settings=to_json(config)),
+        row("the same on pixels", "accuracy", [raw]),
     ]
 
 
@@ -175,8 +160,18 @@ def k_sparse(options: PaperTables, dataset: Dataset, say: Callable[[str], None])
             best = max(found, key=lambda wide: found[wide][0])
             accuracies.append(found[best][1].accuracy(codes_of(params, dataset.test, best), dataset.test.label))
             chosen.append(best)
-        extra = {"settings": to_json(config), "k_after_training": chosen}
-        rows.append(row("k_sparse", f"k={k}, logistic regression", "accuracy", accuracies, published, **extra))
+        rows.append(
+            Row.of(
+                f"k={k}, logistic regression",
+                "accuracy",
+                accuracies,
+                unit="share",
+                published=published,
+                table="k_sparse",
+                settings=to_json(config),
+                k_after_training=chosen,
+            )
+        )
     return rows
 
 
@@ -199,8 +194,9 @@ def fc_wta(options: PaperTables, dataset: Dataset, say: Callable[[str], None]) -
         best = max(found, key=lambda C: found[C][0])
         accuracies.append(found[best][1].accuracy(test, dataset.test.label))
         chosen.append(best)
-    extra = {"settings": to_json(config), "C": chosen}
-    return [row("fc_wta", "2,000 units, 5 % lifetime sparsity, linear SVM", "accuracy", accuracies, FC_WTA, **extra)]
+    arm = "2,000 units, 5 % lifetime sparsity, linear SVM"
+    extra: dict[str, Any] = {"table": "fc_wta", "settings": to_json(config), "C": chosen}
+    return [Row.of(arm, "accuracy", accuracies, unit="share", published=FC_WTA, **extra)]
 
 
 D = 64
@@ -240,13 +236,11 @@ def recovery(options: PaperTables, dataset: Dataset, say: Callable[[str], None])
         rng = np.random.default_rng(options.seed)
         chance = dictionary_match(truths[0], rng.normal(size=truths[0].shape), signed=True).mean_cosine
         arm = f"{variant}, {n_atoms} atoms in {D} dimensions"
-        extra: dict[str, Any] = {"settings": to_json(config), "atoms": n_atoms, "variant": variant}
-        rows.append(
-            row("recovery", arm, "mean cosine", [float(m.mean()) for m in matched], **extra) | {"floor": chance}
+        row = partial(
+            Row.of, arm, unit="share", table="recovery", settings=to_json(config), atoms=n_atoms, variant=variant
         )
-        rows.append(
-            row("recovery", arm, "atoms with cosine > 0.9", [float((m > 0.9).mean()) for m in matched], **extra)
-        )
+        rows.append(row("mean cosine", [m.mean() for m in matched], floor=chance))
+        rows.append(row("atoms with cosine > 0.9", [(m > 0.9).mean() for m in matched]))
     return rows
 
 
@@ -258,19 +252,23 @@ TABLES: dict[Table, Callable[[PaperTables, Dataset, Callable[[str], None]], Rows
 }
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        origin(result),
-        "",
-        "| experiment | | measure | ours | published | chance |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in result["rows"]:
-        published, floor = ("" if one[key] is None else f"{one[key]:.4g}" for key in ("published", "floor"))
-        ours = cell(one, digits=4)
-        lines.append(f"| {one['table']} | {one['arm']} | {one['metric']} | {ours} | {published} | {floor} |")
-    return "\n".join([*lines, "", result["note"], ""])
+def ours(line: Line) -> str:
+    """The only row of a line, to four digits."""
+    (row,) = line.values()
+    return cell(row, digits=4)
+
+
+def tables(result: Result) -> str:
+    """One line for each measure of each experiment."""
+    columns = {
+        "ours": ours,
+        "published": each("published", form="{:.4g}".format),
+        "chance": each("floor", form="{:.4g}".format),
+    }
+    index, corner = ("table", "arm", "metric"), ("experiment", "", "measure")
+    return document(
+        origin(result), pivot(result.rows, index=index, corner=corner, columns=columns), result.extra["note"]
+    )
 
 
 def run(options: PaperTables) -> None:
@@ -297,25 +295,25 @@ def run(options: PaperTables) -> None:
                     status.update(f"{table}: {text}")
 
                 made = TABLES[table](options, dataset, say)
-            saved = {"asked": asked, "rows": made}
+            saved = {"asked": asked, "rows": [row.to_json() for row in made]}
             write_json(path, saved)
             console.print(f"{table}: done")
-        rows += saved["rows"]
-    result = {
-        "name": "published results on sparse autoencoders, rerun",
-        **provenance(f"python -m experiments.paper_tables {shlex.join(sys.argv[1:])}".strip()),
-        "note": (
+        rows += [Row.from_json(row) for row in saved["rows"]]
+    result = Result.here(
+        "published results on sparse autoencoders, rerun",
+        f"python -m experiments.paper_tables {shlex.join(sys.argv[1:])}".strip(),
+        rows,
+        note=(
             f"{options.seeds} seed{'s' * (options.seeds > 1)}"
             + ("; mean [bootstrap 95 % interval over seeds]" if options.seeds > 1 else "")
             + ". MNIST: fitted on 55,000 training images, chosen on 5,000 validation images, scored on the test images once. "
             f"recovery: {ACTIVE:g} of the atoms active on average, magnitudes 0.5 to 1.5, noise 0.01, as many units as atoms, "
             "Hungarian match with sign; chance: a random dictionary of that size."
         ),
-        "rows": rows,
-    }
+    )
     path = options.results or options.out / "results.json"
-    write_result(path, result, markdown(result))
-    console.print(Markdown(markdown(result)))
+    result.write(path, tables(result))
+    console.print(Markdown(tables(result)))
     console.print(Text(f"{path} and its table are written."), soft_wrap=True)
 
 

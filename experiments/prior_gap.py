@@ -31,8 +31,8 @@ from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.metrics import co_activation_error, l0_error, two_sample_accuracy
 from saegan_jax.priors import SAMPLERS, Sampler, fit_prior, sample_prior
 from saegan_jax.report import image_grid
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
-from saegan_jax.training.loop import check_batch
+from saegan_jax.report.table import Result, Row, document, floor_rows, origin, pivot
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
 from saegan_jax.training.systems import draw
@@ -313,16 +313,12 @@ def order(samplers: tuple[Sampler, ...]) -> list[Sampler]:
     return [*(s for s in SAMPLERS if s in samplers and s != REFERENCE), REFERENCE]
 
 
-def markdown(result: dict[str, Any]) -> str:
+def tables(result: Result) -> str:
     """Samplers down, metrics across, the floors first."""
-    found = {(row["arm"], row["metric"]): row for row in result["rows"]}
-    arms, names = (list(dict.fromkeys(row[key] for row in result["rows"])) for key in ("arm", "metric"))
-    floors = {row["metric"]: row["floor"] for row in result["rows"]}
-    lines = [origin(result), "", result["note"], "", "| | " + " | ".join(n.replace("_", " ") for n in names) + " |"]
-    lines.append("|---" * (1 + len(names)) + "|")
-    lines.append("| real codes | " + " | ".join("" if floors[n] is None else f"{floors[n]:.3g}" for n in names) + " |")
-    lines += [f"| {arm} | " + " | ".join(cell(found[arm, name]) for name in names) + " |" for arm in arms]
-    return "\n".join([*lines, "", *(f"- {n.replace('_', ' ')}: {METRICS[n]}" for n in names), ""])
+    titles = {row.metric.replace("_", " "): row.metric for row in result.rows}
+    legend = "\n".join(f"- {title}: {METRICS[name]}" for title, name in titles.items())
+    table = pivot([*floor_rows(result.rows, "real codes"), *result.rows], columns=titles)
+    return document(origin(result), result.extra["note"], table, legend)
 
 
 def run(options: PriorGap) -> None:
@@ -337,14 +333,13 @@ def run(options: PriorGap) -> None:
     samplers = order(options.samplers)
     metrics = [name for name in METRICS if name in measured[0][0][REFERENCE]]
     rows = [
-        {
-            "arm": sampler,
-            "metric": name,
-            "unit": METRICS[name],
-            **over_seeds([scores[sampler][name] for scores, _, _ in measured]),
-            "floor": float(np.mean([floors[name] for _, floors, _ in measured])) if name in measured[0][1] else None,
-            "published": None,
-        }
+        Row.of(
+            sampler,
+            name,
+            [scores[sampler][name] for scores, _, _ in measured],
+            unit=METRICS[name],
+            floor=float(np.mean([found[name] for _, found, _ in measured])) if name in measured[0][1] else None,
+        )
         for sampler in samplers
         for name in metrics
     ]
@@ -360,21 +355,21 @@ def run(options: PriorGap) -> None:
     )
     if subject.generators:
         note += f" The generator was trained with the {subject.trained_with} sampler."
-    result = {
-        "name": f"samplers of sparse codes, {dataset.name}",
-        **provenance(f"python -m experiments.prior_gap {shlex.join(sys.argv[1:])}".strip()),
-        "note": note,
-        "config": to_json(subject.config) | {"n_clusters": options.n_clusters, "features": network.hash},
-        "rows": rows,
-    }
+    result = Result.here(
+        f"samplers of sparse codes, {dataset.name}",
+        f"python -m experiments.prior_gap {shlex.join(sys.argv[1:])}".strip(),
+        rows,
+        note=note,
+        config=to_json(subject.config) | {"n_clusters": options.n_clusters, "features": network.hash},
+    )
     path = options.results
-    write_result(path, result, markdown(result))
+    result.write(path, tables(result))
     real = dataset.test.image[:COLUMNS].astype(np.float32) / 255
     pictures = measured[0][2]
     for i, kind in enumerate(("", "-generator")[: len(pictures[REFERENCE])]):
         images = np.concatenate([real, *(pictures[sampler][i] for sampler in samplers)])
         image_grid(images, path.with_name(f"{path.stem}{kind}.png"), columns=len(real))
-    console.print(Markdown(markdown(result)))
+    console.print(Markdown(tables(result)))
     text = f"{path}, its table and its picture are written; rows of the picture: test images, {', '.join(samplers)}."
     console.print(Text(text), soft_wrap=True)
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from experiments.common import main
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.report.results import cell, origin, over_seeds, present_name, provenance, write_result
+from saegan_jax.report.table import Result, Row, document, each, origin, pivot, present_name
 from saegan_jax.training.run_folder import read_config
 
 
@@ -31,18 +30,13 @@ class Publish:
         require(self.out.suffix == ".json", "out", str(self.out), "give it a name that ends in .json.")
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The result as a Markdown table."""
-    n = len(result["rows"][0]["values"])
+def tables(result: Result) -> str:
+    """One line for each measure."""
+    n = len(result.rows[0].values)
     seeds = f"mean over {n} seeds [bootstrap 95 % interval]" if n > 1 else "one seed"
-    lines = [
-        f"{origin(result).removesuffix('.')}; {seeds}.",
-        "",
-        "| measure | value | unit | beside |",
-        "|---|---|---|---|",
-        *(f"| {row['metric']} | {cell(row)} | {row['unit']} | {row['note']} |" for row in result["rows"]),
-    ]
-    return "\n".join([*lines, ""])
+    columns = {"value": result.rows[0].arm, "unit": each("unit"), "beside": each("note")}
+    table = pivot(result.rows, index="metric", corner="measure", columns=columns, by="arm")
+    return document(f"{origin(result).removesuffix('.')}; {seeds}.", table)
 
 
 def publish(options: Publish) -> None:
@@ -53,17 +47,15 @@ def publish(options: Publish) -> None:
     except FileNotFoundError:
         raise ConfigError("run", str(options.run), "it has no summary.json yet; let it finish first.") from None
     name = f"{config['script']} on {config['options']['dataset']}"
-    result = {
-        "name": name,
-        **provenance(options.command),
-        "config": config["options"],
-        "rows": [
-            {"arm": config["script"], "metric": present_name(metric), **over_seeds(row["values"])}
-            | {key: row[key] for key in ("unit", "note", "floor")}
-            for metric, row in rows.items()
-        ],
-    }
-    write_result(options.out, result, markdown(result))
+    published = [
+        Row.of(
+            config["script"], present_name(metric), row["values"],
+            unit=row["unit"], floor=row["floor"], note=row["note"],
+        )
+        for metric, row in rows.items()
+    ]  # fmt: skip
+    result = Result.here(name, options.command, published, config=config["options"])
+    result.write(options.out, tables(result))
     Console().print(Text(f"{options.out} and {options.out.with_suffix('.md').name}: {name}"), soft_wrap=True)
 
 

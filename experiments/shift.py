@@ -24,8 +24,8 @@ from saegan_jax.data.shifts import enlarged, inverted, noisy, rotated
 from saegan_jax.errors import require
 from saegan_jax.evaluation.probe import fit_probe
 from saegan_jax.report import shift_curves
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
-from saegan_jax.training.loop import check_batch
+from saegan_jax.report.table import Result, Row, document, origin, pivot
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, score_members, train_members
 
@@ -166,7 +166,7 @@ def score_pca(n_components: int, train: Split, tests: Mapping[str, Split]) -> di
     return scores
 
 
-def rows_of(model: str, scores: Mapping[str, list[Scores]]) -> list[dict[str, Any]]:
+def rows_of(model: str, scores: Mapping[str, list[Scores]]) -> list[Row]:
     """One row per test set and metric."""
     rows = []
     for name, shifted in scores.items():
@@ -182,33 +182,24 @@ def rows_of(model: str, scores: Mapping[str, list[Scores]]) -> list[dict[str, An
             values["probe_accuracy"].append(there.accuracy)
         if name == UNSEEN:
             values["probe_accuracy"] = []  # no label of theirs was ever seen
-        for metric, unit in METRICS.items():
-            if not values[metric]:
-                continue
-            rows.append(
-                {
-                    "arm": model,
-                    "shift": name,
-                    "metric": metric,
-                    "unit": unit,
-                    **over_seeds(values[metric]),
-                    "floor": None,
-                    "published": None,
-                }
-            )
+        rows += [
+            Row.of(model, metric, values[metric], unit=unit, shift=name)
+            for metric, unit in METRICS.items()
+            if values[metric]
+        ]
     return rows
 
 
-def markdown(result: dict[str, Any]) -> str:
+def tables(result: Result) -> str:
     """One table per metric: shifts down, models across."""
-    found = {(row["arm"], row["shift"], row["metric"]): row for row in result["rows"]}
-    arms, names = (list(dict.fromkeys(row[key] for row in result["rows"])) for key in ("arm", "shift"))
-    lines = [origin(result), "", result["note"]]
+    parts = [origin(result), result.extra["note"]]
+    shifts = dict.fromkeys(row["shift"] for row in result.rows)
     for metric, unit in METRICS.items():
-        lines += ["", f"## {metric.replace('_', ' ')} ({unit})", "", "| | " + " | ".join(arms) + " |"]
-        lines.append("|---" * (1 + len(arms)) + "|")
-        lines += [f"| {n} | " + " | ".join(cell(found.get((arm, n, metric))) for arm in arms) + " |" for n in names]
-    return "\n".join([*lines, ""])
+        # A shift without this metric has its line too, so that all tables have the same lines.
+        empty = [Row(arm=result.rows[0].arm, metric=metric, extra={"shift": shift}) for shift in shifts]
+        rows = [*empty, *(row for row in result.rows if row.metric == metric)]
+        parts += [f"## {metric.replace('_', ' ')} ({unit})", pivot(rows, index="shift", columns="arm")]
+    return document(*parts)
 
 
 def run(options: Shift) -> None:
@@ -224,7 +215,7 @@ def run(options: Shift) -> None:
     require(len(np.unique(train.label)) > 1, "hold_out_classes", options.hold_out_classes, few)
     check_batch("sae", options.sae.batch_size, len(train.label), steps=options.sae.steps)
     tests = shifts(dataset, options.hold_out_classes)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     with console.status("starting") as status:
         for name, config in configs(options, dataset.image_shape).items():
 
@@ -237,10 +228,11 @@ def run(options: Shift) -> None:
             status.update(f"PCA of {n} components")
             rows += rows_of(f"PCA {n}", score_pca(n, train, tests))
     held = ", ".join(map(str, options.hold_out_classes))
-    result = {
-        "name": f"autoencoders under shift, {dataset.name}" + (f", trained without classes {held}" if held else ""),
-        **provenance(f"python -m experiments.shift {shlex.join(sys.argv[1:])}".strip()),
-        "note": (
+    result = Result.here(
+        f"autoencoders under shift, {dataset.name}" + (f", trained without classes {held}" if held else ""),
+        f"python -m experiments.shift {shlex.join(sys.argv[1:])}".strip(),
+        rows,
+        note=(
             f"{options.sae.d_sae} units, {options.sae.steps:,} steps of batch {options.sae.batch_size}, {options.seeds} seed"
             f"{'s' * (options.seeds > 1)}"
             + ("; mean [bootstrap 95 % interval over seeds]" if options.seeds > 1 else "")
@@ -248,13 +240,12 @@ def run(options: Shift) -> None:
             + (f" (another source: {len(tests[OTHER_SOURCE].label):,})" if OTHER_SOURCE in tests else "")
             + f". A feature lives where it is active in at least {LIVE:.1%} of the images. PCA has no seeds."
         ),
-        "config": {name: to_json(config) for name, config in configs(options, dataset.image_shape).items()},
-        "rows": rows,
-    }
+        config={name: to_json(config) for name, config in configs(options, dataset.image_shape).items()},
+    )
     path = options.results
-    write_result(path, result, markdown(result))
-    shift_curves(rows, path.with_suffix(".png"), title=result["name"])
-    console.print(Markdown(markdown(result)))
+    result.write(path, tables(result))
+    shift_curves([row.to_json() for row in rows], path.with_suffix(".png"), title=result.name)
+    console.print(Markdown(tables(result)))
     console.print(Text(f"{path}, its table and its picture are written."), soft_wrap=True)
 
 

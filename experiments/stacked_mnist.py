@@ -17,7 +17,7 @@ from rich.markdown import Markdown
 
 from experiments.common import main
 from experiments.config import MNIST_GAN
-from experiments.modes import SAMPLE_SEED, Case, Metric, markdown, result, rows, train_case
+from experiments.modes import SAMPLE_SEED, Case, Metric, result, rows, tables, train_case
 from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.data import Dataset, load
@@ -26,10 +26,9 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.metrics import mode_count, reverse_kl, reverse_kl_floor
 from saegan_jax.report import image_grid
-from saegan_jax.report.results import write_result
-from saegan_jax.training.loop import Scores
+from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.run_folder import to_json
-from saegan_jax.training.systems import draw, gan_members_at_once
+from saegan_jax.training.systems import draw, gan_members_per_vmap
 
 ProtocolName = Literal["quarter", "half", "veegan", "four"]
 METRICS = (
@@ -202,7 +201,7 @@ def case_of(options: StackedMNIST, name: ProtocolName, dataset: Dataset, network
         picture=picture,
         floors=floors,
         published={method: {"modes": modes, "reverse_kl": kl} for method, (modes, kl) in protocol.published.items()},
-        at_once=gan_members_at_once(config),
+        members_per_vmap=gan_members_per_vmap(config),
         settings={"samples": protocol.samples, "stack": stack, "classifier": network.hash},
     )
 
@@ -236,8 +235,8 @@ def run(options: StackedMNIST) -> None:
     )
     settings = {"gan": to_json(options.gan), "seeds": options.seeds, "own_networks": options.own_networks}
     found = result("Stacked MNIST", note, settings, made)
-    write_result(options.results or options.out / "results.json", found, markdown(found, METRICS))
-    console.print(Markdown(markdown(found, METRICS)))
+    found.write(options.results or options.out / "results.json", tables(found, METRICS))
+    console.print(Markdown(tables(found, METRICS)))
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> StackedMNIST:

@@ -29,8 +29,8 @@ from saegan_jax.errors import require, require_positive
 from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.files import write_bytes
 from saegan_jax.metrics import SAEMetrics
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.report.steering import dose_response_curves, strips
+from saegan_jax.report.table import Result, Row, document, origin, pivot
 from saegan_jax.steering import (
     Effect,
     Split,
@@ -325,13 +325,12 @@ def units(values: list[np.ndarray]) -> np.ndarray:
     return values[0].mean(axis=(0, 2), dtype=np.float64)
 
 
-def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[dict[str, Any]]:
+def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[Row]:
     """Of every arm: the autoencoder, each dose, the doses that change pixels equally, and differences to the controls there."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
 
     def add(arm: str, metric: str, values: np.ndarray, dose: float | str | None, unit: str | None = None) -> None:
-        row = {"arm": arm, "metric": metric, "unit": unit or UNITS[metric], "dose": dose, **over_seeds(values.tolist())}
-        rows.append(row | {"floor": None, "published": None})
+        rows.append(Row.of(arm, metric, values, unit=unit or UNITS[metric], dose=dose))
 
     for metric, unit in (
         ("fvu", "share of variance"),
@@ -362,21 +361,17 @@ def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[dict[str, Any
     return rows
 
 
-def markdown(result: dict[str, Any]) -> str:
+def tables(result: Result) -> str:
     """Arms down, metrics across: at equal pixel change, and at the dose of one spread."""
-    found = {(row["arm"], row["metric"], row["dose"]): row for row in result["rows"]}
-    arms = list(dict.fromkeys(row["arm"] for row in result["rows"]))
-    doses = [row["dose"] for row in result["rows"] if isinstance(row["dose"], float)]
-    one = min(doses, key=lambda dose: abs(math.log(dose)))
-    lines = [origin(result), "", result["note"]]
+    one = min(
+        (row["dose"] for row in result.rows if isinstance(row["dose"], float)), key=lambda dose: abs(math.log(dose))
+    )
+    parts = [origin(result), result.extra["note"]]
     for dose, title in (("matched", "At equal change of pixels"), (one, f"At equal norm, {one:g} spreads")):
-        metrics = [m for m in UNITS if any((arm, m, dose) in found for arm in arms)]
-        lines += ["", f"## {title}", "", "| | " + " | ".join(metrics) + " |", "|---" * (1 + len(metrics)) + "|"]
-        for arm in arms:
-            cells = [cell(found.get((arm, metric, dose))) for metric in metrics]
-            if any(cells):
-                lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "; ".join(f"{m}: {unit}" for m, unit in UNITS.items()) + ".", ""])
+        rows = [row for row in result.rows if row["dose"] == dose and row.metric in UNITS]
+        columns = {metric: metric for metric in UNITS if any(row.metric == metric for row in rows)}
+        parts += [f"## {title}", pivot(rows, columns=columns, drop_empty=True)]
+    return document(*parts, "; ".join(f"{metric}: {unit}" for metric, unit in UNITS.items()) + ".")
 
 
 def draw_strips(options: Steer, compiled: Programs, state: Any, key: jax.Array, found: Found, folder: Path) -> None:
@@ -437,16 +432,17 @@ def untrained_generator(options: Steer, restored: Restored, gan: GANConfig, stat
 
 def result_of(
     options: Steer, restored: Restored, cut: Split, number: int, network: FeatureNetwork, found: list[Found]
-) -> dict[str, Any]:
+) -> Result:
     """The published result: rows, and a note that says what they are of."""
     name = options.run.resolve().name
     shape = " x ".join(map(str, cut.layer.shape))
     over = f"{len(found)} generators" if len(found) > 1 else "the classes of one generator"
     n_classes = len(found[0].arms[CLASS_MEAN].directions[0])
-    return {
-        "name": f"steering {name}, layer {number} ({shape})",
-        **provenance(f"python -m experiments.steer {shlex.join(sys.argv[1:])}".strip()),
-        "note": (
+    return Result.here(
+        f"steering {name}, layer {number} ({shape})",
+        f"python -m experiments.steer {shlex.join(sys.argv[1:])}".strip(),
+        rows_of(found, options.alphas),
+        note=(
             f"{name} at step {restored.step}, what enters {cut.layer.name} ({shape}); TopK autoencoder of {options.d_sae} "
             f"features, k {options.k}, {options.sae_steps:,} steps, {options.sae_seeds} seed{'s' * (options.sae_seeds > 1)}. "
             f"For each of {n_classes} classes {options.features} directions an arm and seed, chosen by correlation on "
@@ -455,10 +451,9 @@ def result_of(
             f"samples, {np.mean([one.level for one in found]):.3g}; a direction that never reaches it counts where it came "
             f"nearest. Classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}."
         ),
-        "config": {k: v for k, v in asdict(options).items() if not (v is None or isinstance(v, Path))}
+        config={k: v for k, v in asdict(options).items() if not (v is None or isinstance(v, Path))}
         | {"sae": to_json(options.sae)},
-        "rows": rows_of(found, options.alphas),
-    }
+    )
 
 
 def write_directions(path: Path, found: Found) -> None:
@@ -503,12 +498,13 @@ def run(options: Steer) -> None:
 
             found.append(measure(options, compiled, state, untrained, key, say))
     result = result_of(options, restored, cut, number, network, found)
-    write_result(path, result, markdown(result))
-    dose_response_curves(result["rows"], folder / "dose_response.png", title=result["name"])
+    result.write(path, tables(result))
+    rows = [row.to_json() for row in result.rows]
+    dose_response_curves(rows, folder / "dose_response.png", title=result.name)
     key = jax.random.fold_in(jax.random.key(options.seed), first)
     draw_strips(options, compiled, states[first], key, found[0], folder)
     write_directions(folder / "directions.npz", found[0])
-    console.print(Markdown(markdown(result)))
+    console.print(Markdown(tables(result)))
     console.print(Text(f"{path}, its table, and in {folder} the pictures are written."), soft_wrap=True)
 
 

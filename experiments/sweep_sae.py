@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from saegan_jax.evaluation.probe import linear_probe
 from saegan_jax.files import write_json
 from saegan_jax.metrics import coherence, dictionary_match
 from saegan_jax.report import frontier
-from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
-from saegan_jax.training.loop import check_batch
+from saegan_jax.report.table import Result, Row, cell, document, each, origin, pivot
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import SWEPT, Member, encode_all, grid, score_members, train_members
 
@@ -44,7 +45,7 @@ METRICS = {
 }
 
 
-TITLES = ("L0", "FVU", "FVU of active", "dead", "probe", "seed match", "coherence", "failed")
+TITLES = ("L0", "FVU", "FVU of active", "dead", "probe", "seed match", "coherence")  # of METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +190,7 @@ def run_variant(options: SweepSAE, variant: str, dataset: Dataset, console: Cons
                 f"{np.nanmax(infos.l0):.3g}" + (f", {failed} failed" if failed else "")
             )
 
-        states, infos = train_members(members, data, at_once=options.at_once, progress=progress)
+        states, infos = train_members(members, data, members_per_vmap=options.at_once, progress=progress)
         seconds = time.perf_counter() - began
         status.update(f"{variant}: scoring")
         validation, test = (
@@ -258,57 +259,35 @@ def recommend(rows: list[dict[str, Any]], want_l0: float, *, within: float = 0.2
     )
 
 
-def result_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def result_rows(rows: list[dict[str, Any]]) -> list[Row]:
     """One row per combination and metric, as published results have them."""
-    out = []
-    for row in rows:
-        for metric, unit in METRICS.items():
-            values = row["metrics"][metric]
-            kept = [v for v in values if v is not None]
-            if not kept:
-                summary: dict[str, Any] = {"mean": None, "low": None, "high": None}
-            else:
-                summary = over_seeds(kept)
-            out.append(
-                {
-                    **{key: row[key] for key in ("arm", "variant", "settings", "failed")},
-                    "metric": metric,
-                    "unit": unit,
-                    **summary,
-                    "values": values,
-                    "floor": None,
-                    "published": None,
-                }
-            )
-    return out
+    return [
+        Row.of(
+            row["arm"], metric, row["metrics"][metric], unit=unit, skip_failed=True,
+            **{key: row[key] for key in ("variant", "settings", "failed")},
+        )
+        for row in rows
+        for metric, unit in METRICS.items()
+    ]  # fmt: skip
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table: one line per combination, mean and interval over its seeds."""
-    found = {(row["arm"], row["metric"]): row for row in result["rows"]}
-    arms = list(dict.fromkeys(row["arm"] for row in result["rows"]))
-    lines = [
-        origin(result),
-        "",
-        "| | " + " | ".join(TITLES) + " |",
-        "|---" * (1 + len(TITLES)) + "|",
-    ]
-    for arm in arms:
-        cells = [cell(found[arm, metric]) for metric in METRICS]
-        lines.append(f"| {arm} | " + " | ".join([*cells, str(found[arm, "l0"]["failed"])]) + " |")
-    return "\n".join([*lines, "", result["note"], "", result["recommendation"], ""])
+def tables(result: Result) -> str:
+    """One line per combination, mean and interval over its seeds."""
+    columns = {**dict(zip(TITLES, METRICS, strict=True)), "failed": each("failed", of="l0")}
+    table = pivot(result.rows, columns=columns, cell=partial(cell, count_failed=False))
+    return document(origin(result), table, result.extra["note"], result.extra["recommendation"])
 
 
-def closing_table(result: dict[str, Any]) -> Table:
+def closing_table(result: Result) -> Table:
     """The means alone, which fit a terminal."""
-    found = {(row["arm"], row["metric"]): row for row in result["rows"]}
-    arms = list(dict.fromkeys(row["arm"] for row in result["rows"]))
-    table = Table(title=Text(result["name"]), title_justify="left")
+    found = {(row.arm, row.metric): row for row in result.rows}
+    arms = list(dict.fromkeys(row.arm for row in result.rows))
+    table = Table(title=Text(result.name), title_justify="left")
     table.add_column("", no_wrap=True, min_width=max(map(len, arms)))
-    for title in TITLES:
+    for title in (*TITLES, "failed"):
         table.add_column(title, justify="right")
     for arm in arms:
-        means = [found[arm, metric]["mean"] for metric in METRICS]
+        means = [found[arm, metric].mean for metric in METRICS]
         numbers = ["" if mean is None else f"{mean:.3g}" for mean in means]
         failed = found[arm, "l0"]["failed"]
         table.add_row(Text(arm), *numbers, Text(str(failed), style="red" if failed else ""))
@@ -349,10 +328,11 @@ def run(options: SweepSAE) -> None:
         parts.append(saved)
     rows = [row for part in parts for row in part["rows"]]
     config = options.sae
-    result = {
-        "name": f"sparse autoencoders on {dataset.name}",
-        **provenance(f"python -m experiments.sweep_sae {shlex.join(sys.argv[1:])}".strip()),
-        "note": (
+    result = Result.here(
+        f"sparse autoencoders on {dataset.name}",
+        f"python -m experiments.sweep_sae {shlex.join(sys.argv[1:])}".strip(),
+        result_rows(rows),
+        note=(
             f"{config.d_sae} units, {config.steps:,} steps of batch {config.batch_size}, {options.seeds} seed"
             f"{'s' * (options.seeds > 1)}; test images; mean"
             + (" [bootstrap 95 % interval over seeds]" if options.seeds > 1 else "")
@@ -361,16 +341,16 @@ def run(options: SweepSAE) -> None:
             "that count as active alone; seed match: Hungarian, absolute cosine, of the dictionaries of two seeds; coherence: "
             "mean over units of the largest cosine to another."
         ),
-        "recommendation": recommend(rows, options.want_l0),
-        "config": {part["variant"]: part["config"] for part in parts},
-        "training_seconds": {part["variant"]: part["training_seconds"] for part in parts},
-        "rows": result_rows(rows),
-    }
+        recommendation=recommend(rows, options.want_l0),
+        config={part["variant"]: part["config"] for part in parts},
+        training_seconds={part["variant"]: part["training_seconds"] for part in parts},
+    )
     path = options.results or out / "results.json"
-    write_result(path, result, markdown(result))
-    frontier(result["rows"], path.with_suffix(".png"), title=f"{result['name']}, {config.d_sae} units")
+    result.write(path, tables(result))
+    drawn = [row.to_json() for row in result.rows]
+    frontier(drawn, path.with_suffix(".png"), title=f"{result.name}, {config.d_sae} units")
     console.print(closing_table(result))
-    console.print(result["note"], result["recommendation"], sep="\n", markup=False)
+    console.print(result.extra["note"], result.extra["recommendation"], sep="\n", markup=False)
     console.print(Text(f"{path}, its table and its picture are written."), soft_wrap=True)
 
 

@@ -29,8 +29,10 @@ from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
-from saegan_jax.training.loop import Phase, check_batch, check_schedule, train
-from saegan_jax.training.run_folder import check_folder, held, open_folder
+from saegan_jax.training.callbacks import Callback
+from saegan_jax.training.loop import train
+from saegan_jax.training.phase import Phase, check_batch, check_schedule
+from saegan_jax.training.run_folder import check_folder, lock_run, open_folder
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.writers import Display, MetricsWriter
 
@@ -316,7 +318,7 @@ def run(options: TrainCycleGAN) -> None:
     check_folder(folder, record, resume=options.resume)
     with ExitStack() as stack:
         open_folder(folder, record)
-        stack.enter_context(held(folder))
+        stack.enter_context(lock_run(folder))
         writer, display = MetricsWriter(folder), Display()
         stack.callback(writer.close)
         stack.callback(display.stop)
@@ -361,9 +363,9 @@ def run(options: TrainCycleGAN) -> None:
             init,
             draw=two_batches(config.batch_size),
             shown=("discriminator_loss", "generator_loss", "cycle", "accuracy"),
-            picture=picture,
-            # Convolutions of several members leave a CPU's cache, as in saegan_jax.training.systems.gan_members_at_once.
-            at_once=1 if jax.default_backend() == "cpu" else None,
+            callbacks=(Callback(on_evaluation=picture),),
+            # Convolutions of several members leave a CPU's cache, as in saegan_jax.training.systems.gan_members_per_vmap.
+            members_per_vmap=1 if jax.default_backend() == "cpu" else None,
         )
         display.stop()
         arm = f"{config.kind}, k {sae_config.k}" if sparse else config.kind

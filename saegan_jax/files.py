@@ -1,10 +1,15 @@
-"""Files that are either the old version or the new one, never half of it."""
+"""Files that are either the old version or the new one, never half of it, and JSON that every reader takes."""
 
 import json
+import math
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+NON_FINITE = "non_finite"
+"""Field of a JSON object that names those of its numbers that were not finite, and says what they were."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -22,5 +27,56 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON; see :func:`write_bytes`."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Write ``value`` as indented JSON; see :func:`write_bytes` and :func:`to_text`."""
+    write_bytes(path, (to_text(value, indent=2) + "\n").encode())
+
+
+def to_text(value: Any, *, indent: int | None = None) -> str:
+    """``value`` as JSON, which has no NaN and no infinity: each is written as null.
+
+    The field :data:`NON_FINITE` of the outermost object then maps its place to what it was, such as
+    ``{"rows[2].loss": "nan"}``; :func:`from_text` puts it back.
+
+    Raises:
+      ValueError: a number that is not finite in a value that is no object, which cannot have such a field.
+    """
+    plain, found = separate_non_finite(value)
+    if found and not isinstance(value, Mapping):
+        places = ", ".join(f"{place or 'the value'} is {number}" for place, number in found.items())
+        raise ValueError(f"{places}: JSON has no such number, and only an object can say so; write a dict.")
+    return json.dumps(plain | {NON_FINITE: found} if found else plain, indent=indent, allow_nan=False)
+
+
+def from_text(text: str | bytes) -> Any:
+    """The value that :func:`to_text` wrote, numbers that are not finite among them; also that of other JSON.
+
+    Raises:
+      ValueError: no JSON.
+    """
+    value = json.loads(text)
+    found = value.pop(NON_FINITE, None) if isinstance(value, dict) else None
+    if not isinstance(found, dict):
+        return value
+    return _replaced(value, lambda leaf, place: float(found[place]) if leaf is None and place in found else leaf)
+
+
+def separate_non_finite(value: Any) -> tuple[Any, dict[str, str]]:
+    """``value`` with None for every number that is not finite, and what those numbers were, by their place."""
+    found: dict[str, str] = {}
+
+    def leaf(number: Any, place: str) -> Any:
+        if not isinstance(number, float) or math.isfinite(number):
+            return number
+        found[place] = str(float(number))
+        return None
+
+    return _replaced(value, leaf), found
+
+
+def _replaced(value: Any, leaf: Callable[[Any, str], Any], place: str = "") -> Any:
+    """Nested dicts, lists and tuples with ``leaf(value, place)`` for everything else; a place is like ``rows[2].loss``."""
+    if isinstance(value, Mapping):
+        return {key: _replaced(item, leaf, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replaced(item, leaf, f"{place}[{i}]") for i, item in enumerate(value)]
+    return leaf(value, place)

@@ -1,6 +1,7 @@
 """Whole states to disk and back to the bit, whatever happens to the process or to the files in between."""
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from command_line import tree
 from helpers import assert_same, numpy_leaves
+from orbax.checkpoint import v1 as ocp
 
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.training import checkpoint
 from saegan_jax.training.checkpoint import Checkpoints, checksum, layout, layout_difference
 from saegan_jax.training.systems import rebuild
 
@@ -212,15 +215,119 @@ def test_two_damaged_checkpoints_of_one_step_are_both_kept(copy: Path) -> None:
     assert sorted(p.name for p in copy.parent.iterdir()) == ["gan", "gan-damaged-10", "gan-damaged-10-2"]
 
 
-def test_none_that_can_be_read_is_none(copy: Path, tmp_path: Path) -> None:
+def test_where_none_can_be_read_the_folder_and_every_reason_are_named(copy: Path, tmp_path: Path) -> None:
     for step in ("5", "10"):
         truncate(copy / step)
+    before = tree(copy)
     with Checkpoints(copy) as checkpoints:
-        assert checkpoints.restore(shapes("gan")) is None
+        with pytest.raises(
+            ConfigError, match=r"none of its checkpoints can be read \(step 10: .*; step 5: .*\)"
+        ) as caught:
+            checkpoints.restore(shapes("gan"))
+        assert str(copy) in str(caught.value)
         assert [step for step, _ in checkpoints.damaged] == [10, 5]
+        with pytest.raises(ConfigError, match=r"this checkpoint cannot be read \(step 5: [^;]*\)"):
+            checkpoints.restore(shapes("gan"), step=5)
+    assert tree(copy) == before
     with Checkpoints(tmp_path / "empty") as checkpoints:
         assert checkpoints.restore(shapes("gan")) is None
         assert checkpoints.damaged == []
+
+
+def test_a_checkpoint_copied_over_another_step_is_damaged(copy: Path) -> None:
+    shutil.copytree(copy / "5", copy / "15")
+    with Checkpoints(copy) as checkpoints:
+        restored = checkpoints.restore(shapes("gan"))
+        assert restored is not None
+        assert restored[0] == 10
+        assert checkpoints.damaged == [(15, "ValueError: it is the checkpoint of step 5, in the folder of step 15")]
+
+
+def test_a_checkpoint_without_a_format_is_of_an_older_version(tmp_path: Path) -> None:
+    state = filled(shapes("gan"))
+    record = {"run": CONFIG, "layout": layout(state), "crc32": checksum(state)}
+    with ocp.training.Checkpointer(tmp_path) as old:
+        old.save_checkpointables(5, {"state": state, "config": record}, force=True)
+    message = (
+        r"checkpoint = '.*/5' cannot be used: written by an older version \(format 0, this is format 1\); train again or use "
+        r"the version in its config\.json\."
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(ConfigError, match=message):
+            checkpoints.restore(shapes("gan"))
+        assert checkpoints.damaged == []
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Checkpoints(tmp_path) as checkpoints, monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 2)
+        checkpoints.save(5, filled(shapes("gan")), CONFIG)
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(ConfigError, match=r"written by a newer version \(format 2, this is format 1\)"),
+    ):
+        checkpoints.restore(shapes("gan"))
+
+
+def test_thirty_saves_leave_no_descriptor_and_no_thread_behind(tmp_path: Path) -> None:
+    tiny = {"w": jnp.arange(3.0), "key": jax.random.key(0)}
+
+    def in_use() -> tuple[int, int]:
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in range(1, 31):
+            checkpoints.save(step, tiny, CONFIG)
+            if step == 3:  # Orbax's lasting threads are there by now
+                checkpoints._finish_save()
+                early = in_use()
+        checkpoints._finish_save()
+        late = in_use()
+    assert late[0] <= early[0] + 1
+    assert late[1] <= early[1] + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "held"), [("run[1]", r"\["), ("run*", r"\*"), ("a?", r"\?"), ("a\\b", r"\\"), ("[a]*", r"\* and \[")]
+)
+def test_paths_that_orbax_takes_for_patterns_are_refused(name: str, held: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"its path holds {held}, and checkpoints there could not be read again"):
+        Checkpoints(tmp_path / name / "gan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_taken_for_a_bucket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a folder named gs: is taken for a bucket"):
+        Checkpoints(tmp_path / "gs:" / "gan")
+
+
+def test_the_first_checkpoint_is_read_back_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[int] = []
+    load = Checkpoints._load
+
+    def spy(self: Checkpoints, step: int, like: Any, **rest: Any) -> Any:
+        loaded.append(step)
+        return load(self, step, like, **rest)
+
+    monkeypatch.setattr(Checkpoints, "_load", spy)
+    tiny = {"w": jnp.arange(3.0)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, tiny, CONFIG)
+        checkpoints.save(10, tiny, CONFIG)
+    assert loaded == [5]
+    with Checkpoints(tmp_path) as checkpoints:  # a resumed training has read one already
+        checkpoints.restore(tiny)
+        checkpoints.save(15, tiny, CONFIG)
+    assert loaded == [5, 10]
+
+
+def test_a_first_checkpoint_that_cannot_be_read_back_stops_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "require_literal_path", lambda folder: None)
+    message = r"run\[1\]' cannot be used: its first checkpoint, of step 5, cannot be read back \(ValueError: .*\); name another"
+    with Checkpoints(tmp_path / "run[1]") as checkpoints, pytest.raises(ConfigError, match=message):
+        checkpoints.save(5, {"w": jnp.arange(3.0)}, CONFIG)
 
 
 def test_another_architecture_is_refused_with_the_differences(copy: Path) -> None:

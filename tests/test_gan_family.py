@@ -29,7 +29,7 @@ from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
 from saegan_jax.errors import ConfigError
 from saegan_jax.networks.spectral import spectral_normalise
-from saegan_jax.training.systems import gan_members_at_once
+from saegan_jax.training.systems import gan_members_per_vmap
 from saegan_jax.training.transforms import ensemble, many_steps
 
 N = 6
@@ -516,10 +516,10 @@ def test_a_state_of_all_features_is_arrays_alone_is_given_away_and_resumes_to_th
 
 
 def test_image_gans_take_turns_on_a_cpu_and_others_do_not(monkeypatch):
-    assert gan_members_at_once(GANConfig(network="mlp")) is None
-    assert gan_members_at_once(GANConfig(network="dcgan")) == 1
+    assert gan_members_per_vmap(GANConfig(network="mlp")) is None
+    assert gan_members_per_vmap(GANConfig(network="dcgan")) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert gan_members_at_once(GANConfig(network="dcgan")) is None
+    assert gan_members_per_vmap(GANConfig(network="dcgan")) is None
 
 
 # Lower precision

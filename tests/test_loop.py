@@ -1,6 +1,7 @@
 """The loop: a run that was stopped, killed or damaged ends where an undisturbed one does, and a diverging one stops."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny  # noqa: F401 (a fixture)
+from command_line import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
 from helpers import assert_same, uint8_data
 from rich.console import Console
 
@@ -26,10 +27,14 @@ from saegan_jax.data.dataset import Split
 from saegan_jax.data.sources import InMemory
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError
-from saegan_jax.training import loop, stream
+from saegan_jax.training import chunks, memory, stream
+from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.loop import NonFiniteError, Phase, Scores, StoppedError, check_batch, check_schedule, train
+from saegan_jax.training.finite import NonFiniteError
+from saegan_jax.training.loop import train
+from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import from_json, read_config
+from saegan_jax.training.stop import StoppedError
 from saegan_jax.training.systems import rebuild
 from saegan_jax.training.transforms import DATA_ORDER
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics
@@ -81,12 +86,16 @@ def phase(**changes: Any) -> Phase:
     return Phase(**(settings | changes))
 
 
-def go(folder: Path, *, data: Batch | Stream = DATA, **changes: Any) -> Any:
+def go(
+    folder: Path, *, data: Batch | Stream = DATA, picture: Callable[[int, Any], None] | None = None, **changes: Any
+) -> Any:
+    callbacks = (Callback(on_evaluation=picture),) if picture else ()
     writer = MetricsWriter(folder)
     folder.mkdir(exist_ok=True)
     try:
         display = Display(Console(file=io.StringIO()))
-        return train(phase(**changes), data, folder=folder, config={"a": 1}, writer=writer, display=display)
+        one = phase(**{"callbacks": callbacks} | changes)
+        return train(one, data, folder=folder, config={"a": 1}, writer=writer, display=display)
     finally:
         writer.close()
 
@@ -262,6 +271,79 @@ def test_a_damaged_newest_checkpoint_is_named_and_its_step_passed_again(
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
 
 
+def test_a_run_of_which_no_checkpoint_can_be_read_does_not_begin_anew(tmp_path: Path) -> None:
+    go(tmp_path)
+    for file in (tmp_path / "checkpoints").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:20])
+    before = tree(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"none of its checkpoints can be read \(step 40: .*; step 30: .*\)"
+    ) as caught:
+        go(tmp_path)
+    assert str(tmp_path / "checkpoints" / "walk") in str(caught.value)
+    assert tree(tmp_path) == before
+
+
+def test_a_folder_from_which_nothing_could_be_read_back_is_refused_before_a_step(tmp_path: Path) -> None:
+    def never(state: Walk, batch: Any) -> tuple[Walk, Info]:
+        raise AssertionError("a step was traced")
+
+    with pytest.raises(ConfigError, match=r"its path holds \[, and checkpoints there could not be read again"):
+        go(tmp_path / "run[1]", step=never)
+    assert list((tmp_path / "run[1]").iterdir()) == []
+
+
+def test_a_bad_line_among_the_rows_stops_a_resumed_run_and_is_left_in_place(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        go(tmp_path, picture=stop_at(10))
+    file = tmp_path / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:1], "3\n", *lines[1:]]))
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl = .* line 2 is no row with a phase and a step \('3'\)"):
+        go(tmp_path)
+    assert tree(tmp_path) == before
+    file.write_text("".join(lines))
+    go(tmp_path)
+    assert [row["step"] for row in metrics(tmp_path)] == list(range(5, 45, 5))
+
+
+def test_callbacks_are_called_in_order_with_rows_one_interval_late(tmp_path: Path) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def noting(name: str) -> Callback:
+        return Callback(
+            on_metrics=lambda step, row: seen.append((name, "metrics", step, sorted(row))),
+            on_evaluation=lambda step, state: seen.append((name, "evaluation", step, int(state.step))),
+            on_save=lambda step, state: seen.append((name, "save", step, int(state.step))),
+        )
+
+    class Spied(chunks.OnDevice):
+        def advance(self, state: Any) -> tuple[Any, Any]:
+            seen.append(("device", "chunk"))
+            return super().advance(state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "OnDevice", Spied)
+        go(tmp_path, steps=20, save_every=20, picture_every=20, callbacks=(noting("a"), noting("b")))
+    fields = ["loss", "size", "steps_per_second"]
+    rows = {step: [(name, "metrics", step, fields) for name in "ab"] for step in (5, 10, 15, 20)}
+    chunk = ("device", "chunk")
+    ends = [(name, moment, 20, 20) for moment in ("evaluation", "save") for name in "ab"]
+    # While a chunk runs on the device the rows of the one before are handed out.
+    assert seen == [chunk, chunk, *rows[5], chunk, *rows[10], chunk, *rows[15], *rows[20], *ends]
+
+
+def test_what_a_callback_raises_ends_the_training_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    def fail(step: int, state: Any) -> None:
+        if step == 20:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        go(tmp_path, callbacks=(Callback(on_save=fail),))
+    assert saved(tmp_path)[0] == 10
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -324,7 +406,20 @@ def test_a_member_that_fails_is_an_alarm_and_the_other_trains_on(
     assert_same(other[2], other[1])
     if not loss:
         assert not np.isfinite(end.w[0]).any()
-    assert [r["step"] for r in metrics(tmp_path / "bad")] == list(range(5, 45, 5))
+    rows = read_metrics(tmp_path / "bad")
+    assert [r["step"] for r in rows] == list(range(5, 45, 5))
+    # On disk there is no NaN, which JSON does not have, and a reader is told which numbers were none.
+    lines, events = (
+        [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "bad" / name).read_text().splitlines()]
+        for name in ("metrics.jsonl", "alarms.jsonl")
+    )
+    name = "size" if loss else "loss"
+    assert lines[2][name][0] is None
+    assert lines[2]["non_finite"][f"{name}[0]"] == str(rows[2][name][0])
+    assert "non_finite" not in lines[1]
+    assert not np.isfinite(rows[2][name][0])
+    assert np.isfinite(rows[2][name][1])
+    assert (events[0]["value"], events[0]["non_finite"]) == (None, {"value": "nan"})
 
 
 def test_it_stops_when_no_member_is_left(tmp_path: Path) -> None:
@@ -434,25 +529,25 @@ def test_members_that_do_not_fit_in_memory_take_turns(
     n_seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int | None] = []
-    ensemble = loop.ensemble
+    ensemble = chunks.ensemble
 
-    def spy(chunk: Any, *, at_once: int | None = None, **rest: Any) -> Any:
-        sizes.append(at_once)
-        return ensemble(chunk, at_once=at_once, **rest)
+    def spy(chunk: Any, *, members_per_vmap: int | None = None, **rest: Any) -> Any:
+        sizes.append(members_per_vmap)
+        return ensemble(chunk, members_per_vmap=members_per_vmap, **rest)
 
-    monkeypatch.setattr(loop, "ensemble", spy)
+    monkeypatch.setattr(chunks, "ensemble", spy)
     many = {"n_seeds": n_seeds, "init": lambda: jax.tree.map(lambda x: x[:n_seeds], four())}
     together = go(tmp_path / "a", **many)
     assert sizes == [None]
     # By choice; more than there are is all of them.
     sizes.clear()
-    two_at_a_time = go(tmp_path / "c", **many, at_once=2)
+    two_at_a_time = go(tmp_path / "c", **many, members_per_vmap=2)
     assert sizes == [2]
     np.testing.assert_allclose(two_at_a_time.w, together.w, rtol=1e-5, atol=1e-6)
     sizes.clear()
-    go(tmp_path / "d", **many, at_once=9, steps=10)
+    go(tmp_path / "d", **many, members_per_vmap=9, steps=10)
     assert sizes == [None]
-    monkeypatch.setattr(loop, "_memory", lambda: 1)
+    monkeypatch.setattr(memory, "device_memory", lambda: 1)
     sizes.clear()
     one_by_one = go(tmp_path / "b", **many)
     assert sizes == [None, 2, 1]
@@ -464,7 +559,7 @@ def test_members_that_do_not_fit_in_memory_take_turns(
 
 
 def test_memory_is_counted_in_bytes() -> None:
-    assert 2**28 < loop._memory() < 2**50
+    assert 2**28 < memory.device_memory() < 2**50
 
 
 # Data that stay on the host
@@ -498,7 +593,7 @@ def test_a_stream_trains_as_data_on_the_device_do(
         np.testing.assert_allclose(np.asarray(a["loss"]), np.asarray(b["loss"]), rtol=1e-4, atol=1e-5)
     # Blocks of a step each, five to an interval, and members that take turns.
     monkeypatch.setattr(stream, "BLOCK", 1)
-    blocks = go(tmp_path / "blocks", **many, at_once=1, data=streamed())
+    blocks = go(tmp_path / "blocks", **many, members_per_vmap=1, data=streamed())
     np.testing.assert_allclose(blocks.w, host.w, rtol=1e-5, atol=1e-6)
     assert [row["step"] for row in without_waits(tmp_path / "blocks")] == list(range(5, 45, 5))
 
@@ -567,9 +662,9 @@ def test_what_a_stream_cannot_do_is_said(tmp_path: Path) -> None:
 
 def test_the_budget_of_data_is_a_quarter_of_the_smaller_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for device, host in ((400, 800), (800, 400)):
-        monkeypatch.setattr(loop, "_memory", lambda device=device: device)
-        monkeypatch.setattr(loop, "_host_memory", lambda host=host: host)
-        assert loop.data_budget() == 100
+        monkeypatch.setattr(memory, "device_memory", lambda device=device: device)
+        monkeypatch.setattr(memory, "host_memory", lambda host=host: host)
+        assert memory.data_budget() == 100
 
 
 # Whole runs, each a process that is stopped or killed.
@@ -593,6 +688,11 @@ def interrupt(script: str, arguments: list[str], folder: Path, number: int, *, p
             return finished(process)
         finally:
             process.kill()
+
+
+def without_progress(out: str) -> list[str]:
+    """Lines of the output but for those that a slow machine prints every half a minute."""
+    return [line for line in out.splitlines() if not re.match(r"\w+: step [\d,]+ of [\d,]+, ", line)]
 
 
 def final_states(folder: Path) -> dict[str, Any]:
@@ -636,7 +736,7 @@ def test_a_sparse_autoencoder_stopped_then_killed_ends_the_same_to_the_bit(tmp_p
     folder = tmp_path / "parts"
     code, out, err = interrupt("train_sae", arguments("parts"), folder, signal.SIGTERM, phase="sae", rows=60)
     assert code == 130
-    assert out == ""
+    assert without_progress(out) == []
     stopped = re.fullmatch(
         r"Stopped at step (\d+) of 2500 of phase 'sae'; everything is saved\. Add --resume to the same command to "
         r"continue\.\n",
@@ -683,7 +783,7 @@ def test_a_diverging_run_ends_in_one_paragraph_with_its_last_good_checkpoint(tmp
     arguments = tiny("train_gan", *QUICK_TO_COMPILE, "--gan.learning-rate", 1e18, "--out", out)
     code, stdout, err = command("train_gan", *arguments)
     assert code == 2
-    assert stdout == ""
+    assert without_progress(stdout) == []
     alarm = r"Alarm: non-finite begins at step 5, member 0 \(nan\)\.\n"
     assert re.fullmatch(alarm + r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Training stopped; .*\n", err)
     assert not (out / "summary.json").exists()

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from saegan_jax.report import dictionary_picture, image_grid, tile, training_curves
+from saegan_jax.report.comparison import forest
 from saegan_jax.report.curves import collect_series
+from saegan_jax.stats import Effect
 
 
 def test_tile_places_scales_and_rounds() -> None:
@@ -131,3 +133,12 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
         training_curves([{"loss": 1}], tmp_path / "c.png")
     with pytest.raises(ValueError, match="number of values"):
         training_curves([{"step": 1, "loss": [1, 2]}, {"step": 2, "loss": 1}], tmp_path / "c.png")
+
+
+def test_the_picture_of_changes_has_a_panel_a_family(tmp_path: Path) -> None:
+    some = {"a": Effect(-0.2, -0.3, -0.1, "better"), "b": Effect(0.5, 0.1, 1e9, "worse")}
+    for panels in ({"all": some}, {"all": some, "few": {"b": Effect(0.0, -0.01, 0.01, "absent")}}):
+        forest(panels, tmp_path / "f.png", title="t")
+        with Image.open(tmp_path / "f.png") as picture:
+            assert picture.width == round(120 * (1.8 + 3.2 * len(panels)))
+            assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 10

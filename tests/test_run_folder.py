@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ from command_line import tree
 from experiments.common import LOCAL, to_json_options
 from experiments.config import PRESETS, RunOptions, TrainGAN, TrainSAE, TrainSAEGAN, parse
 from saegan_jax.errors import ConfigError
-from saegan_jax.files import write_bytes, write_json
-from saegan_jax.training.loop import check_schedule
-from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
+from saegan_jax.files import from_text, to_text, write_bytes, write_json
+from saegan_jax.training.phase import check_schedule
+from saegan_jax.training.run_folder import check_folder, from_json, lock_run, open_folder, read_config, to_json
 
 KINDS = (TrainSAE, TrainGAN, TrainSAEGAN)
 
@@ -160,19 +161,60 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert [p.name for p in path.parent.iterdir()] == ["file.json"]
 
 
+def test_json_has_no_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    value = {"rows": [{"a": 1.0, "b": math.nan}, {"c": (math.inf, 2)}], "name": "nan"}
+    write_json(tmp_path / "file.json", value)
+    text = (tmp_path / "file.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "rows": [{"a": 1.0, "b": None}, {"c": [None, 2]}],
+        "name": "nan",
+        "non_finite": {"rows[0].b": "nan", "rows[1].c[0]": "inf"},
+    }
+    back = from_text(text)
+    assert math.isnan(back["rows"][0]["b"])
+    assert back["rows"][1]["c"] == [math.inf, 2]
+    assert set(back) == {"rows", "name"}
+    with pytest.raises(ValueError, match=r"^\[1\]\.a is nan: JSON has no such number"):
+        to_text([1.0, {"a": math.nan}])
+    with pytest.raises(ValueError, match=r"^the value is -inf: "):
+        to_text(-math.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    beta: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    sae: Inner
+
+
+def test_settings_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^sae\.beta = inf cannot be used: it must be a finite number"):
+        to_json(Settings(sae=Inner(beta=math.inf)))
+
+
+def test_a_path_that_checkpoints_cannot_be_read_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^out = '.*run\[1\]' cannot be used: its path holds \["):
+        check_folder(tmp_path / "run[1]", CONFIG, resume=False)
+
+
 def test_a_folder_is_held_by_one_training_at_a_time(tmp_path: Path) -> None:
     open_folder(tmp_path, CONFIG)
     before = (tmp_path / "config.json").read_bytes()
-    with held(tmp_path):
+    with lock_run(tmp_path):
         assert read_config(tmp_path) == CONFIG  # whoever only reads may
-        with pytest.raises(ConfigError, match="another process is training in it") as error, held(tmp_path):
+        with pytest.raises(ConfigError, match="another process is training in it") as error, lock_run(tmp_path):
             pass
         assert error.value.field == "out"
         module = "saegan_jax.training.run_folder"
-        script = f"from pathlib import Path; from {module} import held; held(Path({str(tmp_path)!r})).__enter__()"
+        script = (
+            f"from pathlib import Path; from {module} import lock_run; lock_run(Path({str(tmp_path)!r})).__enter__()"
+        )
         other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert "another process is training in it" in other.stderr
-    with held(tmp_path):
+    with lock_run(tmp_path):
         pass
     assert (tmp_path / "config.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -187,7 +187,7 @@ def test_infos_of_blocks_join_along_the_steps() -> None:
 
 def test_starvation_is_told_at_its_beginning_and_its_end() -> None:
     told: list[str] = []
-    alarms = Alarms(told=told.append)
+    alarms = Alarms(notify=told.append)
     for step, wait in ((10, 0.05), (20, 0.06), (30, 0.9), (40, 0.01), (50, 0.0)):
         alarms.feed(step, wait)
         assert alarms.active == (["starvation"] if wait > 0.05 else [])

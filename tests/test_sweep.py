@@ -58,7 +58,7 @@ def test_a_member_is_the_run_of_its_settings_and_seed(swept):
 
 def test_how_many_are_computed_together_changes_nothing_but_rounding(swept):
     members, states, _, _ = swept
-    three, _ = train_members(members, DATA, at_once=3)
+    three, _ = train_members(members, DATA, members_per_vmap=3)
     assert_close(three, states, rtol=1e-4, atol=1e-5)
 
 
@@ -132,13 +132,13 @@ def test_on_an_accelerator_the_memory_sets_how_many(monkeypatch):
             return {"bytes_limit": 3 * 10 * 4 * (10 * 16 * 6 + 8 * (6 * 16 + 8 * 6))}
 
     monkeypatch.setattr(sweep.jax, "devices", lambda: [Device()])
-    assert sweep.members_at_once(CONFIG, 16, 100) == 10
-    assert sweep.members_at_once(CONFIG, 16, 4) == 4
+    assert sweep.default_members_per_vmap(CONFIG, 16, 100) == 10
+    assert sweep.default_members_per_vmap(CONFIG, 16, 4) == 4
 
 
 def test_on_a_cpu_the_cache_does():
-    assert sweep.members_at_once(CONFIG, 16, 100) == sweep.CPU_AT_ONCE
-    assert sweep.members_at_once(CONFIG, 16, 2) == 2
+    assert sweep.default_members_per_vmap(CONFIG, 16, 100) == sweep.CPU_MEMBERS_PER_VMAP
+    assert sweep.default_members_per_vmap(CONFIG, 16, 2) == 2
 
 
 def row(arm, l0, dead, fvu, failed=0):

@@ -259,7 +259,7 @@ def test_members_taken_a_few_at_a_time_are_the_same_ensemble():
     states = jax.vmap(lambda key: toy_state().replace(key=key))(jax.random.split(jax.random.key(0), 5))
     chunk = many_steps(toy_step, length=4, batch_size=4)
     want = jax.jit(ensemble(chunk))(states, uint8_data(N))
-    got = jax.jit(ensemble(chunk, at_once=2))(states, uint8_data(N))
+    got = jax.jit(ensemble(chunk, members_per_vmap=2))(states, uint8_data(N))
     assert_close(got, want, rtol=1e-6, atol=1e-6)
 
 

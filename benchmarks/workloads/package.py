@@ -8,11 +8,11 @@ from saegan_jax.algorithms.gan import GANConfig, GANInfo, GANState, gan
 from saegan_jax.algorithms.sae import STATISTICS_DECAY, SAEConfig, SAEInfo, SAEState, sae
 from saegan_jax.images import to_unit_float
 from saegan_jax.training.stream import Feed, many_streamed_steps
-from saegan_jax.training.sweep import CPU_AT_ONCE
+from saegan_jax.training.sweep import CPU_MEMBERS_PER_VMAP
 from saegan_jax.training.transforms import Chunk, compile_chunk, ensemble, many_steps
 
 __all__ = [
-    "CPU_AT_ONCE",
+    "CPU_MEMBERS_PER_VMAP",
     "STATISTICS_DECAY",
     "Algorithm",
     "Batch",

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.harness.agreement import Arrays, Observation, moments
 from benchmarks.harness.errors import UnavailableError
-from benchmarks.workloads.package import CPU_AT_ONCE, SAEConfig, SAEInfo, SAEState, sae
+from benchmarks.workloads.package import CPU_MEMBERS_PER_VMAP, SAEConfig, SAEInfo, SAEState, sae
 from benchmarks.workloads.work import Shape, Work
 
 
@@ -60,7 +60,7 @@ def work(
 def sweep() -> Work:
     """64 seeds of the autoencoder in one program, as a sweep trains them: a few at once, the others after them."""
     alone = work(256, chunk=200)
-    return alone._replace(name="sae_sweep_b256", peers=False, members=64, at_once=CPU_AT_ONCE)
+    return alone._replace(name="sae_sweep_b256", peers=False, members=64, members_per_vmap=CPU_MEMBERS_PER_VMAP)
 
 
 def large() -> Work:

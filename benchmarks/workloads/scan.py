@@ -35,7 +35,7 @@ class Scanned:
         batch_size: int,
         steps: int,
         members: int | None = None,
-        at_once: int | None = None,
+        members_per_vmap: int | None = None,
     ) -> None:
         """Compile; nothing but the program takes memory before :meth:`run`.
 
@@ -43,12 +43,12 @@ class Scanned:
           algorithm, batch_size: what to train.
           pixels: uint8 images.
           steps: in one call.
-          members: seeds under vmap, ``at_once`` of them together; by default one alone.
+          members: seeds under vmap, ``members_per_vmap`` of them together; by default one alone.
         """
         chunk = many_steps(algorithm.step, length=steps, batch_size=batch_size)
         self._init, self._keys = algorithm.init, jax.random.key(0)
         if members is not None:
-            chunk = ensemble(chunk, at_once=at_once)
+            chunk = ensemble(chunk, members_per_vmap=members_per_vmap)
             self._init, self._keys = jax.vmap(algorithm.init), jax.random.split(self._keys, members)
         shapes: Any = jax.ShapeDtypeStruct(pixels.shape, jnp.uint8), jax.ShapeDtypeStruct((len(pixels),), jnp.int32)
         jitted: Any = compile_chunk(chunk)

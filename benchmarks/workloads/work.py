@@ -32,7 +32,7 @@ class Work(NamedTuple):
       convolutional: whether the memory layout of images plays a role.
       peers: whether peers are timed beside it.
       members: of the ensemble; by default as many as the command says.
-      at_once: of these, how many are computed together; by default all.
+      members_per_vmap: of these, how many are computed together; by default all.
       tolerances: within which float32 peers must agree.
     """
 
@@ -49,7 +49,7 @@ class Work(NamedTuple):
     convolutional: bool = False
     peers: bool = True
     members: int | None = None
-    at_once: int | None = None
+    members_per_vmap: int | None = None
     tolerances: Tolerances = FLOAT32
 
 
@@ -124,7 +124,7 @@ def ours(work: Work, pixels: np.ndarray, *, seeds: int) -> list[Arm]:
     arms = [_arm("ours, loop", loop, step, steps=1), _arm("ours, scan", chunk(), step, steps=work.chunk)]
     members = work.members or seeds
     if members > 1:
-        together = chunk(members=members, at_once=work.at_once)
+        together = chunk(members=members, members_per_vmap=work.members_per_vmap)
         arms.append(_arm(f"ours, {members} seeds", together, step, steps=work.chunk, members=members))
     return arms
 

@@ -189,7 +189,7 @@ def load_feature_network(
         "seed": seed,
         "format": 2,  # 2: another order of the training images
     }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
     stem = cache_folder(cache_dir) / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', dataset.name)}-{key}"
     weights_path, record_path = stem.with_name(f"{stem.name}.safetensors"), stem.with_name(f"{stem.name}.json")
     config = _classifier_config(dataset, image_shape, recipe)

@@ -9,7 +9,7 @@ from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.evaluation.features import FeatureNetwork
 from saegan_jax.evaluation.sample_quality import class_balance
 from saegan_jax.metrics import frechet_distance, neighbour_metrics
-from saegan_jax.training.loop import Scores
+from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.systems import draw
 
 if TYPE_CHECKING:

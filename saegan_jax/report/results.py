@@ -1,20 +1,15 @@
-"""Published results: where they were measured, their intervals, and their Markdown."""
+"""Where a published result was measured: commit, device, versions."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-import scipy
 
 from saegan_jax.files import write_bytes, write_json
-
-RENAMED = {f"{which} look": f"{which} evaluation" for which in ("first", "best", "last")}
 
 
 def cores() -> int:
@@ -69,36 +64,7 @@ def provenance(command: str) -> dict[str, Any]:
     }
 
 
-def origin(result: dict[str, Any]) -> str:
-    """Command, device and versions of a published result, as the first line of its table."""
-    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"`{result['command']}` on {result['device']}; {packages}."
-
-
 def write_result(path: Path, result: dict[str, Any], table: str) -> None:
     """Write a published result as JSON and, beside it, its Markdown."""
     write_json(path, result)
     write_bytes(path.with_suffix(".md"), table.encode())
-
-
-def present_name(metric: str) -> str:
-    """The name that a measure has now, of one in a summary or result that an earlier version wrote."""
-    return RENAMED.get(metric, metric)
-
-
-def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and bootstrap 95 % interval over seeds (percentile, 10,000 resamples); no interval for a single seed."""
-    low, high = None, None
-    if len(values) > 1 and np.isfinite(values).all():
-        sample = (np.asarray(values, np.float64),)
-        result = scipy.stats.bootstrap(sample, np.mean, n_resamples=10_000, method="percentile", rng=0)
-        low, high = map(float, result.confidence_interval)
-    return {"mean": float(np.mean(values)), "low": low, "high": high, "values": [float(v) for v in values]}
-
-
-def cell(row: dict[str, Any] | None, *, digits: int = 3) -> str:
-    """``mean [low, high]`` of one row of results to so many digits, or what there is of it."""
-    if row is None or row["mean"] is None:
-        return ""
-    interval = "" if row["low"] is None else f" [{row['low']:.{digits}g}, {row['high']:.{digits}g}]"
-    return f"{row['mean']:.{digits}g}{interval}"

@@ -1,4 +1,4 @@
-"""What goes wrong in adversarial training, told while it happens and kept on record.
+"""What goes wrong in adversarial training, reported while it happens and kept on record.
 
 An alarm has a beginning and, where the trouble passes, an end; both are written down, so that a good last checkpoint
 cannot hide a bad stretch before it. Nothing here stops a training.
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-SATURATED = 0.995  # share of pairs told apart: the generator's gradient has all but vanished
+SATURATED = 0.995  # share of pairs that the critic orders rightly: the generator's gradient has all but vanished
 PATIENCE = 5  # logging intervals in a row; one can be chance
 GREW = 10.0  # times the largest loss of the first intervals, and at least this many nats
 FIRST = 10  # logging intervals that a loss is compared with
@@ -29,14 +29,16 @@ class Alarms:
     """Watches every member's numbers.
 
     Attributes:
-      told: called with one sentence at each beginning and end.
+      notify: called with one sentence at each beginning and end.
       judged_from: the first step whose scores are judged: every generator begins collapsed.
+      record: called with each new event.
       events: ``{"step", "member", "kind", "state": "begins" | "ends", "value"}``, in order; ``member`` is None of what
         concerns them all.
     """
 
-    told: Callable[[str], None] = lambda text: None
+    notify: Callable[[str], None] = lambda text: None
     judged_from: int = 0
+    record: Callable[[dict[str, Any]], None] = lambda event: None
     events: list[dict[str, Any]] = field(default_factory=list)
     _open: set[tuple[str, int | None]] = field(default_factory=set)
     _streak: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -65,8 +67,8 @@ class Alarms:
         """Means over one logging interval, one value a member.
 
         non-finite: any value is not a finite number. divergence: the absolute loss of either network is above ten times its
-        largest over the first intervals, and above ten. saturation: in five intervals in a row the critic told practically
-        every pair apart.
+        largest over the first intervals, and above ten. saturation: in five intervals in a row the critic ordered practically
+        every pair rightly.
         """
         finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
         for m, sound in enumerate(finite.tolist()):
@@ -124,7 +126,8 @@ class Alarms:
         (self._open.add if bad else self._open.discard)((kind, member))
         state = "begins" if bad else "ends"
         self.events.append({"step": step, "member": member, "kind": kind, "state": state, "value": value})
+        self.record(self.events[-1])
         if member is None:
-            self.told(f"Alarm: {kind} {state} at step {step}; the device waited for data {value:.0%} of the time.")
+            self.notify(f"Alarm: {kind} {state} at step {step}; the device waited for data {value:.0%} of the time.")
         else:
-            self.told(f"Alarm: {kind} {state} at step {step}, member {member} ({value:.3g}).")
+            self.notify(f"Alarm: {kind} {state} at step {step}, member {member} ({value:.3g}).")

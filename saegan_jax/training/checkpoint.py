@@ -20,6 +20,27 @@ from saegan_jax.errors import ConfigError, require
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
+FORMAT = 1
+"""Of what a checkpoint's record holds; one more whenever an older checkpoint can no longer be taken for a newer one."""
+
+PATTERNS = "*?[\\"
+"""Characters that Orbax and TensorStore do not take literally in the path of a checkpoint."""
+
+
+def require_literal_path(folder: Path) -> None:
+    """Raise :class:`ConfigError` for a folder from which checkpoints could not be read back.
+
+    Orbax looks for the parts of a save with a glob of the whole path, in which ``[1]`` matches ``1``: it finds none, and
+    reports a complete checkpoint without its arrays. TensorStore takes a backslash for a slash.
+    """
+    path = folder.absolute()
+    bad = [character for character in PATTERNS if character in str(path)]
+    fix = f"its path holds {' and '.join(bad)}, and checkpoints there could not be read again; name another folder."
+    require(not bad, "out", str(path), fix)
+    fix = "a folder named gs: is taken for a bucket of Google Cloud Storage; name another folder."
+    require("gs:" not in path.parts, "out", str(path), fix)
+
+
 def layout(state: Any) -> dict[str, str]:
     """Path of every leaf -> its dtype and shape, as text: what two states must share to be interchangeable."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
@@ -36,12 +57,22 @@ def layout_difference(saved: dict[str, str], wanted: dict[str, str]) -> list[str
     return lines
 
 
-def abstract(state: Any) -> Any:
-    """Shapes, dtypes and placements of ``state`` (arrays or shapes), on the default device where it has none."""
-    default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+def abstract(state: Any, *, on_host: bool = False) -> Any:
+    """Shapes, dtypes and placements of ``state`` (arrays or shapes), on the default device where it has none.
+
+    Args:
+      state: a pytree.
+      on_host: place everything in the host's memory instead, where JAX has it as a device.
+    """
+    try:
+        device = jax.local_devices(backend="cpu" if on_host else None)[0]
+    except RuntimeError:  # JAX was told to use the accelerator alone
+        device, on_host = jax.local_devices()[0], False
+    default = jax.sharding.SingleDeviceSharding(device)
 
     def leaf(x: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default)
+        sharding = default if on_host else getattr(x, "sharding", None) or default
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
     return jax.tree.map(leaf, state)
 
@@ -89,7 +120,7 @@ class Checkpoints:
     it changes nothing on disk, not even what a training in progress has begun to write there.
 
     Raises:
-      ConfigError: ``read_only`` and no such directory.
+      ConfigError: ``read_only`` and no such directory; or one whose checkpoints could not be read back.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
@@ -97,7 +128,11 @@ class Checkpoints:
         self.damaged: list[tuple[int, str]] = []
         fix = "there is no such folder, so nothing has been saved yet; train further, or name another run."
         require(not read_only or self.directory.is_dir(), "checkpoints", str(directory), fix)
+        if not read_only:
+            require_literal_path(directory)
         self._keep, self._read_only = keep, read_only
+        self._readable = False  # whether a checkpoint has been read from here
+        self._saving: Any = None
         self._open()
 
     def _open(self) -> None:
@@ -113,7 +148,19 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._checkpointer.close()
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self._finish_save()
+        finally:
+            self._checkpointer.close()
+
+    def _finish_save(self) -> None:
+        """Wait for the save in progress, which ends the thread and the event loop that Orbax gave it."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     @property
     def steps(self) -> list[int]:
@@ -121,9 +168,31 @@ class Checkpoints:
         return sorted(c.step for c in self._checkpointer.checkpoints)
 
     def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
-        """Save in the background; the state's buffers may be donated as soon as this returns."""
-        record = {"run": config, "layout": layout(state), "crc32": checksum(state)}
-        self._checkpointer.save_checkpointables_async(step, {"state": state, "config": record}, force=True)
+        """Save in the background; the state's buffers may be donated as soon as this returns.
+
+        The first checkpoint of a training is read back before, so that one that cannot be read is not found days later.
+
+        Raises:
+          ConfigError: the first checkpoint cannot be read back.
+        """
+        self._finish_save()
+        record = {
+            "format": FORMAT, "step": step, "run": config, "layout": layout(state), "crc32": checksum(state),
+        }  # fmt: skip
+        self._saving = self._checkpointer.save_checkpointables_async(
+            step, {"state": state, "config": record}, force=True
+        )
+        if not self._readable:
+            self._finish_save()
+            self._read_back(step, state)
+
+    def _read_back(self, step: int, state: Any) -> None:
+        with _quiet_reads():
+            try:
+                self._load(step, state, on_host=True)
+            except Exception as error:  # whatever Orbax raises, it is of no use to go on
+                fix = f"its first checkpoint, of step {step}, cannot be read back ({_reason(error)}); name another folder."
+                raise ConfigError("checkpoints", str(self.directory), fix) from error
 
     def restore(self, like: Any, *, step: int | None = None) -> tuple[int, Any] | None:
         """The newest checkpoint that can be read, or the one of ``step``; None where there is none.
@@ -137,9 +206,10 @@ class Checkpoints:
           they are.
 
         Raises:
-          ConfigError: no such step, or a checkpoint of another architecture, with the list of differences.
+          ConfigError: no such step; a checkpoint of another architecture, with the list of differences, or of another
+            version's format; or there are checkpoints and none of them can be read.
         """
-        steps = self.steps
+        steps, before = self.steps, len(self.damaged)
         if step is not None and step not in steps:
             fix = f"{self.directory} holds steps {', '.join(map(str, steps)) or 'none'}; choose one of them."
             raise ConfigError("step", step, fix)
@@ -152,19 +222,38 @@ class Checkpoints:
                 except Exception as error:  # whatever a damaged folder makes Orbax raise: the older ones may be whole
                     self.damaged.append((candidate, _reason(error)))
             _ignore_late_reads()
+        tried = self.damaged[before:]
+        if tried:  # never begin anew without a word where there was a training
+            reasons = "; ".join(f"step {damaged}: {reason}" for damaged, reason in tried)
+            what = "none of its checkpoints can" if step is None else "this checkpoint cannot"
+            fix = f"{what} be read ({reasons}). It is left as it is; put back a copy, or name another folder to begin anew."
+            raise ConfigError("checkpoints", str(self.directory), fix)
         return None
 
-    def _load(self, step: int, like: Any) -> Any:
+    def _load(self, step: int, like: Any, *, on_host: bool = False) -> Any:
         record = self._checkpointer.load_checkpointables(step, {"config": None})["config"]
+        self._check_format(step, int(record.get("format", 0)))
+        if int(record["step"]) != step:
+            raise ValueError(f"it is the checkpoint of step {record['step']}, in the folder of step {step}")
         difference = layout_difference(record["layout"], layout(like))
         if difference:
             shown = "; ".join(difference[:4]) + (f"; and {len(difference) - 4} more" if len(difference) > 4 else "")
             fix = f"it is of another architecture ({shown}). Use the configuration it was trained with, or another folder."
             raise ConfigError("checkpoint", str(self.directory / str(step)), fix)
-        state = self._checkpointer.load_checkpointables(step, {"state": abstract(like)})["state"]
+        target = abstract(like, on_host=on_host)
+        state = self._checkpointer.load_checkpointables(step, {"state": target})["state"]
         if checksum(state) != record["crc32"]:
             raise ValueError(f"its CRC-32 is {checksum(state)}, recorded is {record['crc32']}")
+        self._readable = True
         return state
+
+    def _check_format(self, step: int, found: int) -> None:
+        age = "an older" if found < FORMAT else "a newer"
+        fix = (
+            f"written by {age} version (format {found}, this is format {FORMAT}); train again or use the version in its "
+            "config.json."
+        )
+        require(found == FORMAT, "checkpoint", str(self.directory / str(step)), fix)
 
     def set_aside_damaged(self) -> None:
         """Rename the damaged checkpoints, contents untouched, so that the run can pass their steps again."""
@@ -178,7 +267,7 @@ class Checkpoints:
                     aside = self.directory.parent / f"{self.directory.name}-damaged-{step}-{number}"
                 folder.rename(aside)
         if self.damaged:
-            self._checkpointer.close()
+            self._close()
             self._open()
 
 

@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.files import write_json
+from saegan_jax.files import separate_non_finite, write_json
+from saegan_jax.training.checkpoint import require_literal_path
 
 Config = TypeVar("Config")
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """A dataclass of settings as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """A dataclass of settings as plain JSON values.
+
+    Raises:
+      ConfigError: a setting that is not a finite number.
+    """
+    plain, bad = separate_non_finite(dataclasses.asdict(config))
+    for name, value in bad.items():
+        raise ConfigError(name, float(value), "it must be a finite number.")
+    return json.loads(json.dumps(plain, allow_nan=False))
 
 
 def from_json(kind: type[Config], values: dict[str, Any]) -> Config:
@@ -63,8 +71,10 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     """Refuse a folder that this configuration must not write to; writes nothing itself.
 
     Raises:
-      ConfigError: it holds another configuration, or a run while ``resume`` is off, or none while it is on, or other files.
+      ConfigError: it holds another configuration, or a run while ``resume`` is off, or none while it is on, or other files;
+        or checkpoints could not be read back from such a path.
     """
+    require_literal_path(folder)
     empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if empty:
         require(
@@ -98,7 +108,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock_run(folder: Path) -> Iterator[None]:
     """Keep an opened folder for this process while the block runs: two trainings in one would mix their checkpoints.
 
     A lock on ``config.json``, which the system releases however the process ends. Systems without such locks go without.

@@ -17,7 +17,7 @@ from saegan_jax.images import flatten_images, to_unit_float
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
 
-CPU_AT_ONCE = 8  # the weights and moments of more leave the cache; measured on two cores, 784-128, batch 256
+CPU_MEMBERS_PER_VMAP = 8  # the weights and moments of more leave the cache; measured on two cores, 784-128, batch 256
 CENTER_IMAGES = 10_000
 SWEPT = ("rho", "beta", "k", "learning_rate")
 
@@ -60,11 +60,11 @@ def grid(config: SAEConfig, seeds: Sequence[int], **values: Sequence[Any]) -> li
     return [Member(one, seed) for one in configs for seed in seeds]
 
 
-def members_at_once(config: SAEConfig, d_in: int, n: int) -> int:
+def default_members_per_vmap(config: SAEConfig, d_in: int, n: int) -> int:
     """Members computed together: on a CPU as many as stay in its cache, elsewhere what a third of the memory holds."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        return min(n, CPU_AT_ONCE)
+        return min(n, CPU_MEMBERS_PER_VMAP)
     weights = 2 * d_in * config.d_sae * 4 * 5  # parameters, gradients, two moments, new parameters
     activations = config.batch_size * (6 * d_in + 8 * config.d_sae) * 4
     limit = (device.memory_stats() or {}).get("bytes_limit", 8 * 2**30)
@@ -76,7 +76,7 @@ def train_members(
     data: Examples,
     *,
     chunk: int = 500,
-    at_once: int | None = None,
+    members_per_vmap: int | None = None,
     progress: Callable[[int, Any], None] = lambda step, infos: None,
 ) -> tuple[SAEState, Any]:
     """Train all members in one vmapped program; a member that diverges harms no other.
@@ -85,7 +85,7 @@ def train_members(
       members: their configurations may differ in ``rho``, ``beta``, ``k`` and ``learning_rate`` alone.
       data: all training images, uint8, and labels.
       chunk: steps in one call of the program; the last call is as long as what is left.
-      at_once: members computed together, see :func:`members_at_once`, the default.
+      members_per_vmap: members computed together, see :func:`default_members_per_vmap`, the default.
       progress: called after every chunk with the steps taken and its infos.
 
     Returns:
@@ -112,15 +112,15 @@ def train_members(
         )
 
     states = init(jnp.asarray([member.seed for member in members]))
-    if at_once is None:
-        at_once = members_at_once(base, autoencoder(base, image_shape=shape).d_in, len(members))
+    if members_per_vmap is None:
+        members_per_vmap = default_members_per_vmap(base, autoencoder(base, image_shape=shape).d_in, len(members))
     programs: dict[int, Any] = {}
     history, taken = [], 0
     while taken < base.steps:
         length = min(chunk, base.steps - taken)
         if length not in programs:
             steps = many_steps(algorithm.step, length=length, batch_size=base.batch_size)
-            programs[length] = compile_chunk(ensemble(steps, at_once=at_once))
+            programs[length] = compile_chunk(ensemble(steps, members_per_vmap=members_per_vmap))
         states, infos = programs[length](states, data)
         infos = jax.tree.map(lambda leaf: np.asarray(leaf.mean(axis=1)), infos)
         taken += length

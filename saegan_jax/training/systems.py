@@ -18,7 +18,7 @@ def member_keys(seed: int, n_seeds: int) -> jax.Array:
     return jax.vmap(jax.random.key)(seed + jnp.arange(n_seeds))
 
 
-def gan_members_at_once(settings: Any) -> int | None:
+def gan_members_per_vmap(settings: Any) -> int | None:
     """Members of an ensemble to compute together: on a CPU one, where the activations of several leave its cache.
 
     Measured on a CPU: 8 DCGANs of 28x28 together ran at 0.8 of the steps of one after another, 3 of the tiny networks of

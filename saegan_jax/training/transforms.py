@@ -81,20 +81,20 @@ def _run_over_draws(step: Step, draw: Callable[..., Batch], length: int, state: 
     return jax.lax.scan(body, state, None, length=length)
 
 
-def ensemble(chunk: Chunk, *, at_once: int | None = None, own_data: bool = False) -> Chunk:
+def ensemble(chunk: Chunk, *, members_per_vmap: int | None = None, data_per_member: bool = False) -> Chunk:
     """The same chunk for every member of a stacked state, on shared data: infos get a leading axis of members.
 
     Args:
       chunk: see :func:`many_steps`.
-      at_once: members computed together, the others after them in the same program, which bounds the memory and, on a CPU,
-        keeps their weights in the cache; by default all.
-      own_data: the data have a leading axis of members too.
+      members_per_vmap: members computed together, the others after them in the same program, which bounds the memory and,
+        on a CPU, keeps their weights in the cache; by default all.
+      data_per_member: the data have a leading axis of members too.
     """
-    if at_once is None:
-        return jax.vmap(chunk, in_axes=(0, 0 if own_data else None))
-    if own_data:
-        return lambda states, data: jax.lax.map(lambda both: chunk(*both), (states, data), batch_size=at_once)
-    return lambda states, data: jax.lax.map(lambda state: chunk(state, data), states, batch_size=at_once)
+    if members_per_vmap is None:
+        return jax.vmap(chunk, in_axes=(0, 0 if data_per_member else None))
+    if data_per_member:
+        return lambda states, data: jax.lax.map(lambda both: chunk(*both), (states, data), batch_size=members_per_vmap)
+    return lambda states, data: jax.lax.map(lambda state: chunk(state, data), states, batch_size=members_per_vmap)
 
 
 def compile_chunk(chunk: Chunk) -> Chunk:

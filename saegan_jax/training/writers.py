@@ -1,10 +1,11 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard events, and the live display."""
 
-import json
+import datetime
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -13,14 +14,20 @@ from rich.table import Column
 from rich.text import Text
 from tensorboardX import SummaryWriter
 
-from saegan_jax.files import write_bytes
+from saegan_jax.errors import ConfigError
+from saegan_jax.files import from_text, to_text, write_bytes
 
 METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
+LINE_EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 Scalars = dict[str, float | list[float]]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    """All rows of a run's metrics.jsonl, as they were written; a last line cut short by a kill is left out.
+
+    Raises:
+      ConfigError: any other line that is no row, which is named; the file is left as it is.
+    """
     return _rows(folder / METRICS)
 
 
@@ -30,13 +37,28 @@ def read_alarms(folder: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for number, line in filled:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = from_text(line)
+        except ValueError:  # no JSON, or no text at all
+            if number == filled[-1][0]:
+                break
+            raise _bad_line(path, number, line) from None
+        if not isinstance(row, dict) or not {"phase", "step"} <= row.keys():
+            raise _bad_line(path, number, line)
+        rows.append(row)
     return rows
+
+
+def _bad_line(path: Path, number: int, line: bytes) -> ConfigError:
+    fix = (
+        f"line {number} is no row with a phase and a step ({line[:40].decode(errors='replace')!r}). The file is left as it "
+        f"is; remove that line to go on without it."
+    )
+    return ConfigError(path.name, str(path), fix)
 
 
 def warn(message: str) -> None:
@@ -45,17 +67,27 @@ def warn(message: str) -> None:
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl and to TensorBoard events; values are numbers, or one number per seed."""
+    """Appends to metrics.jsonl and to TensorBoard events; values are numbers, or one number per seed.
+
+    Numbers that are not finite are null in the files, and named in the row's field ``non_finite``.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._events: SummaryWriter | None = None
 
     def forget_after(self, phase: str, step: int) -> None:
-        """Drop rows and alarms of ``phase`` past ``step``, which a resumed run is about to write again."""
-        for name in (METRICS, ALARMS):
-            rows = [r for r in _rows(self.folder / name) if r["phase"] != phase or r["step"] <= step]
-            write_bytes(self.folder / name, "".join(json.dumps(r) + "\n" for r in rows).encode())
+        """Drop rows and alarms of ``phase`` past ``step``, which a resumed run is about to write again.
+
+        Raises:
+          ConfigError: a file with a line that is no row; nothing is changed then.
+        """
+        kept = {
+            name: [r for r in _rows(self.folder / name) if r["phase"] != phase or r["step"] <= step]
+            for name in (METRICS, ALARMS)
+        }
+        for name, rows in kept.items():
+            write_bytes(self.folder / name, "".join(to_text(row) + "\n" for row in rows).encode())
         self._close_events()
 
     def write(self, phase: str, step: int, scalars: Scalars) -> None:
@@ -76,7 +108,7 @@ class MetricsWriter:
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self.folder / name).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(to_text(row) + "\n")
 
     def _close_events(self) -> None:
         if self._events is not None:
@@ -88,11 +120,19 @@ class MetricsWriter:
         self._close_events()
 
 
-class Display:
-    """A progress bar with losses, steps a second and time left on a terminal; silent anywhere else."""
+class Progressing(Protocol):
+    """A way to show how far a training is."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+    def start(self, phase: str, step: int, steps: int) -> None: ...
+    def update(self, step: int, rate: float, numbers: str) -> None: ...
+    def end(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Bar:
+    """A live progress bar on a terminal."""
+
+    def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=10),
@@ -101,15 +141,83 @@ class Display:
             TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, min_width=12)),
             TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            console=console,
         )
         self._task: Any = None
 
     def start(self, phase: str, step: int, steps: int) -> None:
-        """Begin a phase at ``step`` of ``steps``."""
         self._progress.start()
         self._task = self._progress.add_task(phase, total=steps, completed=step, rate="compiling", numbers="")
+
+    def update(self, step: int, rate: float, numbers: str) -> None:
+        self._progress.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", numbers=numbers)
+
+    def end(self) -> None:
+        pass  # the bar stays beside that of the next phase
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+class Position(NamedTuple):
+    """How far a training is, as a line of text; see :meth:`line`."""
+
+    phase: str
+    step: int
+    steps: int
+    rate: float = 0.0
+    numbers: str = ""
+
+    def line(self) -> str:
+        """Step, total, numbers, steps a second and time left."""
+        begin = f"{self.phase}: step {self.step:,} of {self.steps:,}"
+        if not self.rate:
+            return f"{begin}, compiling"
+        left = datetime.timedelta(seconds=round((self.steps - self.step) / self.rate))
+        return ", ".join(filter(None, (begin, self.numbers, f"{self.rate:.3g} steps/s", f"{left} left")))
+
+
+class Lines:
+    """A plain line at every ``every`` seconds, from a thread, so that a slow step or a long compilation shows too."""
+
+    def __init__(self, console: Console, *, every: float) -> None:
+        self._console, self._every = console, every
+        self._position = Position("", 0, 0)
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, phase: str, step: int, steps: int) -> None:
+        self.end()
+        self._position, self._ended = Position(phase, step, steps), threading.Event()
+        self._thread = threading.Thread(target=self._print, name="progress", daemon=True)
+        self._thread.start()
+
+    def _print(self) -> None:
+        while not self._ended.wait(self._every):
+            self._console.print(Text(self._position.line()), soft_wrap=True)
+
+    def update(self, step: int, rate: float, numbers: str) -> None:
+        self._position = self._position._replace(step=step, rate=rate, numbers=numbers)
+
+    def end(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def stop(self) -> None:
+        self.end()
+
+
+class Display:
+    """Losses, steps a second and time left: a progress bar on a terminal, anywhere else a plain line every 30 seconds."""
+
+    def __init__(self, console: Console | None = None, *, every: float = LINE_EVERY) -> None:
+        self.console = console or Console()
+        self._shown: Progressing = Bar(self.console) if self.console.is_terminal else Lines(self.console, every=every)
+
+    def start(self, phase: str, step: int, steps: int) -> None:
+        """Begin a phase at ``step`` of ``steps``."""
+        self._shown.start(phase, step, steps)
 
     def update(
         self, step: int, rate: float, scalars: Scalars, shown: tuple[str, ...], *, alarms: Sequence[str] = ()
@@ -118,11 +226,15 @@ class Display:
         short = {name: name.replace("discriminator", "d").replace("generator", "g") for name in shown}
         warnings = "".join(f"{alarm.upper()}  " for alarm in alarms)
         numbers = warnings + "  ".join(f"{short[name]} {float(np.mean(scalars[name])):.3g}" for name in shown)
-        self._progress.update(self._task, completed=step, rate=f"{rate:.1f} steps/s", numbers=numbers)
+        self._shown.update(step, rate, numbers)
+
+    def end(self) -> None:
+        """The phase is over: no more is printed of it."""
+        self._shown.end()
 
     def stop(self) -> None:
         """Leave the terminal as it was."""
-        self._progress.stop()
+        self._shown.stop()
 
 
 class Rate:

@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from PIL import Image
 
-from saegan_jax.report.comparison import NEGLIGIBLE, Effect, effects, forest, interaction, paired_interval
+from saegan_jax.stats import NEGLIGIBLE, effects, interaction, over_seeds, paired_interval, paired_p_value
 
 
 def test_the_interval_is_at_least_students_and_symmetric_under_reflection():
@@ -108,10 +107,31 @@ def test_the_interaction_is_what_the_product_does_not_explain():
     assert helps.verdict == "better"
 
 
-def test_the_picture_has_a_panel_a_family(tmp_path):
-    some = {"a": Effect(-0.2, -0.3, -0.1, "better"), "b": Effect(0.5, 0.1, 1e9, "worse")}
-    for panels in ({"all": some}, {"all": some, "few": {"b": Effect(0.0, -0.01, 0.01, "absent")}}):
-        forest(panels, tmp_path / "f.png", title="t")
-        with Image.open(tmp_path / "f.png") as picture:
-            assert picture.width == round(120 * (1.8 + 3.2 * len(panels)))
-            assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+def test_over_seeds_is_the_percentile_bootstrap_of_the_mean():
+    values = np.random.default_rng(3).normal(2.0, 1.0, 12)
+    found = over_seeds(values.tolist())
+    assert found.mean == pytest.approx(values.mean())
+    # An independent resampling agrees within its own noise.
+    means = np.random.default_rng(9).choice(values, (50_000, 12)).mean(axis=1)
+    np.testing.assert_allclose((found.low, found.high), np.quantile(means, [0.025, 0.975]), atol=0.03)
+    assert over_seeds(values.tolist()) == found
+    assert over_seeds([3.0, 3.0, 3.0]) == (3.0, 3.0, 3.0)
+
+
+def test_over_seeds_has_no_interval_for_one_seed_or_a_failed_one():
+    assert over_seeds([1.5]) == (1.5, None, None)
+    for bad in (math.nan, math.inf):
+        mean, low, high = over_seeds([1.0, bad, 2.0])
+        assert not math.isfinite(mean)
+        assert low is high is None
+    assert math.isnan(over_seeds([math.inf, -math.inf]).mean)
+    with pytest.raises(ValueError, match="values are empty"):
+        over_seeds([])
+
+
+def test_equal_differences_have_a_point_for_an_interval_and_a_certain_p_value():
+    assert paired_interval([0.5, 0.5, 0.5], alpha=0.05) == (0.5, 0.5)
+    assert paired_p_value([0.5, 0.5]) == 0.0
+    assert paired_p_value([0.0, 0.0]) == paired_p_value([0.3]) == 1.0
+    d = [0.1, 0.3, -0.05]
+    assert paired_p_value(d) == pytest.approx(scipy.stats.ttest_1samp(d, 0.0).pvalue)
