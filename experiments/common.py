@@ -1,7 +1,6 @@
 """What the training scripts share: opening a run, its pictures, its scores and its closing table."""
 
 import dataclasses
-import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -29,12 +28,8 @@ from experiments.config import (
 )
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Examples
-from saegan_jax.algorithms.cyclegan import cyclegan
-from saegan_jax.algorithms.energy import EnergyConfig
-from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
-from saegan_jax.algorithms.saegan import SAEGANConfig
-from saegan_jax.algorithms.vae import VAEConfig
+from saegan_jax.algorithms.registry import build
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
@@ -58,7 +53,7 @@ from saegan_jax.training.loop import (
 from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
 from saegan_jax.training.sample_evaluator import sample_evaluator
 from saegan_jax.training.sweep import score
-from saegan_jax.training.systems import draw, gan_members_at_once, init_members, rebuild
+from saegan_jax.training.systems import abstract_system, draw, gan_members_at_once
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
 # Where things lie here, not what is trained.
@@ -99,7 +94,7 @@ SYSTEMS: dict[str, tuple[type[RunOptions], str, str]] = {
     "saegan": (TrainSAEGAN, "model", "gan"),
     "vae": (TrainVAE, "vae", "vae"),
     "energy": (TrainEnergy, "energy", "gan"),
-    "cyclegan": (TrainCycleGAN, "cyclegan", "cyclegan"),
+    "cyclegan": (TrainCycleGAN, "model", "cyclegan"),
 }
 
 
@@ -107,16 +102,18 @@ class Restored(NamedTuple):
     """A run's result as it lies on disk.
 
     Attributes:
+      options: of the training.
       settings: of what was trained.
       image_shape: ``(height, width, channels)``.
-      algorithm: that can step and sample.
+      algorithm: all of it, ``init`` included.
       state: of one member, or stacked.
       n_seeds: members in ``state``.
       step: of the checkpoint.
       n_classes: of the data; a conditional system knows them.
     """
 
-    settings: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig
+    options: Any
+    settings: Any
     image_shape: tuple[int, int, int]
     algorithm: Algorithm
     state: Any
@@ -125,63 +122,18 @@ class Restored(NamedTuple):
     n_classes: int
 
 
-class Translator(NamedTuple):
-    """The result of a run of train_cyclegan as it lies on disk.
-
-    Attributes:
-      options: of the training.
-      image_shape: ``(height, width, channels)``.
-      algorithm: that can step and translate.
-      state: of one member, or stacked.
-      step: of the checkpoint.
-    """
-
-    options: TrainCycleGAN
-    image_shape: tuple[int, int, int]
-    algorithm: Algorithm
-    state: Any
-    step: int
-
-
 def restore_run(run: Path, *, step: int | None = None, member: int | None = None) -> Restored:
     """Read a run folder's newest complete checkpoint, or that of ``step``; its data set is not needed.
 
     Raises:
-      ConfigError: no run, a run of another version, one that translates (see :func:`restore_translator`), no such ``member``
-        or step, or no checkpoint that can be read.
+      ConfigError: no run, a run of another version, no such ``member`` or step, or no checkpoint that can be read.
     """
     config, trained, shape = _trained(run, member)
-    fix = "it is a CycleGAN, which translates images and draws none; python -m experiments.translate is its command."
-    require(not isinstance(trained, TrainCycleGAN), "run", str(run), fix)
     _, field, phase = SYSTEMS[config["script"]]
     settings, n_classes = getattr(trained, field), config.get("num_classes", 0)
-    algorithm, like = rebuild(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
+    algorithm, like = abstract_system(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
     found, state = _saved(run, phase, like, step)
-    return Restored(settings, shape, algorithm, state, trained.seeds, found, n_classes)
-
-
-def restore_translator(run: Path, *, step: int | None = None, member: int | None = None) -> Translator:
-    """As :func:`restore_run`, of a run of train_cyclegan.
-
-    Raises:
-      ConfigError: as there, and for a run of another script.
-    """
-    config, trained, shape = _trained(run, member)
-    if not isinstance(trained, TrainCycleGAN):
-        fix = f"it is a run of train_{config['script']}, which translates nothing; give a run of train_cyclegan."
-        raise ConfigError("run", str(run), fix)
-    algorithm = cyclegan(trained.cyclegan, image_shape=shape, sae=trained.sae)
-    found, state = _saved(run, SYSTEMS["cyclegan"][2], _translator_state(trained, algorithm, shape), step)
-    return Translator(trained, shape, algorithm, state, found)
-
-
-def _translator_state(options: TrainCycleGAN, algorithm: Algorithm, image_shape: tuple[int, int, int]) -> Any:
-    """Shapes of a CycleGAN's state, to restore into; one that translates by codes holds an autoencoder."""
-    members = functools.partial(init_members, seed=0, n_seeds=options.seeds)
-    if algorithm.codes is None:
-        return jax.eval_shape(lambda: members(algorithm))
-    pretrained = jax.eval_shape(lambda: members(sae(options.sae, image_shape=image_shape)).params)
-    return jax.eval_shape(lambda given: members(algorithm, pretrained=given), pretrained)
+    return Restored(trained, settings, shape, algorithm, state, trained.seeds, found, n_classes)
 
 
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:
@@ -266,7 +218,7 @@ class Run:
             shown=shown,
             picture=picture,
             score=score,
-            at_once=gan_members_at_once(settings) if isinstance(settings, GANConfig) else None,
+            at_once=gan_members_at_once(settings),
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
@@ -298,7 +250,7 @@ def open_run(
     options: RunOptions,
     *,
     name: str,
-    model: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig,
+    model: Any,
     phases: dict[str, Any],
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
@@ -334,7 +286,7 @@ def open_run(
         shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
     )
     # Finds networks that cannot make such images.
-    rebuild(model, image_shape=shape, n_seeds=options.seeds, n_classes=dataset.num_classes)
+    build(model, image_shape=shape, n_classes=dataset.num_classes)
     config = {
         "script": name.split("-")[0],
         "version": __version__,

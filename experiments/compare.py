@@ -18,10 +18,8 @@ from experiments.arms import (
     Settings,
     arm_settings,
     cost,
+    count_parameters,
     matched,
-    system,
-    trainable,
-    uses_sae,
     with_controls,
     with_steps,
 )
@@ -119,7 +117,7 @@ def plan(options: Compare, dataset: Dataset) -> list[Arm]:
     names = with_controls(names) if options.controls else tuple(dict.fromkeys(names))
     known: dict[str, Any] = {"image_shape": dataset.image_shape, "n_classes": dataset.num_classes}
     base = arm_settings(BASELINE, options.model, preset=options.preset)
-    target = trainable(system(base, **known).state.params)
+    target = count_parameters(base, **known)
     steps, made = base.gan.steps, []
     models = {}
     for name in names:
@@ -127,7 +125,7 @@ def plan(options: Compare, dataset: Dataset) -> list[Arm]:
         if options.match and name.split("+")[0] != BASELINE:
             models[name] = matched(settings, target, **known)
         else:
-            models[name] = settings, trainable(system(settings, **known).state.params)
+            models[name] = settings, count_parameters(settings, **known)
     for fraction in options.fractions:
         images = len(share(dataset.train, fraction).label)
         budget = 0.0
@@ -166,7 +164,7 @@ def job(options: Compare, arm: Arm, seed: int, n_seeds: int, out: Path) -> tuple
     }  # fmt: skip
     if isinstance(arm.settings, EnergyConfig):
         return train_energy.run, TrainEnergy(**shared, energy=arm.settings)
-    if uses_sae(arm.settings):
+    if arm.settings.uses_sae:
         return train_saegan.run, TrainSAEGAN(**shared, model=arm.settings, recipe=options.recipe)
     return train_gan.run, TrainGAN(**shared, gan=arm.settings.gan, recipe=options.recipe)
 

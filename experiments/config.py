@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from saegan_jax.algorithms.cyclegan import CycleGANConfig
-from saegan_jax.algorithms.energy import EnergyConfig, plain, plain_sae
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, TranslationConfig
+from saegan_jax.algorithms.energy import EnergyConfig, discriminator_sae, energy_gan
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
@@ -133,6 +133,11 @@ class TrainCycleGAN(RunOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("domains", self.domains, DOMAINS)
+
+    @property
+    def model(self) -> TranslationConfig:
+        """Both settings as one."""
+        return TranslationConfig(cyclegan=self.cyclegan, sae=self.sae)
 
 
 @dataclass(frozen=True)
@@ -275,8 +280,10 @@ def preset_name(dataset: str | None, preset: str) -> str:
 
 def energy_settings(preset: str, model: SAEGANConfig, kind: Any) -> EnergyConfig:
     """The energy-based GAN of a kind and preset, with the autoencoder and the generator of ``model``."""
-    gan = dataclasses.replace(plain(model.gan), beta1=0.5, beta2=0.999)
-    return EnergyConfig(kind=kind, sae=plain_sae(model.sae), gan=gan, **ENERGY.get(preset, ENERGY["other"])[kind])
+    gan = dataclasses.replace(energy_gan(model.gan), beta1=0.5, beta2=0.999)
+    return EnergyConfig(
+        kind=kind, sae=discriminator_sae(model.sae), gan=gan, **ENERGY.get(preset, ENERGY["other"])[kind]
+    )
 
 
 def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> EnergyConfig:

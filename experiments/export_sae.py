@@ -41,7 +41,7 @@ def run(options: Export) -> None:
     if isinstance(restored.settings, SAEConfig):
         config, params = restored.settings, state.params
     elif isinstance(restored.settings, SAEGANConfig):
-        config, params = restored.settings.sae, state.context.sae
+        config, params = restored.settings.sae, state.pretrained.sae
     else:
         what = type(restored.settings).__name__.removesuffix("Config")
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."

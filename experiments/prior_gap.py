@@ -20,6 +20,7 @@ from rich.text import Text
 from experiments.common import main, restore_run
 from experiments.config import TrainSAE, parse
 from saegan_jax.algorithms.base import Algorithm, Examples
+from saegan_jax.algorithms.registry import build
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load, share
@@ -33,7 +34,7 @@ from saegan_jax.training.features import FeatureNetwork, load_feature_network, s
 from saegan_jax.training.loop import check_batch
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
-from saegan_jax.training.systems import draw, rebuild
+from saegan_jax.training.systems import draw
 
 REFERENCE: Sampler = "bootstrap"
 JUDGED = 5000  # codes of each kind that the classifier test takes at most
@@ -145,17 +146,14 @@ def read_run(options: PriorGap) -> Subject:
     train = share(dataset.train, trained.get("fraction", 1.0))
     if isinstance(settings, SAEGANConfig):
         whole(settings.sae)
-        params = members(restored.state.context.sae, n, stacked=n > 1)
+        params = members(restored.state.pretrained.sae, n, stacked=n > 1)
         if settings.generator_input != "sparse":
             return Subject(dataset, train, settings.sae, params)
         states = members(restored.state, n, stacked=n > 1)
         generators = {
-            sampler: rebuild(
-                replace(settings, sampler=sampler),
-                image_shape=restored.image_shape,
-                n_seeds=n,
-                n_classes=restored.n_classes,
-            )[0]
+            sampler: build(
+                replace(settings, sampler=sampler), image_shape=restored.image_shape, n_classes=restored.n_classes
+            )
             for sampler in order(options.samplers)
         }
         return Subject(dataset, train, settings.sae, params, generators, states, settings.sampler)
@@ -248,7 +246,7 @@ def frechet(network: FeatureNetwork, dataset: Dataset, sets: Sequence[np.ndarray
 def generated(options: PriorGap, subject: Subject, sampler: Sampler, fitted: Any, index: int) -> list[np.ndarray]:
     """Images of one member's generator fed from ``fitted``, ``options.draws`` sets of them."""
     state = subject.states[index]
-    state = state.replace(context=state.context.replace(prior=fitted))
+    state = state.replace(pretrained=state.pretrained.replace(prior=fitted))
     generator, n = subject.generators[sampler], len(subject.dataset.test.label)
     return [draw(generator, state, seed=options.seed + i, n=n, n_seeds=1)[0] for i in range(options.draws)]
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.common import Restored, main, restore_run
-from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.base import Algorithm, cannot_sample
 from saegan_jax.errors import require
 from saegan_jax.report import image_grid
 from saegan_jax.training.files import write_bytes
@@ -94,6 +94,8 @@ def of_class(restored: Restored, label: int | None) -> Algorithm:
 def run(options: Sample) -> None:
     """Restore, draw, write."""
     restored = restore_run(options.run, step=options.step, member=options.member)
+    fix = "it is a CycleGAN, which translates images and draws none; python -m experiments.translate is its command."
+    require(restored.algorithm.sample is not cannot_sample, "run", str(options.run), fix)
     state, n_seeds, step = restored.state, restored.n_seeds, restored.step
     algorithm = of_class(restored, options.label)
     members = range(n_seeds) if options.member is None else [options.member]

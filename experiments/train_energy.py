@@ -11,7 +11,7 @@ from experiments.config import TrainEnergy, parse
 from saegan_jax.algorithms.energy import energy
 from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.training.sweep import data_center
-from saegan_jax.training.systems import init_energy, init_members
+from saegan_jax.training.systems import init_members
 
 
 def run(options: TrainEnergy) -> None:
@@ -24,7 +24,7 @@ def run(options: TrainEnergy) -> None:
         shape = job.dataset.image_shape
         members: Any = {"seed": options.seed, "n_seeds": options.seeds}
         center = None if model.hidden else data_center(model.sae, job.data.image)
-        start = None
+        start = None if center is None else Start(center=center)
         if model.pretrained:
             autoencoder = sae(model.sae, image_shape=shape)
             trained = job.train(
@@ -34,12 +34,12 @@ def run(options: TrainEnergy) -> None:
                 model.sae,
                 shown=("reconstruction", "sparsity", "l0"),
             )
-            start = trained.params
+            start = Start(params=trained.params)
         algorithm = energy(model, image_shape=shape)
         state = job.train(
             "gan",
             algorithm.step,
-            jax.jit(lambda: init_energy(model, start, image_shape=shape, center=center, **members)),
+            jax.jit(lambda: init_members(algorithm, pretrained=start, shared=not model.pretrained, **members)),
             model.gan,
             shown=("real_energy", "fake_energy", "convergence" if model.kind == "began" else "above_margin"),
             score=job.sample_evaluator(algorithm),

@@ -22,7 +22,9 @@ def run(options: TrainSAE) -> None:
         state = job.train(
             "sae",
             algorithm.step,
-            jax.jit(lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds, pretrained=start, shared=True)),
+            jax.jit(
+                lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds, pretrained=start, shared=True)
+            ),
             options.sae,
             shown=("reconstruction", "sparsity", "l0"),
             picture=job.sample_pictures("sae", algorithm),

@@ -11,7 +11,7 @@ from experiments.config import TrainSAEGAN, parse
 from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.algorithms.saegan import saegan
 from saegan_jax.training.sweep import data_center
-from saegan_jax.training.systems import freeze_members, init_members, init_saegan
+from saegan_jax.training.systems import fit_members, init_members
 
 
 def run(options: TrainSAEGAN) -> None:
@@ -37,13 +37,13 @@ def run(options: TrainSAEGAN) -> None:
             sae_state = start()
         rows = sae_rows(job, model.sae, sae_state.params)
 
-        freeze = jax.jit(lambda params, images: freeze_members(model, params, images, **members))
-        frozen = freeze(sae_state.params, job.data.image)
-        algorithm = saegan(model, frozen, image_shape=shape, n_classes=n_classes)
+        fit = jax.jit(lambda params, images: fit_members(model, params, images, **members))
+        pretrained = fit(sae_state.params, job.data.image)
+        algorithm = saegan(model, image_shape=shape, n_classes=n_classes)
         gan_state = job.train(
             "gan",
             algorithm.step,
-            jax.jit(lambda: init_saegan(model, frozen, image_shape=shape, n_classes=n_classes, **members)),
+            jax.jit(lambda: init_members(algorithm, pretrained=pretrained, **members)),
             model.gan,
             shown=("discriminator_loss", "generator_loss", "accuracy"),
             score=job.sample_evaluator(algorithm),

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.common import Translator, main, restore_translator
+from experiments.common import Restored, main, restore_run
 from experiments.train_cyclegan import NAMES, cycled, held_out, members_of
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import Direction
@@ -112,7 +112,7 @@ def read_images(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     return found
 
 
-def sources_of(options: Translate, restored: Translator) -> Sources:
+def sources_of(options: Translate, restored: Restored) -> Sources:
     """The images of the file, or test images of the domain that the direction starts from.
 
     Raises:
@@ -163,8 +163,10 @@ def arrange(strips: np.ndarray) -> tuple[np.ndarray, int]:
 
 def run(options: Translate) -> None:
     """Restore, translate, write."""
-    restored = restore_translator(options.run, step=options.step, member=options.member)
-    n_seeds, step, direction = restored.options.seeds, restored.step, options.direction
+    restored = restore_run(options.run, step=options.step, member=options.member)
+    fix = "it translates nothing; give a run of train_cyclegan."
+    require(restored.algorithm.translate is not None, "run", str(options.run), fix)
+    n_seeds, step, direction = restored.n_seeds, restored.step, options.direction
     sources = sources_of(options, restored)
     name = options.run.resolve().name
     out = options.out or Path(f"{name}-step{step}-{direction}-{sources.tag}.png")

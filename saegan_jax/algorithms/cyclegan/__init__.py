@@ -1,11 +1,13 @@
 """Unpaired image to image translation: CycleGAN, plain and through the sparse codes of one autoencoder for both domains."""
 
 from functools import partial
+from typing import Any
 
+import jax
 import optax
 
 from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.algorithms.cyclegan.config import CycleGANConfig, Direction
+from saegan_jax.algorithms.cyclegan.config import CycleGANConfig, Direction, TranslationConfig
 from saegan_jax.algorithms.cyclegan.history import History, empty_history, query
 from saegan_jax.algorithms.cyclegan.state import CycleGANInfo, CycleGANState, TwoDomains
 from saegan_jax.algorithms.cyclegan.step import (
@@ -18,6 +20,7 @@ from saegan_jax.algorithms.cyclegan.step import (
 )
 from saegan_jax.algorithms.cyclegan.translators import TRANSLATORS, Translator, require_halvings
 from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.sae import sae as sparse_autoencoder
 from saegan_jax.networks.translators import PatchDiscriminator
 
 __all__ = [
@@ -27,12 +30,15 @@ __all__ = [
     "CycleGANState",
     "Direction",
     "History",
+    "TranslationConfig",
     "Translator",
     "TwoDomains",
     "cyclegan",
     "empty_history",
     "learning_rate_share",
+    "pretrained_shapes",
     "query",
+    "translation",
 ]
 
 
@@ -79,3 +85,16 @@ def cyclegan(config: CycleGANConfig, *, image_shape: tuple[int, int, int], sae: 
         translate=partial(translate, parts),
         codes=None if translator.codes is None else partial(translation_codes, parts),
     )
+
+
+def translation(config: TranslationConfig, *, image_shape: tuple[int, int, int]) -> Algorithm:
+    """:func:`cyclegan` of both settings in one."""
+    return cyclegan(config.cyclegan, image_shape=image_shape, sae=config.sae)
+
+
+def pretrained_shapes(config: TranslationConfig, *, image_shape: tuple[int, int, int]) -> Any:
+    """Shapes of the autoencoder's parameters that ``init`` needs; None for a translator that reads no autoencoder."""
+    if translation(config, image_shape=image_shape).codes is None:
+        return None
+    algorithm = sparse_autoencoder(config.sae, image_shape=image_shape)
+    return jax.eval_shape(lambda key: algorithm.init(key).params, jax.random.key(0))

@@ -1,8 +1,9 @@
 """Settings of a CycleGAN in groups, each of which checks itself; :class:`CycleGANConfig` is all of them together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import require, require_choice, require_integer, require_non_negative, require_positive
 
 Kind = Literal["plain", "sparse"]
@@ -106,3 +107,13 @@ class CycleGANConfig(OptimiserConfig, ObjectiveConfig, NetworkConfig):
         NetworkConfig.__post_init__(self)
         ObjectiveConfig.__post_init__(self)
         OptimiserConfig.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig:
+    """A CycleGAN and the autoencoder that its sparse kind reads."""
+
+    cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
+    """The translators, the discriminators and their training."""
+    sae: SAEConfig = field(default_factory=SAEConfig)
+    """The autoencoder, trained on images of both domains (sparse)."""

@@ -31,8 +31,10 @@ def unpaired(
 
 ADVERSARIAL_LOSSES: Mapping[str, AdversarialLoss] = {
     "relativistic": AdversarialLoss(
-        losses.relativistic_discriminator_loss, losses.relativistic_generator_loss, reads_real=True
-    ),  # type: ignore[arg-type]
+        losses.relativistic_discriminator_loss,
+        losses.relativistic_generator_loss,  # type: ignore[arg-type]
+        reads_real=True,
+    ),
     "non_saturating": unpaired(losses.non_saturating_discriminator_loss, losses.non_saturating_generator_loss),
     "minimax": unpaired(losses.minimax_discriminator_loss, losses.minimax_generator_loss),
     "least_squares": unpaired(losses.least_squares_discriminator_loss, losses.least_squares_generator_loss),
