@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from test_structure import RULES, modules_of
 
 import benchmarks
 
@@ -59,6 +60,11 @@ def touches(path: Path, package: Path = PACKAGE) -> list[str]:
 def test_imports_go_one_way(path):
     assert above(path) == []
     assert touches(path) == []
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_benchmarks_keep_the_rules_of_the_package(rule):
+    assert RULES[rule](modules_of(PACKAGE)) == []
 
 
 def test_the_rules_can_fail(tmp_path):
