@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.config import energy_settings
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.runs.presets import energy_settings
 from saegan_jax.training.systems import abstract_system, pretrained_shapes
 
 BASELINE = "pixels"

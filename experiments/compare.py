@@ -13,7 +13,6 @@ import numpy as np
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments import train_energy, train_gan, train_saegan
 from experiments.arms import (
     BASELINE,
     Settings,
@@ -24,8 +23,6 @@ from experiments.arms import (
     with_controls,
     with_steps,
 )
-from experiments.common import LOCAL, main, to_json_options
-from experiments.config import RunOptions, TrainEnergy, TrainGAN, TrainSAEGAN, parse
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, load, share
@@ -33,6 +30,13 @@ from saegan_jax.errors import require
 from saegan_jax.files import write_bytes, write_json
 from saegan_jax.report.comparison import forest
 from saegan_jax.report.table import Result, Row, Text, cell, document, each, origin, pivot, present_name
+from saegan_jax.runs.options import RunOptions, TrainEnergy, TrainGAN, TrainSAEGAN
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.program import main
+from saegan_jax.runs.session import LOCAL, to_json_options
+from saegan_jax.runs.train import energy as train_energy
+from saegan_jax.runs.train import gan as train_gan
+from saegan_jax.runs.train import saegan as train_saegan
 from saegan_jax.stats import Effect, effects, interaction
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.phase import check_batch

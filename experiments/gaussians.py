@@ -10,13 +10,13 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments.common import main
 from experiments.modes import SAMPLE_SEED, Case, Metric, result, rows, tables, train_case
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.data.mixtures import POINT_SHAPE, MixtureName, draw_points, mixture
 from saegan_jax.errors import require, require_choice
 from saegan_jax.metrics import mixture_quality, reverse_kl_floor
 from saegan_jax.report.points import points_picture
+from saegan_jax.runs.program import main
 from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.systems import draw

@@ -19,7 +19,6 @@ from rich.markdown import Markdown
 from rich.status import Status
 from rich.text import Text
 
-from experiments.common import main
 from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.data import Dataset, load
@@ -30,6 +29,7 @@ from saegan_jax.evaluation.probe import Probe, fit_probe, linear_probe
 from saegan_jax.files import write_json
 from saegan_jax.metrics import dictionary_match
 from saegan_jax.report.table import Line, Result, Row, cell, document, each, origin, pivot
+from saegan_jax.runs.program import main
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
 from saegan_jax.training.transforms import many_fresh_steps

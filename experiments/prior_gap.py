@@ -17,8 +17,6 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from experiments.common import main, restore_run
-from experiments.config import TrainSAE, parse
 from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.algorithms.registry import build
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
@@ -32,6 +30,10 @@ from saegan_jax.metrics import co_activation_error, l0_error, two_sample_accurac
 from saegan_jax.priors import SAMPLERS, Sampler, fit_prior, sample_prior
 from saegan_jax.report import image_grid
 from saegan_jax.report.table import Result, Row, document, floor_rows, origin, pivot
+from saegan_jax.runs.options import TrainSAE
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.program import main
+from saegan_jax.runs.restore import restore_run
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members

@@ -9,9 +9,9 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.common import main
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.report.table import Result, Row, document, each, origin, pivot, present_name
+from saegan_jax.runs.program import main
 from saegan_jax.training.run_folder import read_config
 
 

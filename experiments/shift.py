@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from experiments.common import main
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.data import Dataset, load
@@ -25,6 +24,7 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.probe import fit_probe
 from saegan_jax.report import shift_curves
 from saegan_jax.report.table import Result, Row, document, origin, pivot
+from saegan_jax.runs.program import main
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, score_members, train_members

@@ -15,8 +15,6 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments.common import main
-from experiments.config import MNIST_GAN
 from experiments.modes import SAMPLE_SEED, Case, Metric, result, rows, tables, train_case
 from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.algorithms.gan import GANConfig, gan
@@ -26,6 +24,8 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.metrics import mode_count, reverse_kl, reverse_kl_floor
 from saegan_jax.report import image_grid
+from saegan_jax.runs.presets import MNIST_GAN
+from saegan_jax.runs.program import main
 from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.systems import draw, gan_members_per_vmap

@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from experiments.common import Restored, main, restore_run
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.classifier import classifier
 from saegan_jax.algorithms.gan import GANConfig, image_networks
@@ -31,6 +30,8 @@ from saegan_jax.files import write_bytes
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report.steering import dose_response_curves, strips
 from saegan_jax.report.table import Result, Row, document, origin, pivot
+from saegan_jax.runs.program import main
+from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.steering import (
     Effect,
     Split,

@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.common import main
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder
 from saegan_jax.data import Dataset, load
@@ -29,6 +28,7 @@ from saegan_jax.files import write_json
 from saegan_jax.metrics import coherence, dictionary_match
 from saegan_jax.report import frontier
 from saegan_jax.report.table import Result, Row, cell, document, each, origin, pivot
+from saegan_jax.runs.program import main
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import SWEPT, Member, encode_all, grid, score_members, train_members

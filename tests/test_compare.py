@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
+from experiments.config import PRESETS
 from test_experiments import score_quickly
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, matched, system, trainable, with_controls
 from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of, tables
-from experiments.config import PRESETS
 from experiments.readme import ROOT
 from saegan_jax.algorithms.gan import GANConfig, Nets
 from saegan_jax.algorithms.sae import SAEConfig

@@ -12,10 +12,10 @@ import numpy as np
 import optax
 import pytest
 from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
-from helpers import SHAPE, assert_close, assert_every_leaf_moved, assert_finite, assert_same, normal, unit_batch
-
 from experiments.common import restore_run
 from experiments.config import TrainEnergy, parse
+from helpers import SHAPE, assert_close, assert_every_leaf_moved, assert_finite, assert_same, normal, unit_batch
+
 from saegan_jax.algorithms.energy import EnergyConfig, energy, energy_net, plain
 from saegan_jax.algorithms.gan import GANConfig, Nets, image_networks
 from saegan_jax.algorithms.sae import SAEConfig, sae

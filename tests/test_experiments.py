@@ -9,18 +9,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import experiments.common
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
-from PIL import Image
-
-import experiments.common
-import saegan_jax.algorithms.gan
-import saegan_jax.data
 from experiments.common import keep_compiled, restore_run
 from experiments.config import PRESETS, RECIPES, TrainGAN, TrainSAE, TrainSAEGAN, parse
+from PIL import Image
+
+import saegan_jax.algorithms.gan
+import saegan_jax.data
 from saegan_jax.algorithms.gan import gan
 from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
 from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from experiments.config import RECIPES
 from helpers import (
     SHAPE,
     assert_close,
@@ -22,7 +23,6 @@ from helpers import (
     unit_batch,
 )
 
-from experiments.config import RECIPES
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.gan import Game, GANConfig, Nets, adversarial, gan, hyper, image_networks, scheduled
 from saegan_jax.algorithms.sae import SAEConfig, sae

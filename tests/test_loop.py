@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
+from experiments.common import SYSTEMS
 from helpers import assert_same, uint8_data
 from rich.console import Console
 
-from experiments.common import SYSTEMS
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.data.dataset import Split
 from saegan_jax.data.sources import InMemory

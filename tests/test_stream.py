@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from command_line import command, compile_cache, metrics, tiny  # noqa: F401 (a fixture)
+from experiments.common import _examples
 from helpers import uint8_data
 
-from experiments.common import _examples
 from saegan_jax import data
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.data.dataset import Split

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import command, compile_cache, tree  # noqa: F401 (a fixture)
+from experiments.common import restore_translator
+from experiments.config import TrainCycleGAN, TrainGAN
 from helpers import assert_same, filled
 from PIL import Image
 
 import experiments.train_cyclegan as script
 import saegan_jax.data.domains
-from experiments.common import restore_translator
-from experiments.config import TrainCycleGAN, TrainGAN
 from experiments.translate import SHOWN, Translate, arrange, read_images
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, cyclegan

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import command, compile_cache, metrics  # noqa: F401 (a fixture)
+from experiments.common import restore_run
+from experiments.config import TrainVAE, parse
 from helpers import (
     SHAPE,
     assert_close,
@@ -25,8 +27,6 @@ from helpers import (
 from scipy import stats
 from scipy.special import expit, logsumexp, xlogy
 
-from experiments.common import restore_run
-from experiments.config import TrainVAE, parse
 from saegan_jax.algorithms.vae import (
     KINDS,
     Posterior,

@@ -1,0 +1,81 @@
+"""The command `saegan`: train a system, and sample, translate with or export what was trained."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from saegan_jax import __version__
+from saegan_jax.errors import ConfigError
+from saegan_jax.runs.program import main as run_program
+from saegan_jax.runs.registry import TRAININGS
+
+COMMANDS = {
+    "sample": "saegan_jax.runs.sample",
+    "translate": "saegan_jax.runs.translate",
+    "export": "saegan_jax.runs.export",
+}
+USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
+       saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
+       saegan translate --run RUN [options]    images translated by a CycleGAN, and back
+       saegan export    --run RUN --out FOLDER the autoencoder of a run, for other tools
+       saegan --version
+
+saegan train SYSTEM --help shows the options that people meet first, --help-all every one.
+"""
+
+
+def chosen(what: str, value: str, choices: Sequence[str]) -> str:
+    """``value``, which must be one of ``choices``.
+
+    Raises:
+      ConfigError: it is not, with the closest choice.
+    """
+    if value in choices:
+        return value
+    close = difflib.get_close_matches(value, choices, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise ConfigError(what, value, f"{hint}choose one of {', '.join(choices)}.")
+
+
+def module_of(arguments: Sequence[str]) -> tuple[Any, list[str], str]:
+    """The module that a command line names, the rest of it, and the command's words.
+
+    Raises:
+      ConfigError: a command or a system that there is not.
+    """
+    command = chosen("command", arguments[0], ("train", *COMMANDS))
+    if command != "train":
+        return importlib.import_module(COMMANDS[command]), list(arguments[1:]), f"saegan {command}"
+    if len(arguments) < 2 or arguments[1].startswith("-"):
+        raise ConfigError("system", "", f"say what to train: saegan train {{{','.join(TRAININGS)}}}.")
+    system = chosen("system", arguments[1], tuple(TRAININGS))
+    return importlib.import_module(TRAININGS[system].module), list(arguments[2:]), f"saegan train {system}"
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse and run one command.
+
+    Raises:
+      ConfigError: a command, system or option that cannot be used.
+    """
+    module, rest, words = module_of(arguments)
+    sys.argv = [words, *rest]  # what usage lines and recorded commands are made from
+    module.run(module.parse_options(rest))
+
+
+def main() -> None:
+    """The entry point."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        sys.stdout.write(f"saegan_jax {__version__}\n")
+        return
+    run_program(lambda: run(arguments))
+
+
+if __name__ == "__main__":
+    main()

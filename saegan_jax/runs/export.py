@@ -1,0 +1,58 @@
+"""Write a trained sparse autoencoder as safetensors and cfg.json, which other tools read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from saegan_jax.runs.program import main
+from saegan_jax.runs.restore import restore_run
+from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.errors import ConfigError
+from saegan_jax.training.interchange import architecture, export_sae
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write the sparse autoencoder of a run of train_sae or train_saegan as sae_weights.safetensors and cfg.json."""
+
+    run: Path
+    """Run folder."""
+    out: Path
+    """Folder to write; made if it does not exist."""
+    step: int | None = None
+    """Checkpoint to read; by default the newest complete one."""
+    member: int = 0
+    """Member of an ensemble, counted from 0."""
+    overwrite: bool = False
+    """Replace an export that is there."""
+
+
+def run(options: Export) -> None:
+    """Restore, export."""
+    restored = restore_run(options.run, step=options.step, member=options.member)
+    state = restored.state
+    if restored.n_seeds > 1:
+        state = jax.tree.map(lambda leaf: leaf[options.member], state)
+    if isinstance(restored.settings, SAEConfig):
+        config, params = restored.settings, state.params
+    elif isinstance(restored.settings, SAEGANConfig):
+        config, params = restored.settings.sae, state.pretrained.sae
+    else:
+        what = type(restored.settings).__name__.removesuffix("Config")
+        fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
+        raise ConfigError("run", str(options.run), fix)
+    folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
+    what = f"{config.variant} autoencoder of {config.d_sae} units, step {restored.step}"
+    text = f"{folder}: {what}, architecture {architecture(config)!r}"
+    Console().print(Text(text), soft_wrap=True)
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> Export:
+    """The command line as options."""
+    return tyro.cli(Export, args=arguments)
