@@ -329,7 +329,9 @@ def test_units_of_layers_are_integers(field, units):
 
 def test_penalties_are_known_by_name_and_weighed():
     config = replace(TINY, penalties=(("entropy", 0.5),))
-    with pytest.raises(ConfigError, match=r"^penalties = 'entropy' cannot be used: .*choose one of gradient_penalty, dragan"):
+    with pytest.raises(
+        ConfigError, match=r"^penalties = 'entropy' cannot be used: .*choose one of gradient_penalty, dragan"
+    ):
         gan(config, image_shape=SHAPE)
     with pytest.raises(ConfigError, match=r"^penalties\.r1 = -1\.0 .*zero or above"):
         replace(TINY, penalties=(("r1", -1.0),))
