@@ -34,12 +34,14 @@ from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.evaluation.features import FeatureNetwork, cache_folder, load_feature_network
+from saegan_jax.evaluation.sample_evaluator import sample_evaluator
+from saegan_jax.evaluation.sample_quality import sample_quality
+from saegan_jax.files import write_json
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
 from saegan_jax.report.results import over_seeds
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.features import FeatureNetwork, cache_folder, load_feature_network, sample_quality
-from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import (
     NonFiniteError,
     Phase,
@@ -51,7 +53,6 @@ from saegan_jax.training.loop import (
     train,
 )
 from saegan_jax.training.run_folder import check_folder, from_json, held, open_folder, read_config, to_json
-from saegan_jax.training.sample_evaluator import sample_evaluator
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import abstract_system, draw, gan_members_at_once
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn

@@ -29,9 +29,9 @@ from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.errors import require
+from saegan_jax.files import write_bytes, write_json
 from saegan_jax.report.comparison import Effect, effects, forest, interaction
 from saegan_jax.report.results import cell, origin, over_seeds, present_name, provenance, write_result
-from saegan_jax.training.files import write_bytes, write_json
 from saegan_jax.training.loop import NonFiniteError, check_batch
 from saegan_jax.training.run_folder import read_config
 

@@ -25,10 +25,10 @@ from saegan_jax.data import Dataset, load
 from saegan_jax.data.dataset import Split
 from saegan_jax.data.synthetic import draw_mixture, sparse_mixture
 from saegan_jax.errors import require
+from saegan_jax.evaluation.probe import Probe, fit_probe, linear_probe
+from saegan_jax.files import write_json
 from saegan_jax.metrics import dictionary_match
 from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
-from saegan_jax.training.files import write_json
-from saegan_jax.training.probe import Probe, fit_probe, linear_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
 from saegan_jax.training.transforms import many_fresh_steps

@@ -26,11 +26,12 @@ from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.dataset import Split
 from saegan_jax.errors import require, require_choice, require_positive
+from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
+from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.metrics import co_activation_error, l0_error, two_sample_accuracy
 from saegan_jax.priors import SAMPLERS, Sampler, fit_prior, sample_prior
 from saegan_jax.report import image_grid
 from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
-from saegan_jax.training.features import FeatureNetwork, load_feature_network, sample_quality
 from saegan_jax.training.loop import check_batch
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members

@@ -16,8 +16,8 @@ from rich.text import Text
 from experiments.common import Restored, main, restore_run
 from saegan_jax.algorithms.base import Algorithm, cannot_sample
 from saegan_jax.errors import require
+from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
-from saegan_jax.training.files import write_bytes
 from saegan_jax.training.systems import draw
 
 SHOWN = 1024  # images in the picture; the .npz has all

@@ -22,10 +22,10 @@ from saegan_jax.data import Dataset, load
 from saegan_jax.data.dataset import Split
 from saegan_jax.data.shifts import enlarged, inverted, noisy, rotated
 from saegan_jax.errors import require
+from saegan_jax.evaluation.probe import fit_probe
 from saegan_jax.report import shift_curves
 from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.training.loop import check_batch
-from saegan_jax.training.probe import fit_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, score_members, train_members
 

@@ -23,10 +23,10 @@ from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.data import Dataset, load
 from saegan_jax.data.stacked import stacked, stacks
 from saegan_jax.errors import require
+from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.metrics import mode_count, reverse_kl, reverse_kl_floor
 from saegan_jax.report import image_grid
 from saegan_jax.report.results import write_result
-from saegan_jax.training.features import FeatureNetwork, load_feature_network
 from saegan_jax.training.loop import Scores
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.systems import draw, gan_members_at_once

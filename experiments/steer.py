@@ -26,6 +26,8 @@ from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.sae import SAEConfig, Start, sae
 from saegan_jax.data import load
 from saegan_jax.errors import require, require_positive
+from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
+from saegan_jax.files import write_bytes
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
 from saegan_jax.report.steering import dose_response_curves, strips
@@ -51,8 +53,6 @@ from saegan_jax.steering import (
     strongest_directions,
     unit_scale,
 )
-from saegan_jax.training.features import FeatureNetwork, load_feature_network
-from saegan_jax.training.files import write_bytes
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.systems import member_keys
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_fresh_steps

@@ -23,12 +23,12 @@ from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder
 from saegan_jax.data import Dataset, load
 from saegan_jax.errors import require, require_choice
+from saegan_jax.evaluation.probe import linear_probe
+from saegan_jax.files import write_json
 from saegan_jax.metrics import coherence, dictionary_match
 from saegan_jax.report import frontier
 from saegan_jax.report.results import cell, origin, over_seeds, provenance, write_result
-from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import check_batch
-from saegan_jax.training.probe import linear_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import SWEPT, Member, encode_all, grid, score_members, train_members
 

@@ -23,12 +23,12 @@ from saegan_jax.algorithms.cyclegan import CycleGANConfig, Direction, TwoDomains
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.data.domains import Domains, load_domains
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
+from saegan_jax.files import write_json
 from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
-from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import Phase, check_batch, check_schedule, train
 from saegan_jax.training.run_folder import check_folder, held, open_folder
 from saegan_jax.training.systems import init_members

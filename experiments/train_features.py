@@ -13,7 +13,7 @@ from rich.text import Text
 from experiments.common import main
 from saegan_jax.data import load
 from saegan_jax.errors import require
-from saegan_jax.training.features import load_feature_network
+from saegan_jax.evaluation.features import load_feature_network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ from experiments.common import SAMPLE_SEED, Run, finish, main, member_scores, op
 from experiments.config import TrainVAE, parse
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.vae import KINDS, VAEConfig, fit_aggregate, reconstruct, sample_aggregate, score_vae, vae
+from saegan_jax.evaluation.features import load_feature_network
+from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
-from saegan_jax.training.features import load_feature_network, sample_quality
 from saegan_jax.training.systems import draw, init_members
 
 DRAWS = 50  # of the importance-weighted bound

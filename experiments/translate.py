@@ -20,9 +20,9 @@ from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import Direction
 from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError, require, require_choice
+from saegan_jax.files import write_bytes
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
-from saegan_jax.training.files import write_bytes
 
 SHOWN = 1024  # images in the picture, sources and the way back counted; the .npz has all
 COLUMNS = 16

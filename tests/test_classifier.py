@@ -13,10 +13,11 @@ import pytest
 from saegan_jax import data
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier, random_shift
+from saegan_jax.evaluation import features
+from saegan_jax.evaluation.features import FeatureNetwork, FeatureRecipe, load_feature_network
+from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.metrics import frechet_distance, kernel_distance, memorisation, neighbour_metrics
 from saegan_jax.networks.classifiers import Classifier
-from saegan_jax.training import features
-from saegan_jax.training.features import FeatureNetwork, FeatureRecipe, load_feature_network, sample_quality
 
 TINY = FeatureRecipe(epochs=1, batch_size=128, width=4, feature_dim=8, max_shift=1)
 

@@ -23,7 +23,7 @@ from experiments.common import keep_compiled, restore_run
 from experiments.config import PRESETS, RECIPES, TrainGAN, TrainSAE, TrainSAEGAN, parse
 from saegan_jax.algorithms.gan import gan
 from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.interchange import import_sae
 from saegan_jax.training.writers import read_alarms
 

@@ -13,9 +13,9 @@ from PIL import Image
 from experiments.prior_gap import Drawer, Subject, order
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.data import load
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.metrics import two_sample_accuracy
 from saegan_jax.priors import SAMPLERS, BootstrapPrior
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
 
 TINY = [
     "--sae.steps",
@@ -41,7 +41,7 @@ def quick(monkeypatch, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "prior_gap"
     recipe = FeatureRecipe(epochs=1, batch_size=256, width=4)
     network = functools.partial(load_feature_network, cache_dir=cache, recipe=recipe)
-    monkeypatch.setattr("saegan_jax.training.features.load_feature_network", network)
+    monkeypatch.setattr("saegan_jax.evaluation.features.load_feature_network", network)
     # Nothing here runs for long enough to be worth compiling well.
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)

@@ -13,15 +13,15 @@ from command_line import QUICK_TO_COMPILE, command, tiny, tree
 from helpers import filled, normal, random_params
 from PIL import Image
 
-import saegan_jax.training.features
+import saegan_jax.evaluation.features
 from experiments import steer as script
 from saegan_jax import steering
 from saegan_jax.algorithms.gan import GANConfig, gan, image_networks
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.report.steering import dose_response_curves, strips
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.systems import abstract_system
 
 SHAPE = (8, 8, 1)
@@ -383,7 +383,7 @@ def test_the_script(tmp_path, monkeypatch):
     quick = functools.partial(
         load_feature_network, cache_dir=tmp_path / "cache", recipe=FeatureRecipe(epochs=1, batch_size=256, width=4)
     )
-    monkeypatch.setattr(saegan_jax.training.features, "load_feature_network", quick)
+    monkeypatch.setattr(saegan_jax.evaluation.features, "load_feature_network", quick)
     run, out = tmp_path / "run", tmp_path / "out"
     trained = command("train_gan", *tiny("train_gan", *QUICK_TO_COMPILE, "--seeds", 2, "--out", run))
     assert trained.code == 0, trained.err

@@ -220,11 +220,11 @@ def test_what_cannot_be_translated_is_told_and_nothing_is_written(runs: dict[str
     (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "half.npz").write_bytes((tmp_path / "key.npz").read_bytes()[:300])
     (tmp_path / "gan").mkdir()
-    options = TrainGAN(gan=GANConfig(hidden=(), d_noise=2))
-    told = {"script": "gan", "image_shape": [8, 8, 1], "num_classes": 10, "options": to_json(options)}
+    trained = TrainGAN(gan=GANConfig(hidden=(), d_noise=2))
+    told = {"script": "gan", "image_shape": [8, 8, 1], "num_classes": 10, "options": to_json(trained)}
     (tmp_path / "gan" / "config.json").write_text(json.dumps(told))
     with Checkpoints(tmp_path / "gan" / "checkpoints" / "gan") as checkpoints:
-        checkpoints.save(STEPS, filled(abstract_system(options.gan, image_shape=(8, 8, 1), n_seeds=1)[1]), told)
+        checkpoints.save(STEPS, filled(abstract_system(trained.gan, image_shape=(8, 8, 1), n_seeds=1)[1]), told)
     before, run_before = tree(tmp_path), tree(folder)
     wanted = "the run translates uint8 images of shape (n, 8, 8, 1)"
     for name, message in (

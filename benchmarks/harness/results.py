@@ -19,8 +19,8 @@ from benchmarks.harness.program.cost import Machine
 from benchmarks.harness.reports import markdown, report_of
 from benchmarks.harness.reports.parts import BUSY, load
 from benchmarks.harness.session import Outcome, Stopped, say_line
+from saegan_jax.files import write_bytes
 from saegan_jax.report.results import commit, cores, device, versions, write_result
-from saegan_jax.training.files import write_bytes
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"

@@ -12,7 +12,7 @@ import scipy
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 Verdict = Literal["better", "worse", "absent", "undecided"]
 NEGLIGIBLE = 0.05  # a relative change within this is no effect

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 
 def cycle_robustness_picture(

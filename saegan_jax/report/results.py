@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import scipy
 
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.files import write_bytes, write_json
 
 RENAMED = {f"{which} look": f"{which} evaluation" for which in ("first", "best", "last")}
 

@@ -33,7 +33,7 @@ from safetensors.numpy import save
 import saegan_jax
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
 from saegan_jax.errors import require
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.files import write_bytes, write_json
 from saegan_jax.training.run_folder import from_json, to_json
 
 WEIGHTS_FILE = "sae_weights.safetensors"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.training.files import write_json
+from saegan_jax.files import write_json
 
 Config = TypeVar("Config")
 

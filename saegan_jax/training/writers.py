@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 from tensorboardX import SummaryWriter
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
 Scalars = dict[str, float | list[float]]

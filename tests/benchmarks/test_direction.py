@@ -11,7 +11,7 @@ PACKAGE = Path(benchmarks.__file__).parent
 LAYERS = ("harness", "workloads", "peers", "commands")
 CONTACT = "benchmarks.workloads.package"
 TIMED = ("saegan_jax.algorithms", "saegan_jax.training")
-WRITING = ("benchmarks.harness.results", "saegan_jax.training.files")
+WRITING = ("benchmarks.harness.results", "saegan_jax.files")
 """The one module that writes files, and what it writes them with."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -84,5 +84,5 @@ def test_the_rules_can_fail(tmp_path):
         "saegan_jax.algorithms.sae.sae",
     ]
     assert violations(algorithms, "workloads/package.py")[1] == []
-    assert violations("from saegan_jax.training.files import write_bytes\n", "run.py")[1] != []
-    assert violations("from saegan_jax.training.files import write_bytes\n", "harness/results.py")[1] == []
+    assert violations("from saegan_jax.files import write_bytes\n", "run.py")[1] != []
+    assert violations("from saegan_jax.files import write_bytes\n", "harness/results.py")[1] == []

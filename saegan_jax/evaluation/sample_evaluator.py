@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.evaluation.features import FeatureNetwork
+from saegan_jax.evaluation.sample_quality import class_balance
 from saegan_jax.metrics import frechet_distance, neighbour_metrics
-from saegan_jax.training.features import FeatureNetwork, class_balance
 from saegan_jax.training.loop import Scores
 from saegan_jax.training.systems import draw
 
@@ -26,7 +27,7 @@ def sample_evaluator(
     few samples are noisy and biased: they show the course of a training, its best moment and its collapse, not its result.
 
     Args:
-      network: see :func:`saegan_jax.training.features.load_feature_network`.
+      network: see :func:`saegan_jax.evaluation.features.load_feature_network`.
       dataset: the one of the network.
       algorithm: whose ``sample`` is called.
       n_seeds: members in the state.
