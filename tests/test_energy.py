@@ -12,7 +12,16 @@ import numpy as np
 import optax
 import pytest
 from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
-from helpers import SHAPE, assert_close, assert_every_leaf_moved, assert_finite, assert_same, normal, uint8_data, unit_batch
+from helpers import (
+    SHAPE,
+    assert_close,
+    assert_every_leaf_moved,
+    assert_finite,
+    assert_same,
+    normal,
+    uint8_data,
+    unit_batch,
+)
 
 from experiments.common import restore_run
 from experiments.config import TrainEnergy, parse
