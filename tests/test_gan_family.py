@@ -484,7 +484,7 @@ def test_a_step_of_the_residual_recipe():
     assert info.r1 > 0
     assert info.r2 > 0
     # The last bias cancels from real - fake.
-    assert_every_leaf_moved(state.params, before.params, but="Dense_4']['bias']")
+    assert_every_leaf_moved(state.params, before.params, but=".discriminator['params']['Dense_2']['bias']")
     assert_same(state.ema, state.params.generator)  # a half-life of 0 at the first step
 
 
