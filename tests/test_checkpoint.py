@@ -19,7 +19,7 @@ from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.training import checkpoint
 from saegan_jax.training.checkpoint import Checkpoints, checksum, layout, layout_difference
-from saegan_jax.training.systems import rebuild
+from saegan_jax.training.systems import abstract_system
 
 # Wide enough for Orbax to give the arrays a file of their own.
 SAE, GAN = SAEConfig(d_sae=5), GANConfig(hidden=(64,), d_noise=3)
@@ -34,7 +34,7 @@ CONFIG = {"script": "gan", "options": {"seed": 3, "gan": {"hidden": [6], "loss":
 
 def shapes(name: str) -> Any:
     settings, n_seeds = SYSTEMS[name]
-    return rebuild(settings, image_shape=(4, 4, 1), n_seeds=n_seeds)[1]
+    return abstract_system(settings, image_shape=(4, 4, 1), n_seeds=n_seeds)[1]
 
 
 def filled(like: Any, seed: int = 0) -> Any:
@@ -331,7 +331,7 @@ def test_a_first_checkpoint_that_cannot_be_read_back_stops_the_training(
 
 
 def test_another_architecture_is_refused_with_the_differences(copy: Path) -> None:
-    wider = rebuild(GANConfig(hidden=(65,), d_noise=3), image_shape=(4, 4, 1), n_seeds=1)[1]
+    wider = abstract_system(GANConfig(hidden=(65,), d_noise=3), image_shape=(4, 4, 1), n_seeds=1)[1]
     before = tree(copy)
     with Checkpoints(copy) as checkpoints:
         with pytest.raises(ConfigError, match="another architecture") as caught:

@@ -10,8 +10,9 @@ from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F4
 from experiments.config import PRESETS
 from test_experiments import score_quickly
 
-from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, matched, system, trainable, with_controls
+from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, count_parameters, matched, with_controls
 from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of, tables
+from experiments.config import PRESETS
 from experiments.readme import ROOT
 from saegan_jax.algorithms.gan import GANConfig, Nets
 from saegan_jax.algorithms.sae import SAEConfig
@@ -34,9 +35,9 @@ QUICK = ["--gan.loss", "hinge", "--gan.r1-gamma", "0", "--gan.r2-gamma", "0", "-
 def test_every_arm_has_the_baselines_size(preset, name):
     model = PRESETS[preset].model
     known = DIGITS if preset == "digits" else {"image_shape": (28, 28, 1), "n_classes": 10}
-    target = trainable(system(arm_settings(BASELINE, model), **known).state.params)
+    target = count_parameters(arm_settings(BASELINE, model), **known)
     settings, reached = matched(arm_settings(name, model), target, **known)
-    assert reached == trainable(system(settings, **known).state.params)
+    assert reached == count_parameters(settings, **known)
     np.testing.assert_allclose(reached, target, rtol=0.01)
     assert settings.gan.steps == model.gan.steps
     # Nothing but numbers of units has changed.
@@ -70,7 +71,7 @@ def test_energy_based_arms_have_the_baselines_generator_and_the_presets_margin()
     settings = arm_settings("ebgan+dense", model, preset="digits")
     assert (settings.kind, settings.margin, settings.sae.beta) == ("ebgan", 1.0, 0.0)
     assert arm_settings("ebgan", model, preset="mnist-cpu").margin == 10.0
-    target = trainable(system(arm_settings(BASELINE, model), **DIGITS).state.params)
+    target = count_parameters(arm_settings(BASELINE, model), **DIGITS)
     own, reached = matched(settings, target, **DIGITS)
     assert own == settings
     assert reached.generator == target.generator

@@ -3,7 +3,7 @@
 import functools
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import jax
@@ -12,20 +12,27 @@ import numpy as np
 import optax
 import pytest
 from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
+from helpers import (
+    SHAPE,
+    assert_close,
+    assert_every_leaf_moved,
+    assert_finite,
+    assert_same,
+    normal,
+    uint8_data,
+    unit_batch,
+)
+
 from experiments.common import restore_run
 from experiments.config import TrainEnergy, parse
-from helpers import SHAPE, assert_close, assert_every_leaf_moved, assert_finite, assert_same, normal, unit_batch
-
-from saegan_jax.algorithms.energy import EnergyConfig, energy, energy_net, plain
-from saegan_jax.algorithms.gan import GANConfig, Nets, image_networks
-from saegan_jax.algorithms.sae import SAEConfig, sae
+from saegan_jax.algorithms.energy import EnergyConfig, EnergyGANConfig, energy, energy_gan, energy_net
+from saegan_jax.algorithms.gan import GANConfig, Nets, image_generator
+from saegan_jax.algorithms.sae import SAEConfig, Start, sae
 from saegan_jax.errors import ConfigError
 
 BATCH, D_NOISE, D_SAE, GAMMA, LAMBDA = 6, 3, 7, 0.6, 0.01
-GAN = plain(
-    GANConfig(
-        hidden=(5,), d_noise=D_NOISE, batch_size=BATCH, steps=4, learning_rate=0.01, beta1=0.5, ema_half_life=20.0
-    )
+GAN = EnergyGANConfig(
+    hidden=(5,), d_noise=D_NOISE, batch_size=BATCH, steps=4, learning_rate=0.01, beta1=0.5, ema_half_life=20.0
 )
 SAE = SAEConfig(d_sae=D_SAE, decoder_norm=1.5, beta=2.0, rho=0.1)
 EBGAN = EnergyConfig(margin=3.0, sae=SAE, gan=GAN)
@@ -51,7 +58,7 @@ def initial():
 def test_steps_equal_an_independent_implementation(config):
     """Three steps with plain optax: energies, sparsity, order of updates, keys, the decoder's norm, k and averages."""
     began = config.kind == "began"
-    G = image_networks(config.gan, SHAPE).generator.apply
+    G = image_generator(config.gan, SHAPE).apply
     adam = optax.adam(0.01, b1=0.5, b2=config.gan.beta2)
 
     def judge(d, images):
@@ -108,7 +115,7 @@ def test_steps_equal_an_independent_implementation(config):
     g, d = initial().params.generator, initial().params.discriminator["sae"]["params"]
     assert initial().params.discriminator["enter"] == initial().params.discriminator["leave"] == ()
     g_opt, d_opt, ema, k = adam.init(g), adam.init(d), g, jnp.float32(0.2 if began else 0.0)
-    state = replace(initial(), k=k)
+    state = replace(initial(), objective=k)
     for t in range(3):
         batch = unit_batch(BATCH, seed=t)
         state, info = step(state, batch)
@@ -122,7 +129,7 @@ def test_steps_equal_an_independent_implementation(config):
     assert_close(state.params.generator, g, rtol=1e-3, atol=1e-4)
     assert_close(state.ema, ema, rtol=1e-3, atol=1e-4)
     assert_every_leaf_moved(state.params, initial().params)
-    assert (state.step, state.k) == (3, info.k)
+    assert (state.step, state.objective) == (3, info.k)
     assert_same(state.key, initial().key)
 
 
@@ -186,7 +193,7 @@ def test_k_weighs_the_fakes_more_where_the_reals_are_the_worse_and_stays_in_boun
     batch = unit_batch(BATCH) if poor == "reals" else grey
     state = replace(
         initial(),
-        k=jnp.float32(0.5),
+        objective=jnp.float32(0.5),
         params=Nets(generator, {"sae": {"params": sae_params}, "enter": (), "leave": ()}),
     )
     seen = [0.5]
@@ -212,7 +219,7 @@ def test_pulling_away_makes_fakes_less_alike():
 
 def test_members_under_vmap_equal_those_alone():
     algorithm, step = programs(BEGAN)
-    states = [initial(), replace(other_generator(initial(), 2.0), key=jax.random.key(5), k=jnp.float32(0.3))]
+    states = [initial(), replace(other_generator(initial(), 2.0), key=jax.random.key(5), objective=jnp.float32(0.3))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     batch = unit_batch(BATCH)
     together, infos = fast(jax.vmap(algorithm.step, in_axes=(0, None)))(stacked, batch)
@@ -264,15 +271,38 @@ def test_energy_is_per_image_and_samples_come_from_the_average():
 
 def test_a_start_is_copied_and_only_for_the_autoencoder_alone():
     start = fast(sae(SAE, image_shape=SHAPE).init)(jax.random.key(9)).params
-    algorithm = energy(EBGAN, image_shape=SHAPE, start=start)
-    state = fast(algorithm.init)(jax.random.key(7))
+    algorithm, _ = programs(EBGAN)
+    state = fast(algorithm.init)(jax.random.key(7), Start(params=start))
     assert_same(state.params.discriminator["sae"], start)
-    assert state.k == 0
+    assert state.objective == 0
+    assert state.pretrained == ()
     fast(algorithm.step, donate_argnums=0)(state, unit_batch(BATCH))
     assert state.ema["params"]["Dense_0"]["kernel"].is_deleted()
     assert not start["params"]["W_enc"].is_deleted()
     with pytest.raises(ValueError, match="set hidden="):
-        energy(replace(EBGAN, hidden=(4,)), image_shape=SHAPE, start=start)
+        energy(replace(EBGAN, hidden=(4,)), image_shape=SHAPE).init(jax.random.key(7), Start(params=start))
+
+
+def test_a_start_may_be_a_centre_of_the_data():
+    config = replace(EBGAN, sae=replace(SAE, pre_bias="mean"))
+    algorithm, _ = programs(config)
+    centre = normal(16)
+    state = fast(algorithm.init)(jax.random.key(7), Start(center=centre))
+    np.testing.assert_array_equal(state.params.discriminator["sae"]["params"]["b_dec"], centre)
+
+
+def test_integer_images_are_refused_while_tracing():
+    bad = unit_batch(BATCH)._replace(image=uint8_data(BATCH).image)
+    with pytest.raises(ValueError, match=r"must be float32 in \[0, 1\], but these are uint8"):
+        jax.eval_shape(programs(EBGAN)[0].step, initial(), bad)
+
+
+def test_settings_of_a_gan_become_those_of_an_energy_based_one():
+    given = GANConfig(hidden=(5,), steps=7, batch_size=9, d_noise=2, learning_rate=0.3, ema_half_life=5.0)
+    found = energy_gan(given)
+    names = [field.name for field in fields(EnergyGANConfig)]
+    assert [getattr(found, name) for name in names] == [getattr(given, name) for name in names]
+    assert {"loss", "r1_gamma", "lecam", "d_steps", "conditional", "augment"}.isdisjoint(names)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +317,6 @@ def test_a_start_is_copied_and_only_for_the_autoencoder_alone():
         ("lambda_k", {"lambda_k": float("nan")}),
         ("hidden", {"hidden": (4, 0)}),
         ("pretrained", {"hidden": (4,), "pretrained": True}),
-        ("gan.conditional", {"gan": replace(GAN, conditional=True)}),
-        ("gan.r1_gamma", {"gan": replace(GAN, r1_gamma=1.0)}),
-        ("gan.d_steps", {"gan": replace(GAN, d_steps=2)}),
         ("gan.batch_size", {"gan": replace(GAN, batch_size=1)}),
         ("sae.variant", {"sae": SAEConfig(variant="batch_topk")}),
         ("sae.auxk", {"sae": SAEConfig(variant="topk", auxk=0.1)}),
@@ -357,8 +384,8 @@ def test_the_script_without_pretraining_and_with_hidden_layers(tmp_path: Path) -
     assert "SAE FVU" not in out  # no dictionary of images
     assert {r["phase"] for r in metrics(tmp_path / "run")} == {"gan"}
     assert restore_run(tmp_path / "run").settings.kind == "began"
-    options = tiny("train_energy", "--gan.conditional", "--out", tmp_path / "other")
-    code, _, err = command("train_energy", *options)
-    assert code == 2
-    assert "gan.conditional = True cannot be used" in err
+    for unknown in ("--gan.conditional", "--gan.r1-gamma=1", "--gan.d-steps=2"):
+        code, _, err = command("train_energy", *tiny("train_energy", unknown, "--out", tmp_path / "other"))
+        assert code == 2
+        assert f"Unrecognized options: {unknown.partition('=')[0]}" in err
     assert not (tmp_path / "other").exists()

@@ -395,7 +395,7 @@ def test_the_autoencoder_of_a_run_is_exported_and_read_back(runs: dict[str, Path
         config, params, shape = import_sae(tmp_path / script)
         assert (config.d_sae, shape) == (d_sae, (8, 8, 1))
         restored = restore_run(runs[script])
-        trained = restored.state.params if script == "train_sae" else restored.state.context.sae
+        trained = restored.state.params if script == "train_sae" else restored.state.pretrained.sae
         own = trained["params"]["W_enc"] if script == "train_sae" else trained["params"]["W_enc"][1]
         np.testing.assert_array_equal(params["params"]["W_enc"], own)
     again = command("export_sae", "--run", runs["train_sae"], "--out", tmp_path / "train_sae")

@@ -1,7 +1,7 @@
 """Adversarial training: one step against an independent one, who gets which gradient, averaged weights, samples."""
 
 import functools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from helpers import (
     filled,
     normal,
     random_params,
+    uint8_data,
     unit_batch,
 )
 
@@ -44,7 +45,7 @@ def test_init_averages_start_at_the_generator_and_keys_differ():
     state = initial()
     assert_same(state.ema, state.params.generator)
     assert state.step == 0
-    assert state.context == ()
+    assert state.pretrained == ()
     assert not np.array_equal(jax.random.key_data(state.key), jax.random.key_data(jax.random.key(42)))
 
 
@@ -152,9 +153,9 @@ def settled(config, params):
 def toy_game(critic):
     """Scalar weights g and d, so that a gradient that goes astray shows."""
     return Game(
-        init=lambda key, context: Nets({"g": jnp.ones(())}, {"d": jnp.full((), 0.5)}),
-        latent=lambda context, key, n: jax.random.normal(key, (n, 16)),
-        generate=lambda params, context, z, label: jnp.tanh(params["g"] * z).reshape(-1, *SHAPE),
+        init=lambda key, pretrained: Nets({"g": jnp.ones(())}, {"d": jnp.full((), 0.5)}),
+        latent=lambda pretrained, key, n: jax.random.normal(key, (n, 16)),
+        generate=lambda params, pretrained, z, label: jnp.tanh(params["g"] * z).reshape(-1, *SHAPE),
         critics={"toy": critic},
     )
 
@@ -163,48 +164,54 @@ def toy_game(critic):
 def test_each_network_learns_from_its_own_gradient_alone(blind):
     """A critic that ignores images leaves the generator as it is, one without parameters leaves the discriminator."""
 
-    def critic(params, context, x, label):
+    def critic(params, pretrained, x, label):
         mean = x.reshape(x.shape[0], -1).mean(axis=1)
-        return jnp.broadcast_to(params["d"], (x.shape[0],)) if blind == "to images" else mean * context["slope"]
+        return jnp.broadcast_to(params["d"], (x.shape[0],)) if blind == "to images" else mean * pretrained["slope"]
 
     config = replace(TINY, loss="non_saturating", r1_gamma=0.0, r2_gamma=0.0)
-    context = {"slope": jnp.full((), 2.0)}
-    algorithm = adversarial(config, toy_game(critic), context=context)
-    state = before = algorithm.init(jax.random.key(0))
+    pretrained = {"slope": jnp.full((), 2.0)}
+    algorithm = adversarial(config, toy_game(critic))
+    state = before = algorithm.init(jax.random.key(0), pretrained)
     step = jax.jit(algorithm.step)
     for i in range(2):
         state, _ = step(state, unit_batch(BATCH, seed=i))
     same, moved = ("generator", "discriminator") if blind == "to images" else ("discriminator", "generator")
     assert_same(getattr(state.params, same), getattr(before.params, same))
     assert_every_leaf_moved(getattr(state.params, moved), getattr(before.params, moved))
-    assert_same(state.context, context)
+    assert_same(state.pretrained, pretrained)
 
 
-def test_context_comes_from_the_state():
+def test_what_was_pretrained_comes_from_the_state():
     """So that every member of an ensemble may hold its own."""
     game = toy_game(
-        lambda params, context, x, label: context["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1)
+        lambda params, pretrained, x, label: pretrained["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1)
     )
     config = replace(TINY, loss="hinge", r1_gamma=0.0, r2_gamma=0.0)
-    algorithm = adversarial(config, game, context={"slope": jnp.full((), 2.0)})
-    step, state = jax.jit(algorithm.step), algorithm.init(jax.random.key(0))
+    algorithm = adversarial(config, game)
+    step, state = jax.jit(algorithm.step), algorithm.init(jax.random.key(0), {"slope": jnp.full((), 2.0)})
     _, info = step(state, unit_batch(BATCH))
-    _, other = step(replace(state, context={"slope": jnp.full((), 6.0)}), unit_batch(BATCH))
+    _, other = step(replace(state, pretrained={"slope": jnp.full((), 6.0)}), unit_batch(BATCH))
     np.testing.assert_allclose(other.real_logits, 3 * info.real_logits, rtol=1e-5)
     np.testing.assert_allclose(other.fake_logits, 3 * info.fake_logits, rtol=1e-5)
 
 
 def test_a_donated_state_holds_nothing_twice_and_nothing_of_the_callers():
-    """Averages and context are copies, also where `init` is called outside jit."""
-    context = {"slope": jnp.full((), 2.0)}
+    """Averages and what was pretrained are copies, also where `init` is called outside jit."""
+    pretrained = {"slope": jnp.full((), 2.0)}
     game = toy_game(
-        lambda params, context, x, label: context["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1)
+        lambda params, pretrained, x, label: pretrained["slope"] * params["d"] * x.reshape(x.shape[0], -1).mean(axis=1)
     )
-    algorithm = adversarial(replace(TINY, r1_gamma=0.0, r2_gamma=0.0), game, context=context)
-    state = algorithm.init(jax.random.key(0))
+    algorithm = adversarial(replace(TINY, r1_gamma=0.0, r2_gamma=0.0), game)
+    state = algorithm.init(jax.random.key(0), pretrained)
     jax.jit(algorithm.step, donate_argnums=0)(state, unit_batch(BATCH))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-    assert not context["slope"].is_deleted()
+    assert not pretrained["slope"].is_deleted()
+
+
+def test_integer_images_are_refused_while_tracing():
+    algorithm, _ = programs(TINY)
+    with pytest.raises(ValueError, match=r"must be float32 in \[0, 1\], but these are uint8"):
+        jax.eval_shape(algorithm.step, initial(), unit_batch(BATCH)._replace(image=uint8_data(BATCH).image))
 
 
 def test_half_life_counts_images():
@@ -296,3 +303,35 @@ def test_bad_settings_raise_and_name_the_field(field, value):
         GANConfig(**{field: value})
     assert error.value.field == field
     assert repr(value) in str(error.value)
+
+
+COUNTS = ("mix", "width", "stages", "blocks", "d_noise", "d_width", "schedule_steps", "batch_size", "steps", "d_steps")
+
+
+@pytest.mark.parametrize("field", COUNTS)
+@pytest.mark.parametrize("value", [2.5, 2.0, True, "2", None])
+def test_what_counts_something_is_an_integer(field, value):
+    with pytest.raises(ConfigError, match=rf"^{field} = .* must be a whole number") as error:
+        GANConfig(**{field: value})
+    assert error.value.field == field
+
+
+def test_every_count_is_checked():
+    assert {field.name for field in fields(GANConfig) if field.type is int} == set(COUNTS)
+
+
+@pytest.mark.parametrize("field", ["hidden", "d_hidden", "head_hidden"])
+@pytest.mark.parametrize("units", [2.5, True])
+def test_units_of_layers_are_integers(field, units):
+    with pytest.raises(ConfigError, match=rf"^{field} = .* must be a whole number"):
+        GANConfig(**{field: (4, units)})
+
+
+def test_penalties_are_known_by_name_and_weighed():
+    config = replace(TINY, penalties=(("entropy", 0.5),))
+    with pytest.raises(
+        ConfigError, match=r"^penalties = 'entropy' cannot be used: .*choose one of gradient_penalty, dragan"
+    ):
+        gan(config, image_shape=SHAPE)
+    with pytest.raises(ConfigError, match=r"^penalties\.r1 = -1\.0 .*zero or above"):
+        replace(TINY, penalties=(("r1", -1.0),))

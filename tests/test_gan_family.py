@@ -24,9 +24,19 @@ from helpers import (
 )
 
 from saegan_jax.algorithms.base import Batch
-from saegan_jax.algorithms.gan import Game, GANConfig, Nets, adversarial, gan, hyper, image_networks, scheduled
+from saegan_jax.algorithms.gan import (
+    PENALTIES,
+    Game,
+    GANConfig,
+    Nets,
+    adversarial,
+    gan,
+    hyper,
+    image_networks,
+    scheduled,
+)
 from saegan_jax.algorithms.sae import SAEConfig, sae
-from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
+from saegan_jax.algorithms.saegan import SAEGANConfig, fit_pretrained, saegan
 from saegan_jax.errors import ConfigError
 from saegan_jax.networks.spectral import spectral_normalise
 from saegan_jax.training.systems import gan_members_per_vmap
@@ -44,15 +54,15 @@ def mean_of(x):
     return x.reshape(x.shape[0], -1).mean(axis=1)
 
 
-def mean_critic(params, context, x, label):
+def mean_critic(params, pretrained, x, label):
     return params["d"] * mean_of(x)
 
 
-def noisy_generator(params, context, z, label):
+def noisy_generator(params, pretrained, z, label):
     return jnp.tanh(params["g"] * z).reshape(-1, *SHAPE)
 
 
-def constant_generator(params, context, z, label):
+def constant_generator(params, pretrained, z, label):
     """Every pixel is tanh(g), so that all that a critic sees is known."""
     return jnp.tanh(params["g"]) * jnp.ones((z.shape[0], *SHAPE))
 
@@ -61,8 +71,8 @@ def toy(config, *, generate=constant_generator, critics=None, start=None, n_clas
     """A game of scalars: its system, initial state, and step."""
     start = {"d": jnp.full((), 0.5)} if start is None else start
     game = Game(
-        init=lambda key, context: Nets({"g": jnp.full((), 0.3)}, jax.tree.map(jnp.copy, start)),
-        latent=lambda context, key, n: jax.random.normal(key, (n, 16)),
+        init=lambda key, pretrained: Nets({"g": jnp.full((), 0.3)}, jax.tree.map(jnp.copy, start)),
+        latent=lambda pretrained, key, n: jax.random.normal(key, (n, 16)),
         generate=generate,
         critics={"toy": mean_critic} if critics is None else critics,
     )
@@ -92,6 +102,14 @@ def adam_steps(rates, gradients, start, **settings):
 # Schedules
 
 
+def moving(config, t):
+    """All that the schedule moves, with the weights of R1 and R2."""
+    member = hyper(config)
+    now = scheduled(config, member, t)
+    weights = {name: PENALTIES[name](config).weight(member, now) for name in ("r1", "r2")}
+    return now._asdict() | weights
+
+
 @pytest.mark.parametrize("length", [0, 10])
 def test_every_setting_moves_along_half_a_cosine_and_then_stays(length):
     config = GANConfig(
@@ -99,15 +117,17 @@ def test_every_setting_moves_along_half_a_cosine_and_then_stays(length):
         final_beta2=0.99, ema_half_life=100.0, ema_burn_in=True, batch_size=60, d_steps=2, steps=20, schedule_steps=length,
     )  # fmt: skip
     steps = np.arange(25)
-    got = jax.jit(jax.vmap(lambda t: scheduled(config, hyper(config), t)))(jnp.asarray(steps, jnp.int32))
+    got = jax.jit(jax.vmap(lambda t: moving(config, t)))(jnp.asarray(steps, jnp.int32))
     share = (1 - np.cos(np.pi * np.minimum(steps / (length or 20), 1))) / 2
-    ends = {"learning_rate": (0.4, 0.1), "r1_gamma": (2, 0.2), "r2_gamma": (3, 0.3), "beta2": (0.9, 0.99)}
+    # Of R1 and R2 what they are weighed with is half of gamma.
+    ends = {"learning_rate": (0.4, 0.1), "r1": (1, 0.1), "r2": (1.5, 0.15), "beta2": (0.9, 0.99), "progress": (0, 1)}
     for name, (first, last) in ends.items():
-        np.testing.assert_allclose(getattr(got, name), first + share * (last - first), rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(got[name], first + share * (last - first), rtol=1e-5, atol=1e-7, err_msg=name)
     # The half-life grows from nothing: the first average is the generator itself. A share of the batch counts, 30 images.
-    assert got.ema_decay[0] == 0
-    np.testing.assert_allclose(got.ema_decay[1:], 0.5 ** (30 / (100 * share[1:])), rtol=1e-4, atol=1e-30)
-    for values in got:
+    assert got["ema_decay"][0] == 0
+    np.testing.assert_allclose(got["ema_decay"][1:], 0.5 ** (30 / (100 * share[1:])), rtol=1e-4, atol=1e-30)
+    assert got.keys() == ends.keys() | {"ema_decay"}
+    for values in got.values():
         changes = np.diff(np.asarray(values))
         assert (np.sign(changes[2 : (length or 20) - 1]) == np.sign(values[-1] - values[0])).all()
         np.testing.assert_array_equal(changes[length or 20 :], 0)
@@ -115,10 +135,13 @@ def test_every_setting_moves_along_half_a_cosine_and_then_stays(length):
 
 def test_by_default_nothing_moves():
     config = GANConfig(steps=10)
-    got = jax.jit(jax.vmap(lambda t: scheduled(config, hyper(config), t)))(jnp.arange(12))
-    for values in got:
+    got = jax.jit(jax.vmap(lambda t: moving(config, t)))(jnp.arange(12))
+    progress = got.pop("progress")
+    assert progress[0] == 0
+    assert progress[-1] == 1
+    for values in got.values():
         np.testing.assert_array_equal(values, values[0])
-    np.testing.assert_allclose(got.ema_decay[0], 0.5 ** (64 / 8000), rtol=1e-6)
+    np.testing.assert_allclose(got["ema_decay"][0], 0.5 ** (64 / 8000), rtol=1e-6)
 
 
 MEMBERS = [
@@ -181,7 +204,7 @@ def test_the_generators_rate_scales_its_update_alone():
 
 def test_two_discriminator_steps_are_two_updates_on_two_shares():
     config = replace(PLAIN, loss="non_saturating", d_steps=2, r1_gamma=0.6, beta1=0.5)
-    critic = {"toy": lambda params, context, x, label: params["d"] * mean_of(x) + params["e"] * mean_of(x) ** 2}
+    critic = {"toy": lambda params, pretrained, x, label: params["d"] * mean_of(x) + params["e"] * mean_of(x) ** 2}
     start = {"d": jnp.full((), 0.5), "e": jnp.full((), -0.4)}
     game = toy(config, generate=noisy_generator, critics=critic, start=start)
     batch, state = unit_batch(N), game.state
@@ -234,7 +257,7 @@ def test_a_batch_that_cannot_be_shared_names_its_field():
 def test_penalties_enter_the_loss_with_their_weights():
     """A critic d sum(x) has the gradient norm 4 |d| everywhere; three Adam steps show the gradient of the whole loss."""
     config = replace(PLAIN, loss="hinge", gradient_penalty=3.0, dragan_penalty=5.0, lecam=0.7, learning_rate=0.05)
-    critics = {"toy": lambda params, context, x, label: params["d"] * 16 * mean_of(x)}
+    critics = {"toy": lambda params, pretrained, x, label: params["d"] * 16 * mean_of(x)}
     game = toy(config, critics=critics, start={"d": jnp.full((), 0.01)})
     state, means = game.state, np.zeros(2)
     d, gradients, found = 0.01, [], []
@@ -249,7 +272,7 @@ def test_penalties_enter_the_loss_with_their_weights():
         state, info = game.step(state, constant_batch(value))
         np.testing.assert_allclose(info.penalty, norm + pull, rtol=1e-4)
         np.testing.assert_allclose(info.discriminator_loss, base + norm + pull, rtol=1e-4)
-        np.testing.assert_allclose(state.logit_ema["toy"], means, rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(state.objective.penalties["toy"]["lecam"], means, rtol=1e-4, atol=1e-8)
         d = float(state.params.discriminator["d"])
         found.append(d)
     np.testing.assert_allclose(found, adam_steps([0.05] * 3, gradients, 0.01, b1=0.0, b2=0.99), rtol=1e-3)
@@ -258,7 +281,7 @@ def test_penalties_enter_the_loss_with_their_weights():
 @pytest.mark.parametrize("name", ["gradient_penalty", "dragan_penalty"])
 def test_gradient_norms_are_taken_where_they_belong(name):
     """A critic ||x||^2 / 2 has the gradient x: WGAN-GP sees norms between fakes and reals, DRAGAN around the reals."""
-    critics = {"toy": lambda params, context, x, label: params["d"] * 8 * mean_of(x**2)}
+    critics = {"toy": lambda params, pretrained, x, label: params["d"] * 8 * mean_of(x**2)}
     game = toy(replace(PLAIN, **{name: 2.0}), critics=critics, start={"d": jnp.ones(())})
     norm = lambda value: 2 * (4 * abs(value) - 1) ** 2  # noqa: E731
     fake = math.tanh(0.3)
@@ -276,15 +299,17 @@ def test_gradient_norms_are_taken_where_they_belong(name):
 
 def test_the_critic_of_both_steps_has_unit_spectral_norm_and_its_vectors_persist():
     side = jnp.asarray([0.6, -1.0, 0.3])
-    critics = {"toy": lambda params, context, x, label: x.reshape(-1, 16) @ params["layer"]["kernel"] @ side}
+    critics = {"toy": lambda params, pretrained, x, label: x.reshape(-1, 16) @ params["layer"]["kernel"] @ side}
     start = {"layer": {"kernel": 3 * normal(16, 3)}}
     game = toy(replace(PLAIN, spectral_norm=True, learning_rate=1e-4), critics=critics, start=start)
-    one_iteration = spectral_normalise(start, game.state.spectral)[1]
+    vectors = game.state.objective.spectral
+    one_iteration = spectral_normalise(start, vectors)[1]
     stepped, _ = game.step(game.state, constant_batch(1.0))
-    assert_close(stepped.spectral, one_iteration, rtol=1e-5, atol=1e-6)
-    assert not np.allclose(stepped.spectral["layer"]["kernel"], game.state.spectral["layer"]["kernel"], atol=1e-3)
+    assert_close(stepped.objective.spectral, one_iteration, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(stepped.objective.spectral["layer"]["kernel"], vectors["layer"]["kernel"], atol=1e-3)
 
-    settled = replace(game.state, spectral=spectral_normalise(start, game.state.spectral, iterations=200)[1])
+    converged = spectral_normalise(start, vectors, iterations=200)[1]
+    settled = replace(game.state, objective=replace(game.state.objective, spectral=converged))
     got, info = game.step(settled, constant_batch(1.0))
 
     def unit_sum(params):
@@ -307,7 +332,7 @@ def test_the_critic_of_both_steps_has_unit_spectral_norm_and_its_vectors_persist
 def test_the_critic_sees_reals_and_fakes_only_augmented(loss):
     """Cutout blanks 2 to 4 of 16 pixels: a constant image's mean shrinks to between 12/16 and 15/16 of its value."""
 
-    def seen(params, context, x, label):
+    def seen(params, pretrained, x, label):
         return params["d"] * mean_of(x)
 
     config = replace(PLAIN, loss=loss, augment=("cutout",), batch_size=64)
@@ -347,13 +372,13 @@ def labelled(d_steps, loss, sees):
     """A generator that draws its label, against a critic that compares image and label, or sees the image alone."""
     config = replace(PLAIN, loss=loss, conditional=True, d_steps=d_steps, batch_size=8)
 
-    def critic(params, context, x, label):
+    def critic(params, pretrained, x, label):
         value = mean_of(x)
         if sees == "image":
             return value + 0 * params["d"]
         return 100 * jnp.abs(value - (label + 1).astype(jnp.float32) / 20) + 0 * params["d"]
 
-    generate = lambda params, context, z, label: label_image(label) + 0 * params["g"]  # noqa: E731
+    generate = lambda params, pretrained, z, label: label_image(label) + 0 * params["g"]  # noqa: E731
     return toy(config, generate=generate, critics={"toy": critic}, n_classes=8)
 
 
@@ -385,7 +410,7 @@ def test_sampled_classes_have_the_proportions_seen_unless_given():
     np.testing.assert_array_equal(share == 0, np.asarray(counts) == 0)
     np.testing.assert_allclose(share, np.asarray(counts) / 1000, atol=4 * (0.25 / 4000) ** 0.5)
     given = jnp.asarray([6, 2, 2, 0, 7], jnp.int32)
-    images = sample(game.state, jax.random.key(1), 5, given)
+    images = sample(game.state, jax.random.key(1), 5, label=given)
     np.testing.assert_allclose(images, (label_image(given) + 1) / 2, rtol=1e-6)
 
 
@@ -410,9 +435,9 @@ def test_a_conditional_gan_embeds_the_label_and_a_saegan_does_so_in_both_critics
     settings = SAEConfig(d_sae=5, rho=0.2)
     config = SAEGANConfig(sae=settings, code_hidden=(3,), gan=replace(PLAIN, conditional=True, loss="hinge"))
     params = filled(jax.eval_shape(sae(settings, image_shape=SHAPE).init, jax.random.key(0))).params
-    frozen = freeze(config, params, uint8_data(10).image, jax.random.key(0))
-    algorithm = saegan(config, frozen, image_shape=SHAPE, n_classes=3)
-    before = algorithm.init(jax.random.key(0))
+    pretrained = fit_pretrained(config, params, uint8_data(10).image, jax.random.key(0))
+    algorithm = saegan(config, image_shape=SHAPE, n_classes=3)
+    before = algorithm.init(jax.random.key(0), pretrained)
     state, info = jax.jit(algorithm.step)(before, replace_labels(unit_batch(N), [0, 1, 2, 0, 1, 2]))
     assert_finite((state, info))
     for name in ("pixels", "codes"):
@@ -421,7 +446,7 @@ def test_a_conditional_gan_embeds_the_label_and_a_saegan_does_so_in_both_critics
         assert not np.array_equal(own, start)
     assert state.params.generator["params"]["Dense_0"]["kernel"].shape == (5 + 3 + 3, 4)
     sample = jax.jit(algorithm.sample, static_argnums=2)
-    zero, two, again = (sample(state, jax.random.key(3), 4, jnp.full(4, c, jnp.int32)) for c in (0, 2, 0))
+    zero, two, again = (sample(state, jax.random.key(3), 4, label=jnp.full(4, c, jnp.int32)) for c in (0, 2, 0))
     assert_same(zero, again)
     assert np.abs(np.asarray(zero) - np.asarray(two)).max() > 1e-3
 
@@ -459,7 +484,7 @@ def test_a_step_of_the_residual_recipe():
     assert info.r1 > 0
     assert info.r2 > 0
     # The last bias cancels from real - fake.
-    assert_every_leaf_moved(state.params, before.params, but="Dense_4']['bias']")
+    assert_every_leaf_moved(state.params, before.params, but=".discriminator['params']['Dense_2']['bias']")
     assert_same(state.ema, state.params.generator)  # a half-life of 0 at the first step
 
 
@@ -467,9 +492,9 @@ def test_accuracy_is_the_share_of_pairs_told_apart():
     image = jnp.asarray([0.9, 0.1, 0.6, 0.2, 0.3, 0.4], jnp.float32).reshape(N, 1, 1, 1) * jnp.ones((N, *SHAPE))
     batch = Batch(image, jnp.zeros(N, jnp.int32))
     critics = {
-        "one": lambda params, context, x, label: params["d"] * mean_of(x),
-        "other": lambda params, context, x, label: -params["d"] * mean_of(x),
-        "blind": lambda params, context, x, label: 0 * params["d"] * mean_of(x),
+        "one": lambda params, pretrained, x, label: params["d"] * mean_of(x),
+        "other": lambda params, pretrained, x, label: -params["d"] * mean_of(x),
+        "blind": lambda params, pretrained, x, label: 0 * params["d"] * mean_of(x),
     }
     for names, want in ((("one",), 2 / 6), (("one", "other"), 1 / 2), (("one", "blind"), 1 / 6)):
         game = toy(PLAIN, critics={name: critics[name] for name in names})
@@ -511,8 +536,10 @@ def test_a_state_of_all_features_is_arrays_alone_is_given_away_and_resumes_to_th
     assert step._cache_size() == 1
     start = algorithm.init(jax.random.key(0))
     # A kernel of one column has one direction, so that its vector is 1 or -1 for good.
-    assert_every_leaf_moved(whole.spectral, start.spectral, but="['Dense_1']['kernel']")
-    assert_every_leaf_moved((whole.logit_ema, whole.params), (start.logit_ema, start.params))
+    got, first = whole.objective, start.objective
+    assert got.penalties["pixels"].keys() == {"lecam"}
+    assert_every_leaf_moved(got.spectral, first.spectral, but="['Dense_1']['kernel']")
+    assert_every_leaf_moved((got.penalties, whole.params), (first.penalties, start.params))
 
 
 def test_image_gans_take_turns_on_a_cpu_and_others_do_not(monkeypatch):

@@ -35,7 +35,7 @@ from saegan_jax.training.loop import train
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import from_json, read_config
 from saegan_jax.training.stop import StoppedError
-from saegan_jax.training.systems import rebuild
+from saegan_jax.training.systems import abstract_system
 from saegan_jax.training.transforms import DATA_ORDER
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics
 
@@ -704,7 +704,7 @@ def final_states(folder: Path) -> dict[str, Any]:
     phases = {last: settings} if field != "model" else {"sae": settings.sae, "gan": settings}
     states = {}
     for name, value in phases.items():
-        like = rebuild(value, image_shape=tuple(config["image_shape"]), n_seeds=options.seeds)[1]
+        like = abstract_system(value, image_shape=tuple(config["image_shape"]), n_seeds=options.seeds)[1]
         with Checkpoints(folder / "checkpoints" / name, read_only=True) as checkpoints:
             restored = checkpoints.restore(like)
             assert restored is not None

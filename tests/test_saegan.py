@@ -21,10 +21,9 @@ from helpers import (
     unit_batch,
 )
 
-from saegan_jax.algorithms import saegan as saegan_module
 from saegan_jax.algorithms.gan import GANConfig, hyper
 from saegan_jax.algorithms.sae import SAEConfig, module
-from saegan_jax.algorithms.saegan import SAEGANConfig, alignment_loss, freeze, saegan
+from saegan_jax.algorithms.saegan import SAEGANConfig, alignment_loss, fit_pretrained, saegan, saegan_game
 from saegan_jax.errors import ConfigError
 from saegan_jax.networks.discriminators import MLPDiscriminator
 from saegan_jax.priors import fit_factorised
@@ -39,9 +38,9 @@ COMBINATIONS = [(g, d) for g in ("gaussian", "sparse") for d in ("pixels", "code
 
 
 @pytest.fixture(scope="module")
-def frozen():
+def pretrained():
     params = random_params(module(TINY.sae, 16), normal(1, 16), seed=3, scale=0.8)
-    return freeze(TINY, params, uint8_data(64).image, jax.random.key(0))
+    return fit_pretrained(TINY, params, uint8_data(64).image, jax.random.key(0))
 
 
 @functools.cache
@@ -50,52 +49,45 @@ def config_of(generator_input, discriminator, alignment=0.0):
 
 
 @pytest.fixture(scope="module")
-def programs(frozen):
+def programs(pretrained):
     """The algorithm, its jitted step and a state, once per configuration."""
 
     @functools.cache
     def get(config):
-        algorithm = saegan(config, frozen, image_shape=SHAPE)
+        algorithm = saegan(config, image_shape=SHAPE)
         # Shapes of an init, filled in: compiling six of them would take longer than all else here.
-        state = filled(jax.eval_shape(algorithm.init, jax.random.key(0)), hyper=hyper(config.gan))
-        return algorithm, jax.jit(algorithm.step), replace(state, context=frozen)
+        shapes = jax.eval_shape(algorithm.init, jax.random.key(0), pretrained)
+        return algorithm, jax.jit(algorithm.step), filled(shapes, hyper=hyper(config.gan), pretrained=pretrained)
 
     return get
 
 
-def game_of(config, frozen, monkeypatch):
-    """The game that `saegan` plays."""
-    games = []
-    with monkeypatch.context() as m:
-        m.setattr(saegan_module, "adversarial", lambda config, game, *, context, n_classes: games.append(game))
-        saegan(config, frozen, image_shape=SHAPE)
-    return games[0]
-
-
-def numpy_codes(frozen, images):
-    p = {name: np.asarray(v, np.float64) for name, v in frozen.sae["params"].items()}
+def numpy_codes(pretrained, images):
+    p = {name: np.asarray(v, np.float64) for name, v in pretrained.sae["params"].items()}
     return 1 / (1 + np.exp(-(np.asarray(images, np.float64).reshape(len(images), -1) @ p["W_enc"] + p["b_enc"])))
 
 
-def test_freeze_fits_the_prior_to_codes_of_unit_images(frozen):
+def test_fitting_fits_the_prior_to_codes_of_unit_images(pretrained):
     data = uint8_data(64)
-    codes = numpy_codes(frozen, np.asarray(data.image) / 255)
+    codes = numpy_codes(pretrained, np.asarray(data.image) / 255)
     want = jax.jit(lambda c: fit_factorised(c, threshold=0.4))(jnp.asarray(codes, jnp.float32))
-    assert_close(frozen.prior, want, rtol=1e-4, atol=1e-5)
-    assert ((frozen.prior.density > 0) & (frozen.prior.density < 1)).any()
+    assert_close(pretrained.prior, want, rtol=1e-4, atol=1e-5)
+    assert ((pretrained.prior.density > 0) & (pretrained.prior.density < 1)).any()
     # Float images in [0, 1] and another batch size, one that does not divide 64, give the same.
-    again = freeze(TINY, frozen.sae, unit_batch(64).image, jax.random.key(0), batch_size=10)
-    assert_close(again, frozen, rtol=1e-4, atol=1e-5)
+    again = fit_pretrained(TINY, pretrained.sae, unit_batch(64).image, jax.random.key(0), batch_size=10)
+    assert_close(again, pretrained, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("generator_input", "discriminator"), COMBINATIONS)
-def test_steps_train_both_networks_and_leave_the_context_alone(generator_input, discriminator, programs, frozen):
+def test_steps_train_both_networks_and_leave_the_autoencoder_alone(
+    generator_input, discriminator, programs, pretrained
+):
     algorithm, step, before = programs(config_of(generator_input, discriminator))
     state = before
     for i in range(2):
         state, info = step(state, unit_batch(BATCH, seed=i))
     assert_finite((state, info))
-    assert_same(state.context, frozen)
+    assert_same(state.pretrained, pretrained)
     # With `codes` alone the generator's only gradient is the one through the frozen encoder.
     assert_every_leaf_moved(state.params.generator, before.params.generator)
     # In a relativistic loss the last bias has no gradient, but for rounding.
@@ -110,20 +102,20 @@ def test_steps_train_both_networks_and_leave_the_context_alone(generator_input, 
     assert (images.shape, images.dtype) == ((3, *SHAPE), jnp.float32)
 
 
-def test_no_gradient_reaches_the_frozen_autoencoder(programs, frozen):
+def test_no_gradient_reaches_the_frozen_autoencoder(programs, pretrained):
     algorithm, _, state = programs(config_of("sparse", "ensemble", 0.5))
 
     @jax.jit
     def gradient(sae):
         def loss(sae):
-            _, info = algorithm.step(replace(state, context=replace(frozen, sae=sae)), unit_batch(BATCH))
+            _, info = algorithm.step(replace(state, pretrained=replace(pretrained, sae=sae)), unit_batch(BATCH))
             return info.discriminator_loss + info.generator_loss + info.real_logits + info.r1 + info.generator_extra
 
         return jax.value_and_grad(loss)(sae)
 
-    value, got = gradient(frozen.sae)
+    value, got = gradient(pretrained.sae)
     assert value != 0
-    assert_same(got, jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), frozen.sae))
+    assert_same(got, jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), pretrained.sae))
 
 
 def test_losses_of_an_ensemble_are_sums_over_its_critics(programs):
@@ -145,9 +137,9 @@ def test_losses_of_an_ensemble_are_sums_over_its_critics(programs):
         assert_close(*kernels, rtol=1e-4, atol=1e-5)
 
 
-def null_space_noise(frozen):
+def null_space_noise(pretrained):
     """An image that no unit sees: orthogonal to every column of W_enc."""
-    W = np.asarray(frozen.sae["params"]["W_enc"], np.float64)
+    W = np.asarray(pretrained.sae["params"]["W_enc"], np.float64)
     noise = np.random.default_rng(0).normal(size=16)
     noise -= W @ np.linalg.lstsq(W, noise, rcond=None)[0]
     assert np.abs(noise @ W).max() < 1e-12
@@ -156,10 +148,10 @@ def null_space_noise(frozen):
 
 
 @pytest.mark.parametrize("discriminator", ["pixels", "codes"])
-def test_the_code_critic_sees_codes_alone(discriminator, programs, frozen):
+def test_the_code_critic_sees_codes_alone(discriminator, programs, pretrained):
     _, step, state = programs(config_of("gaussian", discriminator))
     batch = unit_batch(BATCH)
-    noisy = batch._replace(image=batch.image + jnp.asarray(np.repeat(null_space_noise(frozen), BATCH, axis=0)))
+    noisy = batch._replace(image=batch.image + jnp.asarray(np.repeat(null_space_noise(pretrained), BATCH, axis=0)))
     (_, clean), (_, attacked) = step(state, batch), step(state, noisy)
     difference = abs(float(clean.real_logits - attacked.real_logits))
     if discriminator == "codes":
@@ -171,30 +163,30 @@ def test_the_code_critic_sees_codes_alone(discriminator, programs, frozen):
     np.testing.assert_allclose(clean.fake_logits, attacked.fake_logits, rtol=1e-6)
 
 
-def test_the_code_critic_reads_scaled_codes_and_not_centred_ones(programs, frozen):
+def test_the_code_critic_reads_scaled_codes_and_not_centred_ones(programs, pretrained):
     _, step, state = programs(config_of("gaussian", "codes"))
     batch = unit_batch(BATCH)
     _, info = step(state, batch)
-    codes = numpy_codes(frozen, batch.image) / np.asarray(frozen.scale, np.float64)
+    codes = numpy_codes(pretrained, batch.image) / np.asarray(pretrained.scale, np.float64)
     logits = jax.jit(MLPDiscriminator((4,)).apply)(state.params.discriminator["codes"], jnp.asarray(codes, jnp.float32))
     np.testing.assert_allclose(info.real_logits, logits.mean(), rtol=1e-4, atol=1e-6)
 
 
-def test_sparse_latents_are_scaled_prior_draws_beside_noise(frozen, monkeypatch):
-    game = game_of(config_of("sparse", "pixels"), frozen, monkeypatch)
+def test_sparse_latents_are_scaled_prior_draws_beside_noise(pretrained):
+    game = saegan_game(config_of("sparse", "pixels"), image_shape=SHAPE)
     n = 3000
-    latent = np.asarray(jax.jit(game.latent, static_argnums=2)(frozen, jax.random.key(5), n))
+    latent = np.asarray(jax.jit(game.latent, static_argnums=2)(pretrained, jax.random.key(5), n))
     assert latent.shape == (n, D_SAE + D_NOISE)
-    codes, noise = latent[:, :D_SAE] * np.asarray(frozen.scale), latent[:, D_SAE:]
-    density = np.asarray(frozen.prior.density)
+    codes, noise = latent[:, :D_SAE] * np.asarray(pretrained.scale), latent[:, D_SAE:]
+    density = np.asarray(pretrained.prior.density)
     # Exact zeros where off, though E's own codes are never 0: that is the prior's reading of "off".
     np.testing.assert_allclose((codes == 0).mean(axis=0), 1 - density, atol=4 * 0.5 / np.sqrt(n))
-    low, high = np.asarray(frozen.prior.quantiles)[[0, -1]]
+    low, high = np.asarray(pretrained.prior.quantiles)[[0, -1]]
     for j in np.flatnonzero(density):
         on = codes[codes[:, j] > 0, j]
         assert low[j] - 1e-5 <= on.min()
         assert on.max() <= high[j] + 1e-5
-        np.testing.assert_allclose(on.mean(), frozen.prior.quantiles[:, j].mean(), atol=0.05)
+        np.testing.assert_allclose(on.mean(), pretrained.prior.quantiles[:, j].mean(), atol=0.05)
     # Gaussian, and independent of the codes: both halves of the key are used.
     assert np.abs(noise.mean(axis=0)).max() < 4 / np.sqrt(n)
     assert np.abs(noise.std(axis=0) - 1).max() < 4 / np.sqrt(2 * n)
@@ -202,10 +194,10 @@ def test_sparse_latents_are_scaled_prior_draws_beside_noise(frozen, monkeypatch)
     assert np.nanmax(np.abs(correlation)) < 4.5 / np.sqrt(n)
 
 
-def constant_codes(state, frozen, codes):
+def constant_codes(state, pretrained, codes):
     """A state whose prior always draws ``codes`` and whose generator ignores the noise: all its images are one."""
     prior = replace(
-        frozen.prior,
+        pretrained.prior,
         density=jnp.asarray(np.ones(D_SAE, np.float32)),
         quantiles=jnp.asarray(np.tile(np.asarray(codes, np.float32), (33, 1))),
     )
@@ -213,10 +205,10 @@ def constant_codes(state, frozen, codes):
     kernel = params["params"]["Dense_0"]["kernel"]
     params["params"]["Dense_0"]["kernel"] = jnp.asarray(np.where(np.arange(len(kernel))[:, None] < D_SAE, kernel, 0))
     state = replace(
-        state, context=replace(frozen, prior=prior), ema=params, params=state.params._replace(generator=params)
+        state, pretrained=replace(pretrained, prior=prior), ema=params, params=state.params._replace(generator=params)
     )
     p = {name: {k: np.asarray(v, np.float64) for k, v in layer.items()} for name, layer in params["params"].items()}
-    hidden = codes / np.asarray(frozen.scale) @ p["Dense_0"]["kernel"][:D_SAE] + p["Dense_0"]["bias"]
+    hidden = codes / np.asarray(pretrained.scale) @ p["Dense_0"]["kernel"][:D_SAE] + p["Dense_0"]["bias"]
     hidden = np.where(hidden > 0, hidden, 0.2 * hidden)
     return state, np.tanh(hidden @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"]).reshape(1, *SHAPE)
 
@@ -229,22 +221,22 @@ def random_params_of(params):
 CODES = np.array([0.2, 0.9, 0.5, 0.45, 0.7])
 
 
-def test_training_and_sampling_draw_from_the_prior_in_the_state(programs, frozen):
+def test_training_and_sampling_draw_from_the_prior_in_the_state(programs, pretrained):
     algorithm, step, state = programs(config_of("sparse", "codes", 0.5))
-    state, image = constant_codes(state, frozen, CODES)
+    state, image = constant_codes(state, pretrained, CODES)
     sampled = jax.jit(algorithm.sample, static_argnums=2)(state, jax.random.key(0), 4)
     np.testing.assert_allclose(sampled, np.repeat((image + 1) / 2, 4, axis=0), rtol=1e-4, atol=1e-5)
     _, info = step(state, unit_batch(BATCH))
-    codes = numpy_codes(frozen, (image + 1) / 2) / np.asarray(frozen.scale)
+    codes = numpy_codes(pretrained, (image + 1) / 2) / np.asarray(pretrained.scale)
     logit = MLPDiscriminator((4,)).apply(state.params.discriminator["codes"], jnp.asarray(codes, jnp.float32))
     np.testing.assert_allclose(info.fake_logits, logit[0], rtol=1e-4, atol=1e-5)
 
 
-def test_alignment_in_the_generators_loss_by_hand(programs, frozen):
+def test_alignment_in_the_generators_loss_by_hand(programs, pretrained):
     _, step, state = programs(config_of("sparse", "codes", 0.5))
-    state, image = constant_codes(state, frozen, CODES)
+    state, image = constant_codes(state, pretrained, CODES)
     _, info = step(state, unit_batch(BATCH))
-    error = numpy_codes(frozen, (image + 1) / 2)[0] - CODES
+    error = numpy_codes(pretrained, (image + 1) / 2)[0] - CODES
     want = 0.5 * (error**2).sum() / (CODES**2).sum()
     assert want > 0.05
     np.testing.assert_allclose(info.generator_extra, want, rtol=1e-4)
@@ -256,16 +248,16 @@ def test_alignment_in_the_generators_loss_by_hand(programs, frozen):
     assert without.generator_extra == 0
 
 
-def test_alignment_reaches_the_generator_and_makes_images_that_encode_to_their_codes(frozen, monkeypatch):
+def test_alignment_reaches_the_generator_and_makes_images_that_encode_to_their_codes(pretrained):
     config = config_of("sparse", "pixels", 1.0)
-    game = game_of(config, frozen, monkeypatch)
-    params = random_params_of(jax.eval_shape(game.init, jax.random.key(0), frozen).generator)
+    game = saegan_game(config, image_shape=SHAPE)
+    params = random_params_of(jax.eval_shape(game.init, jax.random.key(0), pretrained).generator)
 
     @jax.jit
     def loss_and_gradient(params, key):
-        latent = game.latent(frozen, key, 32)
+        latent = game.latent(pretrained, key, 32)
         return jax.value_and_grad(
-            lambda p: game.generator_extra(frozen, latent, game.generate(p, frozen, latent, None))
+            lambda p: game.generator_extra(pretrained, latent, game.generate(p, pretrained, latent, None))
         )(params)
 
     first, gradient = loss_and_gradient(params, jax.random.key(0))
@@ -276,6 +268,18 @@ def test_alignment_reaches_the_generator_and_makes_images_that_encode_to_their_c
         last, gradient = loss_and_gradient(params, jax.random.key(i % 20))
     last, _ = loss_and_gradient(params, jax.random.key(0))
     assert last < 0.5 * first
+
+
+def test_init_needs_what_was_pretrained():
+    algorithm = saegan(TINY, image_shape=SHAPE)
+    with pytest.raises(ValueError, match="needs pretrained, the autoencoder and prior: pass fit_pretrained"):
+        algorithm.init(jax.random.key(0))
+
+
+def test_integer_images_are_refused_while_tracing(programs):
+    algorithm, _, state = programs(config_of("sparse", "ensemble"))
+    with pytest.raises(ValueError, match=r"must be float32 in \[0, 1\], but these are uint8"):
+        jax.eval_shape(algorithm.step, state, unit_batch(BATCH)._replace(image=uint8_data(BATCH).image))
 
 
 def test_alignment_loss_by_hand():
@@ -303,15 +307,15 @@ def test_bad_settings_raise_and_name_the_field(field, settings):
     assert repr(settings[field]) in str(error.value)
 
 
-def test_golden_step(programs, frozen):
+def test_golden_step(programs, pretrained):
     """Numbers of one step from fixed key and data.
 
     Update them only for a deliberate change of the mathematics, of the initial values or of the key schedule, and say so
     in the change; never to make a refactoring pass.
     """
     algorithm, step, _ = programs(config_of("sparse", "ensemble"))
-    state, info = step(jax.jit(algorithm.init)(jax.random.key(42)), unit_batch(BATCH, seed=5))
-    assert_same(state.context, frozen)
+    state, info = step(jax.jit(algorithm.init)(jax.random.key(42), pretrained), unit_batch(BATCH, seed=5))
+    assert_same(state.pretrained, pretrained)
     kernels = [np.abs(x.astype(np.float64)).sum() for path, x in numpy_leaves(state.params).items() if "kernel" in path]
     assert len(kernels) == 6
     got = [*np.array(info, np.float64), *kernels]

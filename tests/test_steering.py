@@ -22,7 +22,7 @@ from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.report.steering import dose_response_curves, strips
-from saegan_jax.training.systems import rebuild
+from saegan_jax.training.systems import abstract_system
 
 SHAPE = (8, 8, 1)
 FAST = {"xla_backend_optimization_level": 0}
@@ -65,7 +65,7 @@ def test_the_places_of_each_generator_in_order():
     assert all(name.startswith(("ResidualBlock", "Dense")) for name in names)
     # A generator of a SAE-GAN reads codes beside the noise; neither its encoder nor its prior is a place.
     settings = SAEGANConfig(sae=SAEConfig(d_sae=6), gan=GANConfig(hidden=(7, 5), d_noise=4))
-    algorithm, state = rebuild(settings, image_shape=SHAPE, n_seeds=1)
+    algorithm, state = abstract_system(settings, image_shape=SHAPE, n_seeds=1)
     assert dict(steering.layers(algorithm.sample, state)) == {"Dense_0": (10,), "Dense_1": (7,), "Dense_2": (5,)}
 
 

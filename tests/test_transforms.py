@@ -14,7 +14,7 @@ from helpers import SHAPE, assert_close, assert_every_leaf_moved, assert_same, f
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
-from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
+from saegan_jax.algorithms.saegan import SAEGANConfig, fit_pretrained, saegan
 from saegan_jax.images import to_unit_float
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.transforms import (
@@ -164,16 +164,19 @@ class System(NamedTuple):
 def system(name):
     if name == "saegan":
         params = filled(jax.eval_shape(sae(SAE, image_shape=SHAPE).init, jax.random.key(0))).params
-        algorithm = saegan(SAEGAN, freeze(SAEGAN, params, uint8_data(N).image, jax.random.key(0)), image_shape=SHAPE)
+        pretrained = fit_pretrained(SAEGAN, params, uint8_data(N).image, jax.random.key(0))
+        algorithm = saegan(SAEGAN, image_shape=SHAPE)
+        init = lambda key: algorithm.init(key, pretrained)  # noqa: E731
     else:
         algorithm = {"sae": lambda: sae(SAE, image_shape=SHAPE), "gan": lambda: gan(GAN, image_shape=SHAPE)}[name]()
+        init = algorithm.init
     chunk, traces = many_steps(algorithm.step, length=5, batch_size=BATCH), []
 
     def counted(state, data):
         traces.append(1)
         return chunk(state, data)
 
-    return System(algorithm, jax.jit(algorithm.init), compile_chunk(counted), traces)
+    return System(algorithm, jax.jit(init), compile_chunk(counted), traces)
 
 
 def copy(state):

@@ -18,13 +18,17 @@ from PIL import Image
 
 import experiments.train_cyclegan as script
 import saegan_jax.data.domains
+from experiments.common import restore_run
+from experiments.config import TrainCycleGAN, TrainGAN
 from experiments.translate import SHOWN, Translate, arrange, read_images
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, cyclegan
+from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.run_folder import open_folder, to_json
+from saegan_jax.training.systems import abstract_system
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 STEPS = 4
@@ -126,7 +130,7 @@ def test_translations_are_those_of_the_trained_state(
     if members > 1:
         first, second = found["translation"].reshape(2, N, 8, 8, 1)
         assert not np.array_equal(first, second)
-    assert_same(restore_translator(folder).state, state)
+    assert_same(restore_run(folder).state, state)
 
 
 def test_the_same_bytes_again_and_others_of_another_seed_or_step(
@@ -218,8 +222,11 @@ def test_what_cannot_be_translated_is_told_and_nothing_is_written(runs: dict[str
     (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "half.npz").write_bytes((tmp_path / "key.npz").read_bytes()[:300])
     (tmp_path / "gan").mkdir()
-    told = {"script": "gan", "image_shape": [8, 8, 1], "num_classes": 10, "options": to_json(TrainGAN())}
+    trained = TrainGAN(gan=GANConfig(hidden=(), d_noise=2))
+    told = {"script": "gan", "image_shape": [8, 8, 1], "num_classes": 10, "options": to_json(trained)}
     (tmp_path / "gan" / "config.json").write_text(json.dumps(told))
+    with Checkpoints(tmp_path / "gan" / "checkpoints" / "gan") as checkpoints:
+        checkpoints.save(STEPS, filled(abstract_system(trained.gan, image_shape=(8, 8, 1), n_seeds=1)[1]), told)
     before, run_before = tree(tmp_path), tree(folder)
     wanted = "the run translates uint8 images of shape (n, 8, 8, 1)"
     for name, message in (
@@ -249,7 +256,7 @@ def test_what_cannot_be_translated_is_told_and_nothing_is_written(runs: dict[str
     ):
         assert message in refused("translate", "--run", folder, "--out", out, *arguments)
     err = refused("translate", "--run", tmp_path / "gan", "--out", out)
-    assert "it is a run of train_gan, which translates nothing; give a run of train_cyclegan." in err
+    assert f"run = '{tmp_path / 'gan'}' cannot be used: it translates nothing; give a run of train_cyclegan." in err
     assert "there is no config.json in it" in refused("translate", "--run", tmp_path, "--out", out)
     code, said, err = command("translate", "--run", folder, "--out", out, "--direction", "aa")
     assert (code, said) == (2, "")
@@ -272,13 +279,13 @@ def test_a_member_that_failed_is_told(
 ) -> None:
     """Its images cannot be had, those of the other can."""
     folder, _, state = runs["sparse"]
-    restored = restore_translator(folder)
+    restored = restore_run(folder)
     bias = np.array(state.pretrained["params"]["b_dec"])
     bias[1] = np.nan
     spoil = lambda path, x: jnp.asarray(bias) if "b_dec" in jax.tree_util.keystr(path) else x  # noqa: E731
     generator = jax.tree_util.tree_map_with_path(spoil, state.params.generator)
     spoilt = restored._replace(state=state.replace(params=state.params._replace(generator=generator)))
-    monkeypatch.setattr("experiments.common.restore_translator", lambda *arguments, **options: spoilt)
+    monkeypatch.setattr("experiments.common.restore_run", lambda *arguments, **options: spoilt)
     err = refused("translate", "--run", folder, "--n", N, "--out", tmp_path / "a.png")
     assert "member = 1 cannot be used: its training failed" in err
     assert list(tmp_path.iterdir()) == []
@@ -286,10 +293,12 @@ def test_a_member_that_failed_is_told(
 
 
 @pytest.mark.parametrize("kind", MEMBERS)
-def test_scripts_that_draw_name_the_one_that_translates(runs: dict[str, Trained], tmp_path: Path, kind: str) -> None:
+def test_scripts_that_draw_or_export_refuse_it(runs: dict[str, Trained], tmp_path: Path, kind: str) -> None:
     folder = Path(shutil.copytree(runs[kind].folder, tmp_path / "run"))
     before = tree(tmp_path)
-    for name in ("sample", "export_sae"):
-        err = refused(name, "--run", folder, "--out", tmp_path / "a.png")
-        assert "it is a CycleGAN, which translates images and draws none; python -m experiments.translate" in err
+    for name, message in (
+        ("sample", "it is a CycleGAN, which translates images and draws none; python -m experiments.translate is its"),
+        ("export_sae", "without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."),
+    ):
+        assert message in refused(name, "--run", folder, "--out", tmp_path / "a.png")
     assert tree(tmp_path) == before
