@@ -28,6 +28,7 @@ PURE = sorted(
         "images.py",
         "errors.py",
         "steering.py",
+        "stats.py",
     )
     for path in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))
     if path.exists()
