@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from experiments.config import energy_settings
-from saegan_jax.algorithms.base import Algorithm, Batch
-from saegan_jax.algorithms.energy import EnergyConfig, energy
-from saegan_jax.algorithms.gan import GANConfig, Nets
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
-from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
+from saegan_jax.algorithms.base import Batch
+from saegan_jax.algorithms.energy import EnergyConfig
+from saegan_jax.algorithms.gan import Nets
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, sae
+from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.training.systems import abstract_system, pretrained_shapes
 
 BASELINE = "pixels"
 # What an arm changes in the settings of the comparison.
@@ -49,8 +50,9 @@ PLAIN: Mapping[str, Any] = {
 
 def dense(config: SAEConfig) -> SAEConfig:
     """The same autoencoder without sparsity: sigmoid codes without the KL, or ReLU codes without a count or a penalty."""
-    if config.variant == "kl":
-        return replace(config, beta=0.0)
+    changes = VARIANTS[config.variant].dense_control
+    if changes is not None:
+        return replace(config, **changes)
     return replace(config, variant="l1", beta=0.0, auxk=0.0, levels=(), rho_hat="batch", k=min(config.k, config.d_sae))
 
 
@@ -106,30 +108,14 @@ def with_controls(arms: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-class System(NamedTuple):
-    """An arm's parts, without anything compiled: see :func:`system`."""
-
-    algorithm: Algorithm
-    state: Any
-
-
-def frozen_shapes(model: SAEGANConfig, *, image_shape: tuple[int, int, int]) -> Any:
-    """Shapes of what the game of ``model`` reads and never changes."""
-    first = jax.eval_shape(sae(model.sae, image_shape=image_shape).init, jax.random.key(0))
-    images, key = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), jax.random.key(0)
-    return jax.eval_shape(lambda params, images: freeze(model, params, images, key), first.params, images)
-
-
-def system(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, frozen: Any = None) -> System:
-    """The algorithm of ``model``, and the shapes of its state; ``frozen`` are :func:`frozen_shapes`, where they are known."""
-    if isinstance(model, EnergyConfig):
-        game = energy(model, image_shape=image_shape)
-        return System(game, jax.eval_shape(game.init, jax.random.key(0)))
-    frozen = frozen_shapes(model, image_shape=image_shape) if frozen is None else frozen
-    algorithm = saegan(model, frozen, image_shape=image_shape, n_classes=n_classes)
-    # The context is an argument: what is made from it in `init` must be traced.
-    init = lambda own: saegan(model, own, image_shape=image_shape, n_classes=n_classes).init(jax.random.key(0))  # noqa: E731
-    return System(algorithm, jax.eval_shape(init, frozen))
+def count_parameters(
+    model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, pretrained: Any = None
+) -> Nets:
+    """Number of trainable parameters of each network; ``pretrained`` are its shapes, where they are known."""
+    _, state = abstract_system(
+        model, image_shape=image_shape, n_seeds=1, n_classes=n_classes, pretrained=pretrained
+    )  # fmt: skip
+    return trainable(state.params)
 
 
 def trainable(params: Nets) -> Nets:
@@ -173,13 +159,13 @@ def matched(
       The settings and the numbers of parameters reached: within about one unit of each dense layer, or as they are where an
       architecture has no dense layer to vary. An energy-based GAN's discriminator is the autoencoder, and stays as it is.
     """
-    if isinstance(model, EnergyConfig):
-        return model, trainable(system(model, image_shape=image_shape, n_classes=n_classes).state.params)
+    pretrained = pretrained_shapes(model, image_shape=image_shape)
 
-    frozen = frozen_shapes(model, image_shape=image_shape)
+    def count(tried: Settings) -> Nets:
+        return count_parameters(tried, image_shape=image_shape, n_classes=n_classes, pretrained=pretrained)
 
-    def count(own: SAEGANConfig) -> Nets:
-        return trainable(system(own, image_shape=image_shape, n_classes=n_classes, frozen=frozen).state.params)
+    if not isinstance(model, SAEGANConfig):
+        return model, count(model)
 
     for index, vary in enumerate((_generator, _discriminator)):
         low, high = 1 / 64, 64.0
@@ -237,9 +223,9 @@ def operations(model: Settings, image_shape: tuple[int, int, int], n_classes: in
     def batch(n: int) -> Batch:
         return Batch(jax.ShapeDtypeStruct((n, *image_shape), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.int32))  # type: ignore[arg-type]
 
-    algorithm, state = system(model, image_shape=image_shape, n_classes=n_classes)
+    algorithm, state = abstract_system(model, image_shape=image_shape, n_seeds=1, n_classes=n_classes)
     step = program_flops(algorithm.step, state, batch(model.gan.batch_size))
-    if isinstance(model, EnergyConfig) or not uses_sae(model):
+    if isinstance(model, EnergyConfig) or not model.uses_sae:
         return Operations(step, 0.0, 0.0)
     own = sae(model.sae, image_shape=image_shape)
     start = jax.eval_shape(own.init, jax.random.key(0))
@@ -255,12 +241,7 @@ def cost(model: Settings, *, image_shape: tuple[int, int, int], n_classes: int, 
     return Cost(model.sae.steps * counted.sae_step + n_images * counted.encode, counted.step)
 
 
-def uses_sae(model: SAEGANConfig) -> bool:
-    """Whether anything of the autoencoder enters the game."""
-    return (model.generator_input, model.generator_output, model.discriminator) != ("gaussian", "images", "pixels")
-
-
 def with_steps(model: Settings, steps: int) -> Settings:
     """The same trained for ``steps``."""
-    gan: GANConfig = replace(model.gan, steps=steps)
+    gan: Any = replace(model.gan, steps=steps)
     return replace(model, gan=gan)

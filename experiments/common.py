@@ -28,23 +28,21 @@ from experiments.config import (
 )
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Examples
-from saegan_jax.algorithms.cyclegan import CycleGAN
-from saegan_jax.algorithms.energy import EnergyConfig
-from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.registry import build
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
-from saegan_jax.algorithms.saegan import SAEGANConfig
-from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.evaluation.features import FeatureNetwork, cache_folder, load_feature_network
+from saegan_jax.evaluation.sample_evaluator import sample_evaluator
+from saegan_jax.evaluation.sample_quality import sample_quality
+from saegan_jax.files import write_json
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, image_grid, training_curves
 from saegan_jax.stats import over_seeds
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.features import FeatureNetwork, cache_folder, load_feature_network, sample_quality
-from saegan_jax.training.files import write_json
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
@@ -52,8 +50,7 @@ from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, from_json, lock_run, open_folder, read_config, to_json
 from saegan_jax.training.stop import StoppedError
 from saegan_jax.training.sweep import score
-from saegan_jax.training.systems import draw, gan_members_per_vmap, rebuild, rebuild_cyclegan
-from saegan_jax.training.watch import watcher
+from saegan_jax.training.systems import abstract_system, draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms, read_metrics, warn
 
 # Where things lie here, not what is trained.
@@ -94,7 +91,7 @@ SYSTEMS: dict[str, tuple[type[RunOptions], str, str]] = {
     "saegan": (TrainSAEGAN, "model", "gan"),
     "vae": (TrainVAE, "vae", "vae"),
     "energy": (TrainEnergy, "energy", "gan"),
-    "cyclegan": (TrainCycleGAN, "cyclegan", "cyclegan"),
+    "cyclegan": (TrainCycleGAN, "model", "cyclegan"),
 }
 
 
@@ -102,16 +99,18 @@ class Restored(NamedTuple):
     """A run's result as it lies on disk.
 
     Attributes:
+      options: of the training.
       settings: of what was trained.
       image_shape: ``(height, width, channels)``.
-      algorithm: that can step and sample.
+      algorithm: all of it, ``init`` included.
       state: of one member, or stacked.
       n_seeds: members in ``state``.
       step: of the checkpoint.
       n_classes: of the data; a conditional system knows them.
     """
 
-    settings: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig
+    options: Any
+    settings: Any
     image_shape: tuple[int, int, int]
     algorithm: Algorithm
     state: Any
@@ -120,54 +119,18 @@ class Restored(NamedTuple):
     n_classes: int
 
 
-class Translator(NamedTuple):
-    """The result of a run of train_cyclegan as it lies on disk.
-
-    Attributes:
-      options: of the training.
-      image_shape: ``(height, width, channels)``.
-      algorithm: that can step and translate.
-      state: of one member, or stacked.
-      step: of the checkpoint.
-    """
-
-    options: TrainCycleGAN
-    image_shape: tuple[int, int, int]
-    algorithm: CycleGAN
-    state: Any
-    step: int
-
-
 def restore_run(run: Path, *, step: int | None = None, member: int | None = None) -> Restored:
     """Read a run folder's newest complete checkpoint, or that of ``step``; its data set is not needed.
 
     Raises:
-      ConfigError: no run, a run of another version, one that translates (see :func:`restore_translator`), no such ``member``
-        or step, or no checkpoint that can be read.
+      ConfigError: no run, a run of another version, no such ``member`` or step, or no checkpoint that can be read.
     """
     config, trained, shape = _trained(run, member)
-    fix = "it is a CycleGAN, which translates images and draws none; python -m experiments.translate is its command."
-    require(not isinstance(trained, TrainCycleGAN), "run", str(run), fix)
     _, field, phase = SYSTEMS[config["script"]]
     settings, n_classes = getattr(trained, field), config.get("num_classes", 0)
-    algorithm, like = rebuild(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
+    algorithm, like = abstract_system(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
     found, state = _saved(run, phase, like, step)
-    return Restored(settings, shape, algorithm, state, trained.seeds, found, n_classes)
-
-
-def restore_translator(run: Path, *, step: int | None = None, member: int | None = None) -> Translator:
-    """As :func:`restore_run`, of a run of train_cyclegan.
-
-    Raises:
-      ConfigError: as there, and for a run of another script.
-    """
-    config, trained, shape = _trained(run, member)
-    if not isinstance(trained, TrainCycleGAN):
-        fix = f"it is a run of train_{config['script']}, which translates nothing; give a run of train_cyclegan."
-        raise ConfigError("run", str(run), fix)
-    algorithm, like = rebuild_cyclegan(trained.cyclegan, trained.sae, image_shape=shape, n_seeds=trained.seeds)
-    found, state = _saved(run, SYSTEMS["cyclegan"][2], like, step)
-    return Translator(trained, shape, algorithm, state, found)
+    return Restored(trained, settings, shape, algorithm, state, trained.seeds, found, n_classes)
 
 
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:
@@ -251,18 +214,18 @@ class Run:
             shown=shown,
             score=score,
             callbacks=() if picture is None else (Callback(on_evaluation=picture),),
-            members_per_vmap=gan_members_per_vmap(settings) if isinstance(settings, GANConfig) else None,
+            members_per_vmap=gan_members_per_vmap(settings),
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
-    def watched(self, algorithm: Algorithm) -> Callable[[int, Any], Scores] | None:
+    def sample_evaluator(self, algorithm: Algorithm) -> Callable[[int, Any], Scores] | None:
         """Scores of a few samples on the way, for curves and alarms; None where nothing is to be scored."""
         if not self.options.evaluate:
             return None
         self.display.stop()  # rich before 14 allows one live display at a time
         with self.display.console.status("training the feature network, or opening the cached one"):
             network = load_feature_network(self.dataset)
-        return watcher(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
+        return sample_evaluator(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
 
     def sample_pictures(self, name: str, algorithm: Algorithm) -> Callable[[int, Any], None]:
         """A picture of every member's samples, always of the same latents, under ``samples/``."""
@@ -283,7 +246,7 @@ def open_run(
     options: RunOptions,
     *,
     name: str,
-    model: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig,
+    model: Any,
     phases: dict[str, Any],
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
@@ -319,7 +282,7 @@ def open_run(
         shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
     )
     # Finds networks that cannot make such images.
-    rebuild(model, image_shape=shape, n_seeds=options.seeds, n_classes=dataset.num_classes)
+    build(model, image_shape=shape, n_classes=dataset.num_classes)
     config = {
         "script": name.split("-")[0],
         "version": __version__,
@@ -361,11 +324,6 @@ def to_json_options(options: RunOptions) -> dict[str, Any]:
     """All options as JSON values; paths as text."""
     paths = {f.name: str(getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in LOCAL}
     return to_json(dataclasses.replace(options, out=None, manual_dir=None, data_dir=None)) | paths
-
-
-def reach(image_shape: tuple[int, int, int]) -> float:
-    """The decoder norm that suits sigmoid codes: they end at 1, and images' norms grow as the root of their size."""
-    return 3 * math.sqrt(math.prod(image_shape) / 784)  # 3 was chosen on MNIST's validation images
 
 
 def score_sae(run: Run, config: SAEConfig, params: Any, *, active_only: bool = False) -> SAEMetrics:
@@ -461,13 +419,17 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
     if waits:
         note = "of the device, for data from the host; mean over logging intervals"
         rows = rows | {"waiting": row(float(np.mean(waits)), "share of the time", note)}
-    looks = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
-    if looks:
-        n = len(looks)
+    evaluations = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
+    if evaluations:
+        n = len(evaluations)
         rows = rows | {
-            "first look": row(looks[0], "squared features", "Frechet distance of few samples to validation images"),
-            "best look": row(np.fmin.reduce(looks), "squared features", f"the same, the least of {n}; not the result"),
-            "last look": row(looks[-1], "squared features", "the same, of the final weights"),
+            "first evaluation": row(
+                evaluations[0], "squared features", "Frechet distance of few samples to validation images"
+            ),
+            "best evaluation": row(
+                np.fmin.reduce(evaluations), "squared features", f"the same, the least of {n}; not the result"
+            ),
+            "last evaluation": row(evaluations[-1], "squared features", "the same, of the final weights"),
         }
     if any(r["phase"] == "gan" for r in metrics):
         counts = [sum(e["state"] == "begins" and e["member"] == m for e in alarms) for m in range(run.n_seeds)]

@@ -19,10 +19,8 @@ from experiments.arms import (
     Settings,
     arm_settings,
     cost,
+    count_parameters,
     matched,
-    system,
-    trainable,
-    uses_sae,
     with_controls,
     with_steps,
 )
@@ -32,10 +30,10 @@ from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.errors import require
+from saegan_jax.files import write_bytes, write_json
 from saegan_jax.report.comparison import forest
-from saegan_jax.report.table import Result, Row, Text, cell, document, each, origin, pivot
+from saegan_jax.report.table import Result, Row, Text, cell, document, each, origin, pivot, present_name
 from saegan_jax.stats import Effect, effects, interaction
-from saegan_jax.training.files import write_bytes, write_json
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config
@@ -51,7 +49,7 @@ METRICS = {
     "coverage": False,
     "class balance KL": True,
 }
-SHOWN = ("memorisation", "best look", "last look", "alarms")
+SHOWN = ("memorisation", "best evaluation", "last evaluation", "alarms")
 CHANGES = (HEADLINE, "Frechet / floor, second network", "recall", "coverage")  # measures whose change is tabulated
 FACTORIAL = (BASELINE, "sparse", "ensemble", "both")
 
@@ -122,7 +120,7 @@ def plan(options: Compare, dataset: Dataset) -> list[Arm]:
     names = with_controls(names) if options.controls else tuple(dict.fromkeys(names))
     known: dict[str, Any] = {"image_shape": dataset.image_shape, "n_classes": dataset.num_classes}
     base = arm_settings(BASELINE, options.model, preset=options.preset)
-    target = trainable(system(base, **known).state.params)
+    target = count_parameters(base, **known)
     steps, made = base.gan.steps, []
     models = {}
     for name in names:
@@ -130,7 +128,7 @@ def plan(options: Compare, dataset: Dataset) -> list[Arm]:
         if options.match and name.split("+")[0] != BASELINE:
             models[name] = matched(settings, target, **known)
         else:
-            models[name] = settings, trainable(system(settings, **known).state.params)
+            models[name] = settings, count_parameters(settings, **known)
     for fraction in options.fractions:
         images = len(share(dataset.train, fraction).label)
         budget = 0.0
@@ -169,7 +167,7 @@ def job(options: Compare, arm: Arm, seed: int, n_seeds: int, out: Path) -> tuple
     }  # fmt: skip
     if isinstance(arm.settings, EnergyConfig):
         return train_energy.run, TrainEnergy(**shared, energy=arm.settings)
-    if uses_sae(arm.settings):
+    if arm.settings.uses_sae:
         return train_saegan.run, TrainSAEGAN(**shared, model=arm.settings, recipe=options.recipe)
     return train_gan.run, TrainGAN(**shared, gan=arm.settings.gan, recipe=options.recipe)
 
@@ -194,7 +192,7 @@ def outcome(options: RunOptions) -> dict[str, list[float]] | None:
         f"it holds a run with other settings ({', '.join(different)}). Name another --out, or move it away.",
     )
     rows = json.loads((folder / "summary.json").read_text())["rows"]
-    return {name: row["values"] for name, row in rows.items()}
+    return {present_name(name): row["values"] for name, row in rows.items()}
 
 
 def train(script: Callable[[Any], None], options: RunOptions, console: Console) -> None:
@@ -345,8 +343,8 @@ def run(options: Compare) -> None:
             "interval over seeds] of final weights against test images; means leave out failed seeds, which are counted, and "
             "changes take them for the worst of all. *Change*: ratio of geometric means paired by seed, its interval corrected "
             "(Holm) for all arms and fractions of this table; found (**better**, **worse**) where it excludes 0, absent where "
-            "it lies within 5 %, else undecided. *Best* and *last look*: Frechet distance of few samples to validation images "
-            "during the training; the best is not the result."
+            "it lies within 5 %, else undecided. *Best* and *last evaluation*: Frechet distance of few samples to validation "
+            "images during the training; the best is not the result."
         ),
         factorial=factorial(found),
         config=to_json_options(replace(options, results=None)),
@@ -363,5 +361,10 @@ def run(options: Compare) -> None:
     console.print(Markdown(tables(result, every=False)))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Compare:
+    """The command line as options."""
+    return parse(Compare, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(Compare)))
+    main(lambda: run(parse_options()))

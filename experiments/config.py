@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from saegan_jax.algorithms.cyclegan import CycleGANConfig
-from saegan_jax.algorithms.energy import EnergyConfig, plain, plain_sae
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, TranslationConfig
+from saegan_jax.algorithms.energy import EnergyConfig, discriminator_sae, energy_gan
 from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data.domains import DOMAINS
@@ -126,13 +126,18 @@ class TrainCycleGAN(RunOptions):
     """digits_inverted_rotated (8x8, embedded): one half of the digits, and the other half inverted and turned by 90 degrees.
     mnist_inverted_rotated: the same of MNIST. mnist_digits: MNIST, and the embedded digits enlarged."""
     beside: tuple[Path, ...] = ()
-    """Folders of finished runs on the same domains, whose curves are drawn in honesty.png too."""
+    """Folders of finished runs on the same domains, whose curves are drawn in cycle_robustness.png too."""
     cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
     sae: SAEConfig = field(default_factory=SAEConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("domains", self.domains, DOMAINS)
+
+    @property
+    def model(self) -> TranslationConfig:
+        """Both settings as one."""
+        return TranslationConfig(cyclegan=self.cyclegan, sae=self.sae)
 
 
 @dataclass(frozen=True)
@@ -254,19 +259,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "learning_rate": 2e-4, "final_learning_rate": 1.0, "beta1": 0.0, "beta2": 0.9, "ema_half_life": 0.0,
     },
 }  # fmt: skip
-# What each variant of the autoencoder wants beside its sparsity: chosen on MNIST's validation images with one seed.
-_CENTRED: Mapping[str, Any] = {"pre_bias": "mean", "learning_rate": 3e-3, "decoder_norm": 1.0}
-SAE_VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "kl": {},
-    "rate_kl": {**_CENTRED, "beta": 1.0},
-    "l1": {**_CENTRED, "beta": 0.4},
-    "topk": {**_CENTRED, "k": 20, "auxk": 1 / 32},
-    "batch_topk": {**_CENTRED, "k": 20, "auxk": 1 / 32},
-    "matryoshka": {**_CENTRED, "k": 20, "auxk": 1 / 32},
-    "jumprelu": {**_CENTRED, "beta": 0.1},
-    "gated": {**_CENTRED, "beta": 0.5},
-    "wta": {"learning_rate": 1e-3, "decoder_norm": 1.0},
-}
 # Energy-based GANs by preset and kind, beside its autoencoder and generator. The digits' margin was the best of .5, 1, 2
 # and 4 on validation images, with one seed; that of the others is the paper's, not tuned.
 ENERGY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -288,8 +280,10 @@ def preset_name(dataset: str | None, preset: str) -> str:
 
 def energy_settings(preset: str, model: SAEGANConfig, kind: Any) -> EnergyConfig:
     """The energy-based GAN of a kind and preset, with the autoencoder and the generator of ``model``."""
-    gan = dataclasses.replace(plain(model.gan), beta1=0.5, beta2=0.999)
-    return EnergyConfig(kind=kind, sae=plain_sae(model.sae), gan=gan, **ENERGY.get(preset, ENERGY["other"])[kind])
+    gan = dataclasses.replace(energy_gan(model.gan), beta1=0.5, beta2=0.999)
+    return EnergyConfig(
+        kind=kind, sae=discriminator_sae(model.sae), gan=gan, **ENERGY.get(preset, ENERGY["other"])[kind]
+    )
 
 
 def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> EnergyConfig:
@@ -312,7 +306,7 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Option
     first.add_argument("--preset", default="auto")
     if "recipe" in kind.__dataclass_fields__:
         first.add_argument("--recipe", default="preset")
-    first.add_argument("--sae.variant", dest="variant", default="kl")
+    first.add_argument("--sae.variant", dest="variant")
     chosen, _ = first.parse_known_args(arguments, argparse.Namespace(recipe="preset"))
     name = preset_name(chosen.dataset, chosen.preset)
     preset = PRESETS[name]
@@ -323,11 +317,11 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Option
         "save_every": preset.save_every,
         "picture_every": preset.picture_every,
     }
-    variant = chosen.variant if chosen.variant in SAE_VARIANTS else "kl"  # an unknown one is tyro's to refuse
     model = preset.model
-    if variant != "kl":
-        own_settings: dict[str, Any] = {"variant": variant, **SAE_VARIANTS[variant]}
-        model = dataclasses.replace(model, sae=dataclasses.replace(model.sae, **own_settings))
+    if chosen.variant is not None:
+        require_choice("sae.variant", chosen.variant, tuple(VARIANTS))
+        wanted = {"variant": chosen.variant, **VARIANTS[chosen.variant].defaults}
+        model = dataclasses.replace(model, sae=dataclasses.replace(model.sae, **wanted))
     close = difflib.get_close_matches(chosen.recipe, RECIPES, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     require(chosen.recipe in RECIPES, "recipe", chosen.recipe, f"{hint}choose {', '.join(RECIPES)}.")

@@ -1,5 +1,6 @@
 """Write a trained sparse autoencoder as safetensors and cfg.json, which other tools read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from experiments.common import main, restore_run
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
-from saegan_jax.training.interchange import ARCHITECTURES, export_sae
+from saegan_jax.training.interchange import architecture, export_sae
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +41,21 @@ def run(options: Export) -> None:
     if isinstance(restored.settings, SAEConfig):
         config, params = restored.settings, state.params
     elif isinstance(restored.settings, SAEGANConfig):
-        config, params = restored.settings.sae, state.context.sae
+        config, params = restored.settings.sae, state.pretrained.sae
     else:
         what = type(restored.settings).__name__.removesuffix("Config")
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
         raise ConfigError("run", str(options.run), fix)
     folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
-    name = "sigmoid" if config.sigmoid_output else ARCHITECTURES[config.variant]
-    text = (
-        f"{folder}: {config.variant} autoencoder of {config.d_sae} units, step {restored.step}, architecture {name!r}"
-    )
+    what = f"{config.variant} autoencoder of {config.d_sae} units, step {restored.step}"
+    text = f"{folder}: {what}, architecture {architecture(config)!r}"
     Console().print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Export:
+    """The command line as options."""
+    return tyro.cli(Export, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Export)))
+    main(lambda: run(parse_options()))

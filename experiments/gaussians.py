@@ -1,6 +1,6 @@
 """Two-dimensional mixtures of Gaussians: how many modes a GAN finds, how well, and how evenly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -133,13 +133,18 @@ def run(options: Gaussians) -> None:
         made += rows(case, options.out / name, METRICS)
     note = (
         f"{options.seeds} seeds in one program, {options.gan.steps:,} steps of batch {options.gan.batch_size}, {SAMPLES:,} "
-        "samples; mean [bootstrap 95 % interval over seeds]. Published rows: ten trials, from the PacGAN paper. *Best look*: "
-        "each seed's best value of each measure among its looks; the final state is the result."
+        "samples; mean [bootstrap 95 % interval over seeds]. Published rows: ten trials, from the PacGAN paper. *Best "
+        "evaluation*: each seed's best value of each measure among its evaluations; the final state is the result."
     )
     found = result("mixtures of Gaussians", note, {"gan": to_json(options.gan), "seeds": options.seeds}, made)
     found.write(options.results or options.out / "results.json", tables(found, METRICS))
     console.print(Markdown(tables(found, METRICS)))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Gaussians:
+    """The command line as options."""
+    return tyro.cli(Gaussians, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Gaussians)))
+    main(lambda: run(parse_options()))

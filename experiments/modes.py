@@ -106,19 +106,21 @@ def train_case(case: Case, folder: Path, *, seed: int, seeds: int, log_every: in
 
 
 def rows(case: Case, folder: Path, metrics: Sequence[Metric]) -> list[Row]:
-    """Published rows, then ours: the final state, and each member's best look at each measure by itself."""
+    """Published rows, then ours: the final state, and each member's best evaluation of each measure by itself."""
     made = [
         Row(arm=method, metric=m.name, unit=m.unit, published=values[m.name], extra={"case": case.name})
         for method, values in case.published.items()
         for m in metrics
         if m.name in values
     ]
-    looks = [row for row in read_metrics(folder) if row["phase"] == "gan-scores"]
+    evaluations = [row for row in read_metrics(folder) if row["phase"] == "gan-scores"]
     begun = sum(event["state"] == "begins" for event in read_alarms(folder))
     for metric in metrics:
-        course = np.array([np.atleast_1d(row[metric.name]) for row in looks], np.float64)  # (looks, members)
+        course = np.array(
+            [np.atleast_1d(row[metric.name]) for row in evaluations], np.float64
+        )  # (evaluations, members)
         best = (np.nanmax if metric.more_is_better else np.nanmin)(course, axis=0)
-        for arm, values in (("ours, final", course[-1]), ("ours, best look", best)):
+        for arm, values in (("ours, final", course[-1]), ("ours, best evaluation", best)):
             floor = case.floors.get(metric.name)
             row = Row.of(arm, metric.name, values, unit=metric.unit, floor=floor, case=case.name, alarms=begun)
             made.append(row)

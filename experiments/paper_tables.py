@@ -26,11 +26,10 @@ from saegan_jax.data import Dataset, load
 from saegan_jax.data.dataset import Split
 from saegan_jax.data.synthetic import draw_mixture, sparse_mixture
 from saegan_jax.errors import require
+from saegan_jax.evaluation.probe import Probe, fit_probe, linear_probe
+from saegan_jax.files import write_json
 from saegan_jax.metrics import dictionary_match
-from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.report.table import Line, Result, Row, cell, document, each, origin, pivot
-from saegan_jax.training.files import write_json
-from saegan_jax.training.probe import Probe, fit_probe, linear_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
 from saegan_jax.training.transforms import many_fresh_steps
@@ -208,7 +207,7 @@ def recovery(options: PaperTables, dataset: Dataset, say: Callable[[str], None])
     """True atoms found again in sparse mixtures in 64 dimensions, from half as many atoms as dimensions to eight times."""
     rows = []
     k = int(ACTIVE)
-    variants: dict[Variant, dict[str, Any]] = {
+    variants: dict[str, dict[str, Any]] = {
         "batch_topk": {"k": k, "auxk": 1 / 32},
         "topk": {"k": k + 2, "auxk": 1 / 32},  # an example may have more than the mean
         "l1": {"beta": 0.1},
@@ -318,5 +317,10 @@ def run(options: PaperTables) -> None:
     console.print(Text(f"{path} and its table are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> PaperTables:
+    """The command line as options."""
+    return tyro.cli(PaperTables, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(PaperTables)))
+    main(lambda: run(parse_options()))

@@ -2,9 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,16 +20,18 @@ from rich.text import Text
 from experiments.common import main, restore_run
 from experiments.config import TrainSAE, parse
 from saegan_jax.algorithms.base import Algorithm, Examples
+from saegan_jax.algorithms.registry import build
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.dataset import Split
 from saegan_jax.errors import require, require_choice, require_positive
+from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
+from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.metrics import co_activation_error, l0_error, two_sample_accuracy
-from saegan_jax.priors import SAMPLERS, Prior, Sampler, fit_prior, sample_prior
+from saegan_jax.priors import SAMPLERS, Sampler, fit_prior, sample_prior
 from saegan_jax.report import image_grid
 from saegan_jax.report.table import Result, Row, document, floor_rows, origin, pivot
-from saegan_jax.training.features import FeatureNetwork, load_feature_network, sample_quality
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
@@ -61,7 +65,8 @@ class PriorGap(TrainSAE):
     run: Path | None = None
     """Run folder to read the autoencoder from instead of training it; data set, settings and seeds are then the run's own."""
     samplers: tuple[Sampler, ...] = SAMPLERS
-    """Samplers to compare; the bootstrap of training codes, which every gap is measured to, is always among them, and last."""
+    """Samplers to compare: factorised, copula, clusters. The bootstrap of training codes, which every gap is measured to, is
+    always among them, and last."""
     n_clusters: int = 32
     """Clusters of the mixture of independent units."""
     draws: int = 4
@@ -92,7 +97,7 @@ class Subject(NamedTuple):
       train: see there.
       config: of the autoencoder.
       params: one of each member.
-      generator: the system that draws images from a state, where it reads sparse codes.
+      generators: by sampler, the system that draws images from a state; empty where it reads no sparse codes.
       states: of the generator, one of each member.
       trained_with: the sampler that the generator learned with.
     """
@@ -101,7 +106,7 @@ class Subject(NamedTuple):
     train: Split
     config: SAEConfig
     params: list[Any]
-    generator: Algorithm | None = None
+    generators: Mapping[str, Algorithm] = MappingProxyType({})
     states: Sequence[Any] = ()
     trained_with: str = ""
 
@@ -137,16 +142,22 @@ def read_run(options: PriorGap) -> Subject:
         str(options.run),
         "it has no autoencoder of its own; take a run of train_sae or train_saegan.",
     )
-    told = read_config(options.run)["options"]
-    dataset = load(told["dataset"], manual_dir=options.manual_dir, data_dir=options.data_dir)
-    train = share(dataset.train, told.get("fraction", 1.0))
+    trained = read_config(options.run)["options"]
+    dataset = load(trained["dataset"], manual_dir=options.manual_dir, data_dir=options.data_dir)
+    train = share(dataset.train, trained.get("fraction", 1.0))
     if isinstance(settings, SAEGANConfig):
         whole(settings.sae)
-        params = members(restored.state.context.sae, n, stacked=n > 1)
+        params = members(restored.state.pretrained.sae, n, stacked=n > 1)
         if settings.generator_input != "sparse":
             return Subject(dataset, train, settings.sae, params)
         states = members(restored.state, n, stacked=n > 1)
-        return Subject(dataset, train, settings.sae, params, restored.algorithm, states, settings.sampler)
+        generators = {
+            sampler: build(
+                replace(settings, sampler=sampler), image_shape=restored.image_shape, n_classes=restored.n_classes
+            )
+            for sampler in order(options.samplers)
+        }
+        return Subject(dataset, train, settings.sae, params, generators, states, settings.sampler)
     assert isinstance(settings, SAEConfig)
     whole(settings)
     return Subject(dataset, train, settings, members(restored.state.params, n, stacked=n > 1))
@@ -170,22 +181,23 @@ def batches(n: int, size: int = 1000) -> Iterator[tuple[int, int]]:
 
 
 class Drawer:
-    """Draws codes and images of all members: compiled once for each kind of prior."""
+    """Draws codes and images of all members: compiled once for each sampler."""
 
     def __init__(self, subject: Subject) -> None:
         decode = autoencoder(subject.config, image_shape=subject.dataset.image_shape).decode
         self.size = min(1000, len(subject.dataset.test.label))
-        self._sample = jax.jit(lambda prior, key: sample_prior(prior, key, self.size))
+        self._sample = jax.jit(sample_prior, static_argnames=("sampler", "n"))
         self._decode = jax.jit(lambda params, codes: jnp.clip(decode(params, codes), 0.0, 1.0))
 
-    def codes(self, prior: Prior, key: jax.Array, n: int) -> np.ndarray:
+    def codes(self, sampler: Sampler, fitted: Any, key: jax.Array, n: int) -> np.ndarray:
         """``(n, d_sae)``."""
-        parts = [self._sample(prior, jax.random.fold_in(key, i))[:rows] for i, rows in batches(n, self.size)]
+        keys = [(jax.random.fold_in(key, i), rows) for i, rows in batches(n, self.size)]
+        parts = [self._sample(sampler, fitted, k, n=self.size)[:rows] for k, rows in keys]
         return np.concatenate([np.asarray(part) for part in parts])
 
-    def distinct(self, prior: Prior, key: jax.Array, n: int) -> np.ndarray:
+    def distinct(self, sampler: Sampler, fitted: Any, key: jax.Array, n: int) -> np.ndarray:
         """At most ``n`` codes of which none repeats, in the order drawn: repeats would give a bootstrap away."""
-        drawn = self.codes(prior, key, 2 * n)
+        drawn = self.codes(sampler, fitted, key, 2 * n)
         first = np.sort(np.unique(drawn, axis=0, return_index=True)[1])
         return drawn[first[:n]]
 
@@ -197,31 +209,82 @@ class Drawer:
 
 
 def measure_codes(
-    held_out: np.ndarray, drawer: Drawer, prior: Prior, key: jax.Array, *, threshold: float
+    held_out: np.ndarray, drawer: Drawer, sampler: Sampler, fitted: Any, key: jax.Array, *, threshold: float
 ) -> dict[str, float]:
     """Everything about a sampler's codes."""
-    codes = drawer.codes(prior, jax.random.fold_in(key, 0), len(held_out))
+    codes = drawer.codes(sampler, fitted, jax.random.fold_in(key, 0), len(held_out))
     pairs = co_activation_error(held_out, codes, threshold=threshold)
     judged = min(JUDGED, len(held_out))
-    told = two_sample_accuracy(
-        held_out[:judged], drawer.distinct(prior, jax.random.fold_in(key, 1), judged), jax.random.fold_in(key, 2)
-    )
+    distinct = drawer.distinct(sampler, fitted, jax.random.fold_in(key, 1), judged)
+    two_sample = two_sample_accuracy(held_out[:judged], distinct, jax.random.fold_in(key, 2))
     return {
         "l0": float(np.mean((codes > threshold).sum(axis=1))),
         "l0_distance": l0_error(held_out, codes, threshold=threshold).distance,
         "co_activation": pairs.rms,
         "co_activation_share": pairs.rms / pairs.independent if pairs.independent else np.nan,
-        "two_sample": told.accuracy,
+        "two_sample": two_sample.accuracy,
     }
+
+
+def measure_floors(held_out: np.ndarray, train: np.ndarray, key: jax.Array, *, threshold: float) -> dict[str, float]:
+    """The same measures of as many training codes as there are held-out ones."""
+    pairs = co_activation_error(held_out, train, threshold=threshold)
+    return {
+        "l0": float((held_out > threshold).sum(axis=1).mean()),
+        "l0_distance": l0_error(held_out, train, threshold=threshold).distance,
+        "co_activation": pairs.rms,
+        "co_activation_share": pairs.rms / pairs.independent if pairs.independent else np.nan,
+        "two_sample": two_sample_accuracy(held_out[:JUDGED], train[:JUDGED], key).accuracy,
+    }
+
+
+def frechet(network: FeatureNetwork, dataset: Dataset, sets: Sequence[np.ndarray]) -> tuple[float, float]:
+    """``(mean distance over sets of images, floor)``."""
+    quality = [sample_quality(network, images, dataset, pairs=False) for images in sets]
+    return float(np.mean([q["frechet"] for q in quality])), float(quality[0]["floor"])
+
+
+def generated(options: PriorGap, subject: Subject, sampler: Sampler, fitted: Any, index: int) -> list[np.ndarray]:
+    """Images of one member's generator fed from ``fitted``, ``options.draws`` sets of them."""
+    state = subject.states[index]
+    state = state.replace(pretrained=state.pretrained.replace(prior=fitted))
+    generator, n = subject.generators[sampler], len(subject.dataset.test.label)
+    return [draw(generator, state, seed=options.seed + i, n=n, n_seeds=1)[0] for i in range(options.draws)]
+
+
+def measure_sampler(
+    options: PriorGap,
+    subject: Subject,
+    network: FeatureNetwork,
+    drawer: Drawer,
+    index: int,
+    sampler: Sampler,
+    *,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    key: jax.Array,
+) -> tuple[dict[str, float], dict[str, float], np.ndarray]:
+    """One sampler of one member: ``(scores, floors of decoded images, pictures)``; codes ``(n, d_sae)``."""
+    threshold, n = subject.config.active_above, len(subject.dataset.test.label)
+    fit_key, code_key, *keys = jax.random.split(key, 2 + options.draws)
+    settings = {"n_clusters": options.n_clusters, "limit": len(train)}
+    fitted = FIT(sampler, jnp.asarray(train), fit_key, threshold=threshold, **settings)
+    scores, floors = measure_codes(held_out, drawer, sampler, fitted, code_key, threshold=threshold), {}
+    decoded = [drawer.images(subject.params[index], drawer.codes(sampler, fitted, k, n)) for k in keys]
+    scores["frechet"], floors["frechet"] = frechet(network, subject.dataset, decoded)
+    pictures = [decoded[0][:COLUMNS]]
+    if subject.generators:
+        made = generated(options, subject, sampler, fitted, index)
+        scores["generator_frechet"], floors["generator_frechet"] = frechet(network, subject.dataset, made)
+        pictures.append(made[0][:COLUMNS])
+    return scores, floors, np.stack(pictures)
 
 
 def measure_member(
     options: PriorGap, subject: Subject, network: FeatureNetwork, drawer: Drawer, index: int, console: Console
 ) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, np.ndarray]]:
     """One member: ``(scores of each sampler, floors, pictures of each sampler)``."""
-    dataset, config = subject.dataset, subject.config
-    threshold, n = config.active_above, len(dataset.test.label)
-    params = subject.params[index]
+    dataset, config, params = subject.dataset, subject.config, subject.params[index]
     train = active(config, params, subject.train.image)
     # In a random order, since validation and test images lie one after the other.
     held_out = active(config, params, np.concatenate([dataset.validation.image, dataset.test.image]))
@@ -229,50 +292,20 @@ def measure_member(
     held_out = rng.permutation(held_out)
     key = jax.random.fold_in(jax.random.key(options.seed), index)
     real = train[rng.permutation(len(train))[: len(held_out)]]
-    pairs = co_activation_error(held_out, real, threshold=threshold)
-    floors = {
-        "l0": float((held_out > threshold).sum(axis=1).mean()),
-        "l0_distance": l0_error(held_out, real, threshold=threshold).distance,
-        "co_activation": pairs.rms,
-        "co_activation_share": pairs.rms / pairs.independent if pairs.independent else np.nan,
-        "two_sample": two_sample_accuracy(held_out[:JUDGED], real[:JUDGED], key).accuracy,
-    }
+    floors = measure_floors(held_out, real, key, threshold=config.active_above)
     scores: dict[str, dict[str, float]] = {}
-    pictures: dict[str, list[np.ndarray]] = {}
+    pictures: dict[str, np.ndarray] = {}
+    measure = partial(measure_sampler, options, subject, network, drawer, index, train=train, held_out=held_out)
     for sampler in order(options.samplers):
         with console.status(f"member {index + 1} of {len(subject.params)}: {sampler}"):
-            own = jax.random.fold_in(key, SAMPLERS.index(sampler))
-            fit_key, code_key, *keys = jax.random.split(own, 2 + options.draws)
-            prior = FIT(
-                sampler,
-                jnp.asarray(train),
-                fit_key,
-                threshold=threshold,
-                n_clusters=options.n_clusters,
-                limit=len(train),
-            )
-            scores[sampler] = measure_codes(held_out, drawer, prior, code_key, threshold=threshold)
-            decoded = [drawer.images(params, drawer.codes(prior, k, n)) for k in keys]
-            quality = [sample_quality(network, images, dataset, pairs=False) for images in decoded]
-            scores[sampler]["frechet"] = float(np.mean([q["frechet"] for q in quality]))
-            floors["frechet"] = float(quality[0]["floor"])
-            pictures[sampler] = [decoded[0][:COLUMNS]]
-            if subject.generator is not None:
-                state = subject.states[index]
-                state = state.replace(context=state.context.replace(prior=prior))
-                made = [
-                    draw(subject.generator, state, seed=options.seed + i, n=n, n_seeds=1)[0]
-                    for i in range(options.draws)
-                ]
-                quality = [sample_quality(network, images, dataset, pairs=False) for images in made]
-                scores[sampler]["generator_frechet"] = float(np.mean([q["frechet"] for q in quality]))
-                floors["generator_frechet"] = floors["frechet"]
-                pictures[sampler].append(made[0][:COLUMNS])
+            sampler_key = jax.random.fold_in(key, SAMPLERS.index(sampler))
+            scores[sampler], image_floors, pictures[sampler] = measure(sampler, key=sampler_key)
+            floors |= image_floors
     for found in scores.values():
         found["prior_gap"] = found["frechet"] - scores[REFERENCE]["frechet"]
-        if subject.generator is not None:
+        if subject.generators:
             found["generator_gap"] = found["generator_frechet"] - scores[REFERENCE]["generator_frechet"]
-    return scores, floors, {sampler: np.stack(rows) for sampler, rows in pictures.items()}
+    return scores, floors, pictures
 
 
 def order(samplers: tuple[Sampler, ...]) -> list[Sampler]:
@@ -320,7 +353,7 @@ def run(options: PriorGap) -> None:
         "as many as held-out ones, and for Frechet distances training images. The bootstrap of training codes is a "
         "diagnostic and no generative model."
     )
-    if subject.generator is not None:
+    if subject.generators:
         note += f" The generator was trained with the {subject.trained_with} sampler."
     result = Result.here(
         f"samplers of sparse codes, {dataset.name}",
@@ -341,5 +374,10 @@ def run(options: PriorGap) -> None:
     console.print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> PriorGap:
+    """The command line as options."""
+    return parse(PriorGap, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(PriorGap)))
+    main(lambda: run(parse_options()))

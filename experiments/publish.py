@@ -1,6 +1,7 @@
 """Turn a finished run's summary into a published result: JSON with provenance, and the Markdown table made from it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from experiments.common import main
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.report.table import Result, Row, document, each, origin, pivot
+from saegan_jax.report.table import Result, Row, document, each, origin, pivot, present_name
 from saegan_jax.training.run_folder import read_config
 
 
@@ -47,13 +48,21 @@ def publish(options: Publish) -> None:
         raise ConfigError("run", str(options.run), "it has no summary.json yet; let it finish first.") from None
     name = f"{config['script']} on {config['options']['dataset']}"
     published = [
-        Row.of(config["script"], metric, row["values"], unit=row["unit"], floor=row["floor"], note=row["note"])
+        Row.of(
+            config["script"], present_name(metric), row["values"],
+            unit=row["unit"], floor=row["floor"], note=row["note"],
+        )
         for metric, row in rows.items()
-    ]
+    ]  # fmt: skip
     result = Result.here(name, options.command, published, config=config["options"])
     result.write(options.out, tables(result))
     Console().print(Text(f"{options.out} and {options.out.with_suffix('.md').name}: {name}"), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Publish:
+    """The command line as options."""
+    return tyro.cli(Publish, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: publish(tyro.cli(Publish)))
+    main(lambda: publish(parse_options()))

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.common import Restored, main, restore_run
-from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.base import Algorithm, cannot_sample
 from saegan_jax.errors import require
+from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
-from saegan_jax.training.files import write_bytes
 from saegan_jax.training.systems import draw
 
 SHOWN = 1024  # images in the picture; the .npz has all
@@ -93,6 +94,8 @@ def of_class(restored: Restored, label: int | None) -> Algorithm:
 def run(options: Sample) -> None:
     """Restore, draw, write."""
     restored = restore_run(options.run, step=options.step, member=options.member)
+    fix = "it is a CycleGAN, which translates images and draws none; python -m experiments.translate is its command."
+    require(restored.algorithm.sample is not cannot_sample, "run", str(options.run), fix)
     state, n_seeds, step = restored.state, restored.n_seeds, restored.step
     algorithm = of_class(restored, options.label)
     members = range(n_seeds) if options.member is None else [options.member]
@@ -123,5 +126,10 @@ def run(options: Sample) -> None:
     Console().print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Sample:
+    """The command line as options."""
+    return tyro.cli(Sample, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Sample)))
+    main(lambda: run(parse_options()))

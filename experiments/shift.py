@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,18 +15,17 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from experiments.common import main, reach
+from experiments.common import main
 from saegan_jax.algorithms.base import Examples
-from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.data import Dataset, load
 from saegan_jax.data.dataset import Split
 from saegan_jax.data.shifts import enlarged, inverted, noisy, rotated
 from saegan_jax.errors import require
-from saegan_jax.networks.autoencoders import Variant
+from saegan_jax.evaluation.probe import fit_probe
 from saegan_jax.report import shift_curves
 from saegan_jax.report.table import Result, Row, document, origin, pivot
 from saegan_jax.training.phase import check_batch
-from saegan_jax.training.probe import fit_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, score_members, train_members
 
@@ -80,14 +79,15 @@ class Shift:
 def configs(options: Shift, image_shape: tuple[int, int, int]) -> dict[str, SAEConfig]:
     """The autoencoders that are compared, by name."""
 
-    def of(variant: Variant, **changes: Any) -> SAEConfig:
+    def of(variant: str, **changes: Any) -> SAEConfig:
         return replace(options.sae, variant=variant, **changes)
 
+    norm = VARIANTS["kl"].wants(image_shape)["decoder_norm"]
     everything = {
         "topk": of("topk", auxk=1 / 32),
         "batch_topk": of("batch_topk", auxk=1 / 32),
         "l1": of("l1", beta=0.4),
-        "kl": of("kl", rho=0.05, beta=3.0, pre_bias="none", decoder_norm=reach(image_shape)),
+        "kl": of("kl", rho=0.05, beta=3.0, pre_bias="none", decoder_norm=norm),
         "dense": of("l1", beta=0.0),
     }
     return {name: everything[name] for name in options.models}
@@ -249,5 +249,10 @@ def run(options: Shift) -> None:
     console.print(Text(f"{path}, its table and its picture are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Shift:
+    """The command line as options."""
+    return tyro.cli(Shift, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Shift)))
+    main(lambda: run(parse_options()))

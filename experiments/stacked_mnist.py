@@ -23,10 +23,10 @@ from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.data import Dataset, load
 from saegan_jax.data.stacked import stacked, stacks
 from saegan_jax.errors import require
+from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.metrics import mode_count, reverse_kl, reverse_kl_floor
 from saegan_jax.report import image_grid
 from saegan_jax.training.callbacks import Scores
-from saegan_jax.training.features import FeatureNetwork, load_feature_network
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.systems import draw, gan_members_per_vmap
 
@@ -230,8 +230,8 @@ def run(options: StackedMNIST) -> None:
     note = (
         f"{abouts}. {options.seeds} seeds in one program, {options.gan.steps:,} steps of batch {options.gan.batch_size}; mean "
         f"[bootstrap 95 % interval over seeds]; classes by the MNIST classifier {network.hash[:8]}, accuracy "
-        f"{network.accuracy:.4f}. *Best look*: each seed's best value of each measure among its looks; the final state is the "
-        "result."
+        f"{network.accuracy:.4f}. *Best evaluation*: each seed's best value of each measure among its evaluations; the final "
+        "state is the result."
     )
     settings = {"gan": to_json(options.gan), "seeds": options.seeds, "own_networks": options.own_networks}
     found = result("Stacked MNIST", note, settings, made)
@@ -239,7 +239,7 @@ def run(options: StackedMNIST) -> None:
     console.print(Markdown(tables(found, METRICS)))
 
 
-def parse(arguments: Sequence[str] | None = None) -> StackedMNIST:
+def parse_options(arguments: Sequence[str] | None = None) -> StackedMNIST:
     """The command line as options; the GAN's defaults are those that suit the networks of the protocols."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--protocols", nargs="*", default=[])
@@ -252,4 +252,4 @@ def parse(arguments: Sequence[str] | None = None) -> StackedMNIST:
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse()))
+    main(lambda: run(parse_options()))

@@ -5,7 +5,7 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,35 +18,41 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
-from experiments.common import main, restore_run
+from experiments.common import Restored, main, restore_run
 from saegan_jax.algorithms.base import Batch
-from saegan_jax.algorithms.center import center
 from saegan_jax.algorithms.classifier import classifier
 from saegan_jax.algorithms.gan import GANConfig, image_networks
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
+from saegan_jax.algorithms.geometric_median import center
+from saegan_jax.algorithms.sae import SAEConfig, Start, sae
 from saegan_jax.data import load
 from saegan_jax.errors import require, require_positive
-from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
+from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
+from saegan_jax.files import write_bytes
+from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report.steering import dose_response_curves, strips
 from saegan_jax.report.table import Result, Row, document, origin, pivot
 from saegan_jax.steering import (
     Effect,
     Split,
     association,
-    at_level,
     class_directions,
     difference_directions,
     dose_response,
+    effects_at_level,
+    feature_activity,
+    flatten_positions,
     layers,
+    mean_over_positions,
     principal_directions,
     random_directions,
+    sample_distance,
+    selectivity,
     split,
     spread,
     steer,
-    strongest,
+    strongest_directions,
+    unit_scale,
 )
-from saegan_jax.training.features import FeatureNetwork, load_feature_network
-from saegan_jax.training.files import write_bytes
 from saegan_jax.training.run_folder import read_config, to_json
 from saegan_jax.training.systems import member_keys
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_fresh_steps
@@ -62,7 +68,7 @@ UNITS = {
     "pixels": "root mean squared pixel change",
     "unreal": "further from the nearest real image, in the same features",
     "dose": "spreads of the activations",
-    "selectivity": "target / others, others at least .01",
+    "selectivity": "target / others, others at least 0.01",
 }
 
 
@@ -176,7 +182,7 @@ class Programs(NamedTuple):
 
 def programs(cut: Split, network: FeatureNetwork, real_images: np.ndarray) -> Programs:
     """Compile once for all members."""
-    predict = classifier(network.config).predict
+    predict: Any = classifier(network.config).predict
     mean, std = jnp.asarray(network.mean).reshape(1, -1), jnp.asarray(network.std).reshape(1, -1)
 
     def classify(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -206,9 +212,8 @@ def activations(before: Callable[..., jax.Array], state: Any, key: jax.Array, n:
     return jnp.concatenate(parts)[:n]
 
 
-def flat(a: jax.Array) -> jax.Array:
-    """Activations ``(n, ..., d)`` as vectors ``(n * positions, d)``."""
-    return a.reshape(-1, a.shape[-1])
+_feature_activity = jax.jit(feature_activity, static_argnums=0)
+_strongest_directions = jax.jit(strongest_directions, static_argnums=3)
 
 
 @functools.cache
@@ -216,7 +221,7 @@ def _training(config: SAEConfig, d: int, n_seeds: int) -> tuple[Any, Any]:
     """Programs of :func:`train_autoencoders`, compiled once for all members of a run."""
 
     def init(keys: jax.Array, middle: jax.Array) -> Any:
-        return jax.vmap(sae(config, image_shape=(1, 1, d), center=middle).init)(keys)
+        return jax.vmap(sae(config, image_shape=(1, 1, d)).init, in_axes=(0, None))(keys, Start(center=middle))
 
     def draw(key: jax.Array, x: jax.Array) -> Batch:
         chosen = jax.random.randint(key, (config.batch_size,), 0, len(x))
@@ -227,64 +232,43 @@ def _training(config: SAEConfig, d: int, n_seeds: int) -> tuple[Any, Any]:
 
 
 def train_autoencoders(config: SAEConfig, vectors: jax.Array, *, seed: int, n_seeds: int) -> Any:
-    """Parameters of ``n_seeds`` autoencoders on ``(n, d)``, stacked, scaled to a spread of the root of d."""
-    d = vectors.shape[-1]
-    x = vectors * (math.sqrt(d) / spread(vectors))
-    init, chunk = _training(config, d, n_seeds)
+    """Parameters of ``n_seeds`` autoencoders, stacked, trained on ``vectors (n, d)`` times :func:`unit_scale` of them."""
+    x = vectors * unit_scale(vectors)
+    init, chunk = _training(config, vectors.shape[-1], n_seeds)
     return chunk(init(member_keys(seed, n_seeds), center(x, "mean")), x)[0].params
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def autoencoder_codes(config: SAEConfig, params: Any, a: jax.Array, scale: jax.Array) -> tuple[jax.Array, SAEMetrics]:
-    """Codes of activations ``(n, ..., d)``, meaned over positions to ``(n, d_sae)``, and metrics of the reconstruction."""
-    vectors, d = flat(a) * scale, a.shape[-1]
-    functions = autoencoder(config, image_shape=(1, 1, d))
-    codes = functions.encode(params, vectors.reshape(-1, 1, 1, d))
-    x_hat = functions.decode(params, codes).reshape(-1, d)
-    stats = update_sae_stats(init_sae_stats(d, config.d_sae), vectors, x_hat, codes, threshold=0.0)
-    return codes.reshape(len(a), -1, config.d_sae).mean(axis=1), summarise(stats)
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def take(directions: jax.Array, activity: jax.Array, probability: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-    """The ``n`` directions for each class, ``(n_classes, n, d)``, and the mean of their correlations, ``(n_classes,)``."""
-    correlation = association(activity, probability)
-    index = strongest(correlation, n)
-    return directions[index], jnp.take_along_axis(correlation.T, index, axis=1).mean(axis=1)
-
-
 def choose_arms(
-    options: Steer, made: Programs, state: Any, untrained: Any, key: jax.Array, chosen_on: jax.Array
+    options: Steer, compiled: Programs, state: Any, untrained: Any, key: jax.Array, chosen_on: jax.Array
 ) -> tuple[dict[str, Arm], list[SAEMetrics], jax.Array]:
     """Every arm's directions, chosen on the activations ``chosen_on``; the autoencoders' metrics; the activations' spread."""
     keys = jax.random.split(key, 4)
-    positions = math.prod(made.cut.layer.shape[:-1])
+    positions = math.prod(compiled.cut.layer.shape[:-1])
     n = math.ceil(options.vectors / positions)
     config, seeds = options.sae, options.sae_seeds
-    vectors = flat(activations(made.before, state, keys[0], n))
+    vectors = flatten_positions(activations(compiled.before, state, keys[0], n))
     trained = train_autoencoders(config, vectors, seed=options.seed, n_seeds=seeds)
     other = train_autoencoders(
-        config, flat(activations(made.before, untrained, keys[1], n)), seed=options.seed, n_seeds=seeds
+        config, flatten_positions(activations(compiled.before, untrained, keys[1], n)), seed=options.seed, n_seeds=seeds
     )
     logits = jnp.concatenate(
-        [made.classify(made.after(state, chosen_on[i : i + BATCH]))[0] for i in range(0, len(chosen_on), BATCH)]
+        [compiled.classify(compiled.after(state, chosen_on[i : i + BATCH]))[0] for i in range(0, len(chosen_on), BATCH)]
     )
     probability, label = jax.nn.softmax(logits, axis=-1), jnp.argmax(logits, axis=-1)
-    pooled = chosen_on.reshape(len(chosen_on), -1, chosen_on.shape[-1]).mean(axis=1)
-    scale = math.sqrt(vectors.shape[-1]) / spread(vectors)
+    pooled, scale = mean_over_positions(chosen_on), unit_scale(vectors)
 
     def arm(parts: list[tuple[jax.Array, jax.Array]]) -> Arm:
         return Arm(jnp.stack([d for d, _ in parts]), np.stack([np.asarray(a) for _, a in parts]))
 
     def projected(directions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return take(directions, pooled @ directions.T, probability, options.features)
+        return _strongest_directions(directions, pooled @ directions.T, probability, options.features)
 
     features, metrics = [], []
     for i in range(seeds):
         params = jax.tree.map(lambda leaf, i=i: leaf[i], trained)
-        codes, found = autoencoder_codes(config, params, chosen_on, scale)
+        codes, found = _feature_activity(config, params, chosen_on, scale)
         metrics.append(jax.tree.map(np.asarray, found))
-        features.append(take(params["params"]["W_dec"], codes, probability, options.features))
+        features.append(_strongest_directions(params["params"]["W_dec"], codes, probability, options.features))
     d, draw = vectors.shape[-1], jax.random.split(keys[2], seeds)
     sets = {
         SAE: arm(features),
@@ -299,22 +283,22 @@ def choose_arms(
     return sets, metrics, spread(vectors)
 
 
-def halves(options: Steer, made: Programs, state: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def halves(options: Steer, compiled: Programs, state: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Activations to choose features on, and others to measure them on, which have no sample in common."""
-    both = activations(made.before, state, key, options.choose + options.measure)
+    both = activations(compiled.before, state, key, options.choose + options.measure)
     return both[: options.choose], both[options.choose :]
 
 
 def measure(
-    options: Steer, made: Programs, state: Any, untrained: Any, key: jax.Array, say: Callable[[str], None]
+    options: Steer, compiled: Programs, state: Any, untrained: Any, key: jax.Array, say: Callable[[str], None]
 ) -> Found:
     """Choose and measure the directions of one generator."""
     sample_key, arms_key = jax.random.split(key)
-    chosen_on, measured_on = halves(options, made, state, sample_key)
+    chosen_on, measured_on = halves(options, compiled, state, sample_key)
     say("training autoencoders")
-    arms, metrics, size = choose_arms(options, made, state, untrained, arms_key, chosen_on)
-    images = made.after(state, measured_on)
-    apart = jnp.sqrt(jnp.mean((images - jnp.roll(images, 1, axis=0)) ** 2, axis=(1, 2, 3))).mean()
+    arms, metrics, size = choose_arms(options, compiled, state, untrained, arms_key, chosen_on)
+    images = compiled.after(state, measured_on)
+    apart = sample_distance(images)
     doses = size * jnp.asarray(options.alphas)
     effects: dict[str, Effect] = {}
     for name, arm in arms.items():
@@ -322,28 +306,13 @@ def measure(
         seeds, n_classes, features, d = arm.directions.shape
         targets = np.tile(np.repeat(np.arange(n_classes, dtype=np.int32), features), seeds)
         found = [
-            made.response(state, measured_on, direction, jnp.asarray(target), doses, made.real)
+            compiled.response(state, measured_on, direction, jnp.asarray(target), doses, compiled.real)
             for direction, target in zip(arm.directions.reshape(-1, d), targets, strict=True)
         ]
         effects[name] = jax.tree.map(
             lambda *x, shape=arm.directions.shape[:3]: np.stack([np.asarray(v) for v in x]).reshape(*shape, -1), *found
         )
     return Found(effects, arms, options.match * float(apart), metrics, float(size))
-
-
-_at_level = jax.jit(jnp.vectorize(at_level, signature="(n),(n),()->()"))
-
-
-def at_equal_change(found: Found, alphas: tuple[float, ...]) -> dict[str, dict[str, np.ndarray]]:
-    """By arm and metric, arrays ``(seeds, n_classes, features)`` where pixels have changed by ``found.level``."""
-    matched: dict[str, dict[str, np.ndarray]] = {}
-    for name, course in found.effects.items():
-        doses = np.broadcast_to(np.asarray(alphas, np.float32), course.pixels.shape)
-        level = np.full(course.pixels.shape[:-1], found.level, np.float32)
-        values: dict[str, Any] = {**course._asdict(), "dose": doses}
-        matched[name] = {m: np.asarray(_at_level(v, course.pixels, level)) for m, v in values.items()}
-        matched[name]["reached"] = np.asarray(course.pixels.max(axis=-1) >= found.level, np.float32)
-    return matched
 
 
 def units(values: list[np.ndarray]) -> np.ndarray:
@@ -356,17 +325,12 @@ def units(values: list[np.ndarray]) -> np.ndarray:
     return values[0].mean(axis=(0, 2), dtype=np.float64)
 
 
-def selectivity(target: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """On target for off target; the latter at least .01, or a clean edit would divide by nothing."""
-    return target / np.maximum(others, 0.01)
-
-
 def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[Row]:
     """Of every arm: the autoencoder, each dose, the doses that change pixels equally, and differences to the controls there."""
-    made: list[Row] = []
+    rows: list[Row] = []
 
     def add(arm: str, metric: str, values: np.ndarray, dose: float | str | None, unit: str | None = None) -> None:
-        made.append(Row.of(arm, metric, values, unit=unit or UNITS[metric], dose=dose))
+        rows.append(Row.of(arm, metric, values, unit=unit or UNITS[metric], dose=dose))
 
     for metric, unit in (
         ("fvu", "share of variance"),
@@ -375,7 +339,9 @@ def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[Row]:
     ):
         each = [np.array([float(getattr(m, metric)) for m in one.metrics]) for one in found]
         add(SAE, metric, each[0] if len(each) == 1 else np.array([e.mean() for e in each]), None, unit)
-    matched = [at_equal_change(one, alphas) for one in found]
+    matched = [
+        {arm: effects_at_level(course, alphas, one.level) for arm, course in one.effects.items()} for one in found
+    ]
     by_arm: dict[str, dict[str, np.ndarray]] = {}
     for arm in found[0].effects:
         associated = [one.arms[arm].associated[:, :, None] for one in found]
@@ -392,7 +358,7 @@ def rows_of(found: list[Found], alphas: tuple[float, ...]) -> list[Row]:
     for arm in (*CONTROLS, CLASS_MEAN):
         for metric in ("target", "others", "unreal", "selectivity"):
             add(f"{SAE} - {arm}", metric, by_arm[SAE][metric] - by_arm[arm][metric], "matched")
-    return made
+    return rows
 
 
 def tables(result: Result) -> str:
@@ -408,10 +374,10 @@ def tables(result: Result) -> str:
     return document(*parts, "; ".join(f"{metric}: {unit}" for metric, unit in UNITS.items()) + ".")
 
 
-def draw_strips(options: Steer, made: Programs, state: Any, key: jax.Array, found: Found, folder: Path) -> None:
+def draw_strips(options: Steer, compiled: Programs, state: Any, key: jax.Array, found: Found, folder: Path) -> None:
     """For every arm a picture: a row for each class, its first direction, a column for each dose."""
-    measured_on = halves(options, made, state, jax.random.split(key)[0])[1]
-    label = np.asarray(jnp.argmax(made.classify(made.after(state, measured_on))[0], axis=-1))
+    measured_on = halves(options, compiled, state, jax.random.split(key)[0])[1]
+    label = np.asarray(jnp.argmax(compiled.classify(compiled.after(state, measured_on))[0], axis=-1))
     alphas = (*(-a for a in options.alphas[::-1]), 0.0, *options.alphas)
     for name, arm in found.arms.items():
         shown = []
@@ -421,96 +387,131 @@ def draw_strips(options: Steer, made: Programs, state: Any, key: jax.Array, foun
             steered = jax.vmap(steer, in_axes=(None, None, 0))(
                 measured_on[index : index + 1], arm.directions[0, target, 0], doses
             )
-            shown.append(np.asarray(made.after(state, steered[:, 0])))
+            shown.append(np.asarray(compiled.after(state, steered[:, 0])))
         rows = [f"to {target}" for target in range(len(shown))]
         path = folder / f"strips-{name.lower().replace(' ', '-')}.png"
         columns = [f"{alpha:+g}" if alpha else "0" for alpha in alphas]
         strips(np.stack(shown), path, rows=rows, columns=columns, title=f"{name}; dose / spread of the activations")
 
 
-def run(options: Steer) -> None:
-    """Restore, train, choose, measure, write and show."""
-    console = Console()
-    name = options.run.resolve().name
-    folder = options.out or Path("runs") / f"steer-{name}"
-    path = options.results or folder / "results.json"
-    for field, place in (("out", folder), ("results", path)):
+def check_places(options: Steer, folder: Path, results: Path) -> None:
+    """Raise :class:`saegan_jax.errors.ConfigError` where anything would be written into the run folder."""
+    for field, place in (("out", folder), ("results", results)):
         inside = place.resolve().is_relative_to(options.run.resolve())
         require(not inside, field, str(place), "it lies in the run folder, which is left as it is; choose another.")
-    restored = restore_run(options.run, step=options.step, member=options.member)
-    gan: Any = getattr(restored.settings, "gan", restored.settings)
-    fix = "it was not trained as a GAN; give a run of train_gan or train_saegan."
-    require(isinstance(gan, GANConfig), "run", str(options.run), fix)
+
+
+def member_states(options: Steer, restored: Restored) -> dict[int, Any]:
+    """The states of the members to steer, by number.
+
+    Raises:
+      ConfigError: one whose weights are not finite.
+    """
+    several = restored.n_seeds > 1
     members = range(restored.n_seeds) if options.member is None else [options.member]
-    states = [
-        jax.tree.map(lambda x, i=i: x[i], restored.state) if restored.n_seeds > 1 else restored.state for i in members
-    ]
-    bad = [
-        i for i, s in zip(members, states, strict=True) if not all(np.isfinite(x).all() for x in jax.tree.leaves(s.ema))
-    ]
+    states = {i: jax.tree.map(lambda x, i=i: x[i], restored.state) if several else restored.state for i in members}
+    bad = [i for i, state in states.items() if not all(np.isfinite(x).all() for x in jax.tree.leaves(state.ema))]
     require(not bad, "member", bad, "its training failed, and its weights are not finite; choose another.")
-    number = options.layer if options.layer is not None else -1 if gan.network == "mlp" else 1
-    sample = restored.algorithm.sample
-    cut = split(sample, states[0], layer=number)
-    d_latent = layers(sample, states[0])[0].shape[-1]
+    return states
+
+
+def untrained_generator(options: Steer, restored: Restored, gan: GANConfig, state: Any) -> Callable[[jax.Array], Any]:
+    """``fresh(key)``: new weights of the generator of ``state``.
+
+    Raises:
+      ConfigError: a generator that draws no images itself.
+    """
+    d_latent = layers(restored.algorithm.sample, state)[0].shape[-1]
     generator = image_networks(gan, restored.image_shape).generator
     fresh = jax.jit(lambda key: generator.init(key, jnp.zeros((1, d_latent))))
-    alike = jax.tree.map(jnp.shape, states[0].ema) == jax.tree.map(
-        lambda leaf: leaf.shape, jax.eval_shape(fresh, jax.random.key(0))
-    )
-    require(
-        alike, "run", str(options.run), "its generator does not draw images itself, which the untrained control needs."
-    )
+    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(fresh, jax.random.key(0)))
+    fix = "its generator does not draw images itself, which the untrained control needs."
+    require(jax.tree.map(jnp.shape, state.ema) == shapes, "run", str(options.run), fix)
+    return fresh
 
-    dataset = load(
-        read_config(options.run)["options"]["dataset"], manual_dir=options.manual_dir, data_dir=options.data_dir
-    )
-    with console.status("training the feature network, or opening the cached one"):
-        network = load_feature_network(dataset)
-    some = np.random.default_rng(0).permutation(len(dataset.test.image))[:REAL]
-    made = programs(cut, network, dataset.test.image[some])
-    found = []
-    with console.status("starting") as status:
-        for member, state in zip(members, states, strict=True):
-            key = jax.random.fold_in(jax.random.key(options.seed), member)
 
-            untrained = replace(state, ema=fresh(jax.random.fold_in(key, 1)))
-
-            def say(text: str, member: int = member) -> None:
-                status.update(f"member {member}: {text}" if len(members) > 1 else text)
-
-            found.append(measure(options, made, state, untrained, key, say))
-    rows = rows_of(found, options.alphas)
+def result_of(
+    options: Steer, restored: Restored, cut: Split, number: int, network: FeatureNetwork, found: list[Found]
+) -> Result:
+    """The published result: rows, and a note that says what they are of."""
+    name = options.run.resolve().name
     shape = " x ".join(map(str, cut.layer.shape))
-    what = f"{len(found)} generators" if len(found) > 1 else "the classes of one generator"
+    over = f"{len(found)} generators" if len(found) > 1 else "the classes of one generator"
     n_classes = len(found[0].arms[CLASS_MEAN].directions[0])
-    result = Result.here(
+    return Result.here(
         f"steering {name}, layer {number} ({shape})",
         f"python -m experiments.steer {shlex.join(sys.argv[1:])}".strip(),
-        rows,
+        rows_of(found, options.alphas),
         note=(
             f"{name} at step {restored.step}, what enters {cut.layer.name} ({shape}); TopK autoencoder of {options.d_sae} "
             f"features, k {options.k}, {options.sae_steps:,} steps, {options.sae_seeds} seed{'s' * (options.sae_seeds > 1)}. "
             f"For each of {n_classes} classes {options.features} directions an arm and seed, chosen by correlation on "
             f"{options.choose:,} samples, measured on {options.measure:,} others, those not of the class. Mean "
-            f"[bootstrap 95 % interval over {what}]. Equal change of pixels: {options.match:g} of the distance between two "
+            f"[bootstrap 95 % interval over {over}]. Equal change of pixels: {options.match:g} of the distance between two "
             f"samples, {np.mean([one.level for one in found]):.3g}; a direction that never reaches it counts where it came "
             f"nearest. Classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}."
         ),
         config={k: v for k, v in asdict(options).items() if not (v is None or isinstance(v, Path))}
         | {"sae": to_json(options.sae)},
     )
-    result.write(path, tables(result))
-    dose_response_curves([row.to_json() for row in rows], folder / "dose_response.png", title=result.name)
-    first = members[0]
-    draw_strips(options, made, states[0], jax.random.fold_in(jax.random.key(options.seed), first), found[0], folder)
+
+
+def write_directions(path: Path, found: Found) -> None:
+    """An .npz of every arm's directions, and the spread of the activations."""
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {n.replace(" ", "_"): np.asarray(arm.directions) for n, arm in found[0].arms.items()}
-    np.savez_compressed(buffer, **arrays, spread=np.array(found[0].spread))
-    write_bytes(folder / "directions.npz", buffer.getvalue())
+    arrays: dict[str, Any] = {name.replace(" ", "_"): np.asarray(arm.directions) for name, arm in found.arms.items()}
+    np.savez_compressed(buffer, **arrays, spread=np.array(found.spread))
+    write_bytes(path, buffer.getvalue())
+
+
+def run(options: Steer) -> None:
+    """Restore, train, choose, measure, write and show."""
+    console = Console()
+    folder = options.out or Path("runs") / f"steer-{options.run.resolve().name}"
+    path = options.results or folder / "results.json"
+    check_places(options, folder, path)
+    restored = restore_run(options.run, step=options.step, member=options.member)
+    gan: Any = getattr(restored.settings, "gan", restored.settings)
+    fix = "it was not trained as a GAN; give a run of train_gan or train_saegan."
+    require(isinstance(gan, GANConfig), "run", str(options.run), fix)
+    states = member_states(options, restored)
+    first, state = next(iter(states.items()))
+    number = options.layer if options.layer is not None else -1 if gan.network == "mlp" else 1
+    cut = split(restored.algorithm.sample, state, layer=number)
+    fresh = untrained_generator(options, restored, gan, state)
+    dataset = load(
+        read_config(options.run)["options"]["dataset"], manual_dir=options.manual_dir, data_dir=options.data_dir
+    )
+    with console.status("training the feature network, or opening the cached one"):
+        network = load_feature_network(dataset)
+    some = np.random.default_rng(0).permutation(len(dataset.test.image))[:REAL]
+    compiled = programs(cut, network, dataset.test.image[some])
+    found = []
+    with console.status("starting") as status:
+        for member, state in states.items():
+            key = jax.random.fold_in(jax.random.key(options.seed), member)
+            untrained = replace(state, ema=fresh(jax.random.fold_in(key, 1)))
+            prefix = f"member {member}: " if len(states) > 1 else ""
+
+            def say(text: str, prefix: str = prefix) -> None:
+                status.update(prefix + text)
+
+            found.append(measure(options, compiled, state, untrained, key, say))
+    result = result_of(options, restored, cut, number, network, found)
+    result.write(path, tables(result))
+    rows = [row.to_json() for row in result.rows]
+    dose_response_curves(rows, folder / "dose_response.png", title=result.name)
+    key = jax.random.fold_in(jax.random.key(options.seed), first)
+    draw_strips(options, compiled, states[first], key, found[0], folder)
+    write_directions(folder / "directions.npz", found[0])
     console.print(Markdown(tables(result)))
     console.print(Text(f"{path}, its table, and in {folder} the pictures are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Steer:
+    """The command line as options."""
+    return tyro.cli(Steer, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Steer)))
+    main(lambda: run(parse_options()))

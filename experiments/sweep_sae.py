@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
@@ -18,35 +19,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.common import main, reach
-from experiments.config import SAE_VARIANTS
+from experiments.common import main
 from saegan_jax.algorithms.base import Examples
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder
 from saegan_jax.data import Dataset, load
 from saegan_jax.errors import require, require_choice
+from saegan_jax.evaluation.probe import linear_probe
+from saegan_jax.files import write_json
 from saegan_jax.metrics import coherence, dictionary_match
-from saegan_jax.networks.autoencoders import Variant
 from saegan_jax.report import frontier
 from saegan_jax.report.table import Result, Row, cell, document, each, origin, pivot
-from saegan_jax.training.files import write_json
 from saegan_jax.training.phase import check_batch
-from saegan_jax.training.probe import linear_probe
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import SWEPT, Member, encode_all, grid, score_members, train_members
 
-Axes = dict[str, tuple[float, ...]]
-
-# What each variant is swept over unless the command says otherwise.
-AXES: dict[Variant, Axes] = {
-    "kl": {"rho": (0.005, 0.01, 0.02, 0.05, 0.1)},
-    "rate_kl": {"rho": (0.001, 0.003, 0.01, 0.03, 0.1)},
-    "l1": {"beta": (0.1, 0.2, 0.4, 0.8, 1.2)},
-    "topk": {"k": (5, 10, 20, 40, 80)},
-    "batch_topk": {"k": (5, 10, 20, 40, 80)},
-    "matryoshka": {"k": (5, 10, 20, 40, 80)},
-    "jumprelu": {"beta": (0.03, 0.1, 0.3, 1.0, 3.0)},
-    "gated": {"beta": (0.1, 0.2, 0.5, 1.0, 2.0)},
-}
+SWEEPABLE = tuple(name for name, variant in VARIANTS.items() if variant.sweep_axes)
 METRICS = {
     "l0": "active units",
     "fvu": "share of variance",
@@ -72,8 +59,8 @@ class SweepSAE:
 
     dataset: str = "mnist"
     """mnist, fashion_mnist, kmnist, digits, or any prepared TFDS image data set."""
-    variants: tuple[Variant, ...] = tuple(AXES)
-    """Which to train."""
+    variants: tuple[str, ...] = SWEEPABLE
+    """Which to train: any of the default ones."""
     rho: tuple[float, ...] = ()
     """Values of rho for the variants that have it (kl, rate_kl); empty for each variant's own."""
     beta: tuple[float, ...] = ()
@@ -109,7 +96,7 @@ class SweepSAE:
     def __post_init__(self) -> None:
         require(len(self.variants) > 0, "variants", self.variants, "name at least one.")
         for variant in self.variants:
-            require_choice("variants", variant, tuple(AXES))
+            require_choice("variants", variant, SWEEPABLE)
         require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
         require(0 <= self.seed < 2**31 - self.seeds, "seed", self.seed, "it must be a number from 0 to 2^31.")
         require(self.want_l0 > 0, "want_l0", self.want_l0, "it must be above zero.")
@@ -121,21 +108,20 @@ class SweepSAE:
         require(suffix, "results", str(self.results), "give it a name that ends in .json.")
 
 
-def members_of(options: SweepSAE, variant: Variant, dataset: Dataset) -> tuple[list[Member], tuple[str, ...]]:
+def members_of(options: SweepSAE, variant: str, dataset: Dataset) -> tuple[list[Member], tuple[str, ...]]:
     """The members of one variant, and the names of what varies among them."""
-    own = AXES[variant]
-    fixed = {name: value for name, value in SAE_VARIANTS[variant].items() if name not in own}
-    if variant == "kl":
-        fixed = {"decoder_norm": reach(dataset.image_shape), "learning_rate": 5e-3}
+    functions = VARIANTS[variant]
+    swept = functions.sweep_axes
+    fixed = {name: value for name, value in functions.wants(dataset.image_shape).items() if name not in swept}
     shared = replace(
         options.sae,
         variant=variant,
         k=min(options.sae.k, options.sae.d_sae),  # swept, or without effect
-        levels=options.sae.levels if variant == "matryoshka" else (),
+        levels=() if functions.levels is None else options.sae.levels,
     )
     if options.variant_defaults:
         shared = replace(shared, **fixed)
-    axes: Axes = {name: getattr(options, name) or values for name, values in own.items()}
+    axes: dict[str, tuple[float, ...]] = {name: getattr(options, name) or values for name, values in swept.items()}
     if "k" in axes:  # the defaults are for wide dictionaries
         axes["k"] = tuple(k for k in axes["k"] if options.k or k < options.sae.d_sae) or (options.sae.d_sae,)
     if "rho" in axes and options.beta:
@@ -189,7 +175,7 @@ def decoder(config: SAEConfig, params: Any) -> np.ndarray:
     return np.asarray(weights["W_enc"]).T if config.tied else np.asarray(weights["W_dec"])
 
 
-def run_variant(options: SweepSAE, variant: Variant, dataset: Dataset, console: Console) -> dict[str, Any]:
+def run_variant(options: SweepSAE, variant: str, dataset: Dataset, console: Console) -> dict[str, Any]:
     """Train and score all members of one variant: what its file in --out holds."""
     members, names = members_of(options, variant, dataset)
     base = members[0].config
@@ -368,5 +354,10 @@ def run(options: SweepSAE) -> None:
     console.print(Text(f"{path}, its table and its picture are written."), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> SweepSAE:
+    """The command line as options."""
+    return tyro.cli(SweepSAE, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(SweepSAE)))
+    main(lambda: run(parse_options()))

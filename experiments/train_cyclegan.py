@@ -18,22 +18,22 @@ import tyro
 from experiments.common import Run, finish, main, row, to_json_options
 from experiments.config import TrainCycleGAN
 from saegan_jax import __version__
-from saegan_jax.algorithms.base import Batch
-from saegan_jax.algorithms.cyclegan import CycleGAN, CycleGANConfig, Direction, TwoDomains, cyclegan
+from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, Direction, TwoDomains, cyclegan
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.data.domains import Domains, load_domains
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
+from saegan_jax.files import write_json
 from saegan_jax.images import to_unit_float
-from saegan_jax.metrics.honesty import BITS, SIGMAS, honesty_curve, paired_error
+from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.report import image_grid
-from saegan_jax.report.honesty import honesty_picture
+from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 from saegan_jax.training.callbacks import Callback
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
-from saegan_jax.training.files import write_json
 from saegan_jax.training.loop import train
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, lock_run, open_folder
-from saegan_jax.training.systems import init_cyclegan, init_members
+from saegan_jax.training.systems import init_members
 from saegan_jax.training.writers import Display, MetricsWriter
 
 SCORED = 1000  # test images a domain
@@ -60,7 +60,7 @@ MNIST = TrainCycleGAN(
 )  # fmt: skip
 
 
-def parse(arguments: Sequence[str] | None = None) -> TrainCycleGAN:
+def parse_options(arguments: Sequence[str] | None = None) -> TrainCycleGAN:
     """The command line as options; defaults are those that suit the domains."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -126,7 +126,8 @@ class Cycled(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("algorithm", "direction"))
-def _translate(state: Any, images: jax.Array, *, algorithm: CycleGAN, direction: Direction) -> jax.Array:
+def _translate(state: Any, images: jax.Array, *, algorithm: Algorithm, direction: Direction) -> jax.Array:
+    assert algorithm.translate is not None
     return algorithm.translate(state, images, direction)
 
 
@@ -134,7 +135,7 @@ def _other(direction: Direction) -> Direction:
     return "ba" if direction == "ab" else "ab"
 
 
-def cycled(algorithm: CycleGAN, state: Any, images: jax.Array, direction: Direction) -> Cycled:
+def cycled(algorithm: Algorithm, state: Any, images: jax.Array, direction: Direction) -> Cycled:
     """Translate, and translate back."""
     there = _translate(state, images, algorithm=algorithm, direction=direction)
     back = _translate(state, there, algorithm=algorithm, direction=_other(direction))
@@ -162,7 +163,7 @@ def members_of(state: Any, n_seeds: int) -> list[Any]:
     return [state] if n_seeds == 1 else [jax.tree.map(lambda x, i=i: x[i], state) for i in range(n_seeds)]
 
 
-def picture_of(domains: Domains, algorithm: CycleGAN, state: Any, path: Path) -> None:
+def picture_of(domains: Domains, algorithm: Algorithm, state: Any, path: Path) -> None:
     """Ten columns, a class each as far as there are ten; for each direction rows of source, translation, cycle and truth."""
     rows = []
     for direction in NAMES:
@@ -178,14 +179,14 @@ def picture_of(domains: Domains, algorithm: CycleGAN, state: Any, path: Path) ->
 
 
 class Scored(NamedTuple):
-    """Rows of the closing table, and the honesty curves: by name, seeds first."""
+    """Rows of the closing table, and the curves of the cycle's robustness: by name, seeds first."""
 
     rows: dict[str, dict[str, Any]]
-    honesty: dict[str, dict[str, list[Any]]]
+    robustness: dict[str, dict[str, list[Any]]]
 
 
 def scores(
-    domains: Domains, algorithm: CycleGAN, state: Any, *, n_seeds: int, name: str, label_of: Labellers | None
+    domains: Domains, algorithm: Algorithm, state: Any, *, n_seeds: int, name: str, label_of: Labellers | None
 ) -> Scored:
     """Score every member on test images of both domains."""
     rows: dict[str, dict[str, Any]] = {}
@@ -215,7 +216,7 @@ def scores(
             ]
             rows[f"code L0, {arrow}"] = row(active, "units", "active codes a translation is drawn from")
         for i, member in enumerate(members):
-            curve = honesty_curve(
+            curve = cycle_robustness(
                 functools.partial(_translate, member, algorithm=algorithm, direction=direction),
                 functools.partial(_translate, member, algorithm=algorithm, direction=_other(direction)),
                 held.image,
@@ -226,23 +227,23 @@ def scores(
             curves[name][i][direction] = [float(curve.clean), *map(float, curve.quantised), *map(float, curve.noisy)]
         if domains.to_b is not None and domains.to_a is not None:
             there, back = (domains.to_b, domains.to_a) if direction == "ab" else (domains.to_a, domains.to_b)
-            curve = honesty_curve(on_host(there), on_host(back), held.image, jax.random.key(NOISE_SEED))
+            curve = cycle_robustness(on_host(there), on_host(back), held.image, jax.random.key(NOISE_SEED))
             exact = curves.setdefault("the true map", [{}])
             exact[0][direction] = [float(curve.clean), *map(float, curve.quantised), *map(float, curve.noisy)]
     n = len(BITS)
-    honesty: dict[str, dict[str, list[Any]]] = {}
+    robustness: dict[str, dict[str, list[Any]]] = {}
     for arm, found in curves.items():
         both = np.array([[one[d] for d in NAMES] for one in found]).mean(axis=1)  # (seeds, curve)
-        honesty[arm] = {
+        robustness[arm] = {
             "clean": both[:, 0].tolist(), "quantised": both[:, 1 : n + 1].tolist(), "noisy": both[:, n + 1 :].tolist(),
             **{d: [one[d] for one in found] for d in NAMES},
         }  # fmt: skip
-    own = np.array(honesty[name]["quantised"]), np.array(honesty[name]["noisy"])
+    own = np.array(robustness[name]["quantised"]), np.array(robustness[name]["noisy"])
     for bits in (8, 4, 1):
         rows[f"cycle error, middle in {bits} bits"] = row(own[0][:, BITS.index(bits)], "|pixel|", "both directions")
     for sigma in (0.01, 0.05, 0.2):
         rows[f"cycle error, middle + noise {sigma}"] = row(own[1][:, SIGMAS.index(sigma)], "|pixel|", "both directions")
-    return Scored(rows, honesty)
+    return Scored(rows, robustness)
 
 
 def on_host(function: Callable[[Any], Any]) -> Callable[[jax.Array], jax.Array]:
@@ -266,18 +267,20 @@ def sae_rows(run: Run, config: SAEConfig, params: Any, domains: Domains) -> dict
     return rows
 
 
-def read_honesty(folder: Path, domains: str) -> dict[str, Any]:
+def read_robustness(folder: Path, domains: str) -> dict[str, Any]:
     """The curves that a finished run left.
 
     Raises:
       ConfigError: no such run, or one on other domains.
     """
     try:
-        found = json.loads((folder / "honesty.json").read_text())
+        path = folder / "cycle_robustness.json"
+        path = path if path.exists() else folder / "honesty.json"  # the name that earlier versions wrote
+        found = json.loads(path.read_text())
         same = found["domains"] == domains and found["bits"] == list(BITS) and found["sigmas"] == list(SIGMAS)
         arms = dict(found["arms"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        fix = f"it holds no honesty.json of a finished run ({type(error).__name__}: {error})."
+        fix = f"it holds no cycle_robustness.json of a finished run ({type(error).__name__}: {error})."
         raise ConfigError("beside", str(folder), fix) from None
     require(same, "beside", str(folder), f"it is a run on {found['domains']}, or of other bits or noise.")
     return {f"{arm} ({folder.name})" if arm != "the true map" else arm: values for arm, values in arms.items()}
@@ -296,7 +299,7 @@ def run(options: TrainCycleGAN) -> None:
         check_schedule(phase, steps=settings.steps, **intervals)
     arms: dict[str, Any] = {}
     for other in options.beside:
-        arms |= read_honesty(other, options.domains)
+        arms |= read_robustness(other, options.domains)
     domains = load_domains(options.domains, manual_dir=options.manual_dir, data_dir=options.data_dir)
     for dataset in (domains.a, domains.b):
         check_batch("cyclegan", config.batch_size, len(dataset.train.label), steps=config.steps)
@@ -346,7 +349,7 @@ def run(options: TrainCycleGAN) -> None:
             rows |= sae_rows(job, sae_config, sae_params, domains)
 
         def init() -> Any:
-            return init_cyclegan(config, sae_config, sae_params, image_shape=shape, seed=options.seed, n_seeds=n_seeds)
+            return init_members(algorithm, seed=options.seed, n_seeds=n_seeds, pretrained=sae_params)
 
         def picture(step: int, state: Any) -> None:
             for i, member in enumerate(members_of(state, n_seeds)):
@@ -368,12 +371,13 @@ def run(options: TrainCycleGAN) -> None:
         arm = f"{config.kind}, k {sae_config.k}" if sparse else config.kind
         with display.console.status("scoring translations"):
             scored = scores(domains, algorithm, state, n_seeds=n_seeds, name=arm, label_of=label_of)
-        curves = {"domains": options.domains, "bits": list(BITS), "sigmas": list(SIGMAS), "arms": scored.honesty}
-        write_json(folder / "honesty.json", curves)
-        drawn = scored.honesty | arms
-        honesty_picture(drawn, folder / "honesty.png", bits=BITS, sigmas=SIGMAS, title=options.domains)
+        curves = {"domains": options.domains, "bits": list(BITS), "sigmas": list(SIGMAS), "arms": scored.robustness}
+        write_json(folder / "cycle_robustness.json", curves)
+        drawn = scored.robustness | arms
+        path = folder / "cycle_robustness.png"
+        cycle_robustness_picture(drawn, path, bits=BITS, sigmas=SIGMAS, title=options.domains)
         finish(job, rows | scored.rows)
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse()))
+    main(lambda: run(parse_options()))

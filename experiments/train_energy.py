@@ -1,5 +1,6 @@
 """An energy-based GAN, EBGAN or BEGAN, whose discriminator is a sparse autoencoder, with or without training it beforehand."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -8,9 +9,9 @@ import jax
 from experiments.common import finish, main, open_run, sae_rows, sample_rows
 from experiments.config import TrainEnergy, parse
 from saegan_jax.algorithms.energy import energy
-from saegan_jax.algorithms.sae import sae
+from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.training.sweep import data_center
-from saegan_jax.training.systems import init_energy, init_members
+from saegan_jax.training.systems import init_members
 
 
 def run(options: TrainEnergy) -> None:
@@ -23,25 +24,25 @@ def run(options: TrainEnergy) -> None:
         shape = job.dataset.image_shape
         members: Any = {"seed": options.seed, "n_seeds": options.seeds}
         center = None if model.hidden else data_center(model.sae, job.data.image)
-        start = None
+        start = None if center is None else Start(center=center)
         if model.pretrained:
-            autoencoder = sae(model.sae, image_shape=shape, center=center)
+            autoencoder = sae(model.sae, image_shape=shape)
             trained = job.train(
                 "sae",
                 autoencoder.step,
-                jax.jit(lambda: init_members(autoencoder, **members)),
+                jax.jit(lambda: init_members(autoencoder, pretrained=Start(center=center), shared=True, **members)),
                 model.sae,
                 shown=("reconstruction", "sparsity", "l0"),
             )
-            start = trained.params
+            start = Start(params=trained.params)
         algorithm = energy(model, image_shape=shape)
         state = job.train(
             "gan",
             algorithm.step,
-            jax.jit(lambda: init_energy(model, start, image_shape=shape, center=center, **members)),
+            jax.jit(lambda: init_members(algorithm, pretrained=start, shared=not model.pretrained, **members)),
             model.gan,
             shown=("real_energy", "fake_energy", "convergence" if model.kind == "began" else "above_margin"),
-            score=job.watched(algorithm),
+            score=job.sample_evaluator(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         # What the game has left of the autoencoder; with layers around it there is no dictionary of images.
@@ -49,5 +50,10 @@ def run(options: TrainEnergy) -> None:
         finish(job, rows | sample_rows(job, algorithm, state))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainEnergy:
+    """The command line as options."""
+    return parse(TrainEnergy, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainEnergy)))
+    main(lambda: run(parse_options()))

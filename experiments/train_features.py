@@ -1,5 +1,6 @@
 """Train the classifier in whose features samples are scored, or find it, and say how good it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.text import Text
 from experiments.common import main
 from saegan_jax.data import load
 from saegan_jax.errors import require
-from saegan_jax.training.features import load_feature_network
+from saegan_jax.evaluation.features import load_feature_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +63,10 @@ def run(options: TrainFeatures) -> None:
     Console().print(Text("\n".join(f"{name:<17} {value}" for name, value in lines.items())), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainFeatures:
+    """The command line as options."""
+    return tyro.cli(TrainFeatures, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(TrainFeatures)))
+    main(lambda: run(parse_options()))

@@ -1,5 +1,6 @@
 """The plain GAN, with no sparse autoencoder anywhere: the baseline of every comparison."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import jax
@@ -22,11 +23,16 @@ def run(options: TrainGAN) -> None:
             jax.jit(lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds)),
             options.gan,
             shown=("discriminator_loss", "generator_loss", "accuracy"),
-            score=job.watched(algorithm),
+            score=job.sample_evaluator(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         finish(job, sample_rows(job, algorithm, state))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainGAN:
+    """The command line as options."""
+    return parse(TrainGAN, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainGAN)))
+    main(lambda: run(parse_options()))

@@ -1,12 +1,13 @@
 """A sparse autoencoder alone: reconstruction plus KL sparsity on images."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import jax
 
 from experiments.common import finish, main, open_run, sae_rows
 from experiments.config import TrainSAE, parse
-from saegan_jax.algorithms.sae import sae
+from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.training.sweep import CENTER_IMAGES, data_center
 from saegan_jax.training.systems import init_members
 
@@ -16,12 +17,14 @@ def run(options: TrainSAE) -> None:
     with ExitStack() as stack:
         name = f"sae-{options.dataset}-seed{options.seed}"
         job = open_run(stack, options, name=name, model=options.sae, phases={"sae": options.sae})
-        middle = data_center(options.sae, job.some_images(CENTER_IMAGES))
-        algorithm = sae(options.sae, image_shape=job.dataset.image_shape, center=middle)
+        start = Start(center=data_center(options.sae, job.some_images(CENTER_IMAGES)))
+        algorithm = sae(options.sae, image_shape=job.dataset.image_shape)
         state = job.train(
             "sae",
             algorithm.step,
-            jax.jit(lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds)),
+            jax.jit(
+                lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds, pretrained=start, shared=True)
+            ),
             options.sae,
             shown=("reconstruction", "sparsity", "l0"),
             picture=job.sample_pictures("sae", algorithm),
@@ -29,5 +32,10 @@ def run(options: TrainSAE) -> None:
         finish(job, sae_rows(job, options.sae, state.params))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainSAE:
+    """The command line as options."""
+    return parse(TrainSAE, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainSAE)))
+    main(lambda: run(parse_options()))

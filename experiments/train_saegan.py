@@ -1,15 +1,17 @@
 """The main job: train a sparse autoencoder, fit the sparse prior, train a GAN that uses both, and show the result."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import jax
 
 from experiments.common import finish, main, open_run, sae_rows, sample_rows
 from experiments.config import TrainSAEGAN, parse
-from saegan_jax.algorithms.sae import sae
+from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.algorithms.saegan import saegan
 from saegan_jax.training.sweep import data_center
-from saegan_jax.training.systems import freeze_members, init_members, init_saegan
+from saegan_jax.training.systems import fit_members, init_members
 
 
 def run(options: TrainSAEGAN) -> None:
@@ -23,10 +25,11 @@ def run(options: TrainSAEGAN) -> None:
     with ExitStack() as stack:
         job = open_run(stack, options, name=name, model=model, phases=phases)
         shape, n_classes = job.dataset.image_shape, job.dataset.num_classes
-        members = {"seed": options.seed, "n_seeds": options.seeds}
+        members: dict[str, Any] = {"seed": options.seed, "n_seeds": options.seeds}
 
-        autoencoder = sae(model.sae, image_shape=shape, center=data_center(model.sae, job.data.image))
-        start = jax.jit(lambda: init_members(autoencoder, **members))
+        autoencoder = sae(model.sae, image_shape=shape)
+        middle = Start(center=data_center(model.sae, job.data.image))
+        start = jax.jit(lambda: init_members(autoencoder, pretrained=middle, shared=True, **members))
         if model.encoder == "trained":
             shown = ("reconstruction", "sparsity", "l0")
             sae_state = job.train("sae", autoencoder.step, start, model.sae, shown=shown)
@@ -34,21 +37,26 @@ def run(options: TrainSAEGAN) -> None:
             sae_state = start()
         rows = sae_rows(job, model.sae, sae_state.params)
 
-        freeze = jax.jit(lambda params, images: freeze_members(model, params, images, **members))
-        frozen = freeze(sae_state.params, job.data.image)
-        algorithm = saegan(model, frozen, image_shape=shape, n_classes=n_classes)
+        fit = jax.jit(lambda params, images: fit_members(model, params, images, **members))
+        pretrained = fit(sae_state.params, job.data.image)
+        algorithm = saegan(model, image_shape=shape, n_classes=n_classes)
         gan_state = job.train(
             "gan",
             algorithm.step,
-            jax.jit(lambda: init_saegan(model, frozen, image_shape=shape, n_classes=n_classes, **members)),
+            jax.jit(lambda: init_members(algorithm, pretrained=pretrained, **members)),
             model.gan,
             shown=("discriminator_loss", "generator_loss", "accuracy"),
-            score=job.watched(algorithm),
+            score=job.sample_evaluator(algorithm),
             picture=job.sample_pictures("gan", algorithm),
         )
         rows |= sample_rows(job, algorithm, gan_state)
         finish(job, rows)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainSAEGAN:
+    """The command line as options."""
+    return parse(TrainSAEGAN, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainSAEGAN)))
+    main(lambda: run(parse_options()))

@@ -1,5 +1,6 @@
 """A variational autoencoder: Gaussian, spike and slab, or with the KL sparsity penalty of a sparse autoencoder."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from experiments.common import SAMPLE_SEED, Run, finish, main, member_scores, open_run, row, sample_rows
 from experiments.config import TrainVAE, parse
 from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.algorithms.vae import VAEConfig, fit_aggregate, reconstruct, sample_aggregate, score_vae, vae
+from saegan_jax.algorithms.vae import KINDS, VAEConfig, fit_aggregate, reconstruct, sample_aggregate, score_vae, vae
+from saegan_jax.evaluation.features import load_feature_network
+from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
-from saegan_jax.training.features import load_feature_network, sample_quality
 from saegan_jax.training.systems import draw, init_members
 
 DRAWS = 50  # of the importance-weighted bound
@@ -26,19 +28,17 @@ def vae_rows(run: Run, config: VAEConfig, states: Any) -> dict[str, dict[str, An
     images, key = jnp.asarray(run.dataset.test.image), jax.random.key(SAMPLE_SEED)
     score = jax.jit(lambda s, x: jax.lax.map(lambda one: score_vae(config, one, x, key, draws=DRAWS), s))
     found = jax.tree.map(np.asarray, score(states, images))
-    of = f"of {config.d_latent}"
-    active = {"gaussian": "all are", "sparse": "hard gates that are on", "kl_sae": "sigmoid codes above .5"}[
-        config.kind
-    ]
-    prior = f"; prior {config.alpha * config.d_latent:.3g}" if config.kind == "sparse" else ""
+    of, kind = f"of {config.d_latent}", KINDS[config.kind]
+    activity = kind.prior_activity(config)
+    prior = "" if activity is None else f"; prior {activity * config.d_latent:.3g}"
     caveat = "; no density: pixels are not binary" if config.likelihood == "bernoulli" else ""
     return {
         "ELBO": row(found.elbo, "nats", f"test images, beta 1{caveat}"),
         f"IWAE bound, K={DRAWS}": row(found.iwae, "nats", "test images"),
         "divergence from the prior": row(found.kl, "nats", "summed over units"),
         "VAE FVU": row(found.fvu, "share of variance", "of posterior draws; 0 perfect, 1 the mean image"),
-        "VAE L0": row(found.l0, f"{of} units", f"{active}{prior}"),
-        "active units": row(found.active_units, f"{of} units", "Var of the posterior mean > .01"),
+        "VAE L0": row(found.l0, f"{of} units", f"{kind.active_means}{prior}"),
+        "active units": row(found.active_units, f"{of} units", "Var of the posterior mean > 0.01"),
     }
 
 
@@ -100,5 +100,10 @@ def run(options: TrainVAE) -> None:
         finish(job, rows | fitted_rows(job, aggregate, (state, fitted)))
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> TrainVAE:
+    """The command line as options."""
+    return parse(TrainVAE, arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(parse(TrainVAE)))
+    main(lambda: run(parse_options()))

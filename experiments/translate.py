@@ -3,6 +3,7 @@
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -13,14 +14,15 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.common import Translator, main, restore_translator
+from experiments.common import Restored, main, restore_run
 from experiments.train_cyclegan import NAMES, cycled, held_out, members_of
-from saegan_jax.algorithms.cyclegan import CycleGAN, Direction
+from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.cyclegan import Direction
 from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError, require, require_choice
+from saegan_jax.files import write_bytes
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
-from saegan_jax.training.files import write_bytes
 
 SHOWN = 1024  # images in the picture, sources and the way back counted; the .npz has all
 COLUMNS = 16
@@ -110,7 +112,7 @@ def read_images(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     return found
 
 
-def sources_of(options: Translate, restored: Translator) -> Sources:
+def sources_of(options: Translate, restored: Restored) -> Sources:
     """The images of the file, or test images of the domain that the direction starts from.
 
     Raises:
@@ -132,7 +134,7 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
     return np.rint(images * 255).astype(np.uint8)
 
 
-def there_and_back(algorithm: CycleGAN, state: Any, images: np.ndarray, direction: Direction) -> np.ndarray:
+def there_and_back(algorithm: Algorithm, state: Any, images: np.ndarray, direction: Direction) -> np.ndarray:
     """Translations of uint8 images and the way back, ``(2, n, height, width, channels)`` in [0, 1]."""
     parts = []
     for start in range(0, len(images), BATCH):
@@ -161,8 +163,10 @@ def arrange(strips: np.ndarray) -> tuple[np.ndarray, int]:
 
 def run(options: Translate) -> None:
     """Restore, translate, write."""
-    restored = restore_translator(options.run, step=options.step, member=options.member)
-    n_seeds, step, direction = restored.options.seeds, restored.step, options.direction
+    restored = restore_run(options.run, step=options.step, member=options.member)
+    fix = "it translates nothing; give a run of train_cyclegan."
+    require(restored.algorithm.translate is not None, "run", str(options.run), fix)
+    n_seeds, step, direction = restored.n_seeds, restored.step, options.direction
     sources = sources_of(options, restored)
     name = options.run.resolve().name
     out = options.out or Path(f"{name}-step{step}-{direction}-{sources.tag}.png")
@@ -198,5 +202,10 @@ def run(options: Translate) -> None:
     Console().print(Text(text), soft_wrap=True)
 
 
+def parse_options(arguments: Sequence[str] | None = None) -> Translate:
+    """The command line as options."""
+    return tyro.cli(Translate, args=arguments)
+
+
 if __name__ == "__main__":
-    main(lambda: run(tyro.cli(Translate)))
+    main(lambda: run(parse_options()))

@@ -1,6 +1,7 @@
 """Sparse activation functions: the k largest by bisection, and steps with a straight-through gradient."""
 
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ def topk_mask(
       k: how many to mark in each row, >= 0; a number or an integer scalar. Rows with fewer candidates have all marked.
       axis: the axis, or axes taken as one, whose elements are compared.
       where: bool, shape of ``x``: the candidates; by default all.
-      axis_name: a mapped axis whose members' elements are compared together, as if ``axis`` went on over them.
+      axis_name: a mapped axis whose members' elements are compared together, as if ``axis`` continued over them.
 
     Returns:
       bool, shape of ``x``. No gradient passes through the choice.
@@ -33,41 +34,79 @@ def topk_mask(
     Raises:
       ValueError: ``x`` of another dtype, or ``where`` of another shape.
     """
+    if where is not None and where.shape != x.shape:
+        raise ValueError(f"where has shape {where.shape}, but must match x, {x.shape}: nothing is broadcast.")
+    k = jnp.asarray(k, jnp.int32)
+    order = _ordered_integers(x)
+    if where is not None:
+        order = jnp.where(where, order, jnp.iinfo(order.dtype).min)
+    compared = _Compared(axis, axis_name)
+    level, n_level = _kth_largest(order, k, compared)
+    # Where more than k are at or above the level, all of the excess is equal to it: of those the first ones are kept.
+    above, tied = order > level, order == level
+    crowded, room = n_level > k, k - _count(above, compared)
+    index, end = _first_tied(tied, room, jnp.any(crowded), compared)
+    return (order >= level) & (~crowded | above | (index < end))
+
+
+class _Compared(NamedTuple):
+    """Which elements are compared with each other: those along ``axis``, over all members of the mapped axis ``axis_name``."""
+
+    axis: Axis
+    axis_name: str | None
+
+    def axes(self, ndim: int) -> set[int]:
+        return {a % ndim for a in ((self.axis,) if isinstance(self.axis, int) else self.axis)}
+
+
+def _ordered_integers(x: Array) -> Array:
+    """Integers of the width of ``x`` in the order of its numbers; NaN is the largest, and none is the smallest integer.
+
+    Raises:
+      ValueError: another dtype than float32 or float64.
+    """
     integers = {jnp.dtype(jnp.float32): jnp.int32, jnp.dtype(jnp.float64): jnp.int64}
     if x.dtype not in integers:
         raise ValueError(f"x has dtype {x.dtype}, but topk_mask orders float32 by their bits: convert it first.")
     integer = integers[x.dtype]
     limits = jnp.iinfo(integer)
-    if where is not None and where.shape != x.shape:
-        raise ValueError(f"where has shape {where.shape}, but must match x, {x.shape}: nothing is broadcast.")
-    k = jnp.asarray(k, jnp.int32)
     bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
-    bits = jnp.where(bits == limits.min, integer(0), bits)  # -0 ties with 0; not `x + 0.0`, which XLA removes
-    order = bits ^ ((bits >> (limits.bits - 1)) & integer(limits.max))  # of negative numbers, larger is smaller
-    order = jnp.where(jnp.isnan(x), integer(limits.max - 1), order)  # of any sign: on x86, inf - inf has one
-    if where is not None:
-        order = jnp.where(where, order, integer(limits.min))
+    # -0 equals 0. Not by `x + 0.0`, which XLA removes.
+    bits = jnp.where(bits == limits.min, integer(0), bits)
+    # Among negative numbers the larger bit pattern is the smaller number.
+    order = bits ^ ((bits >> (limits.bits - 1)) & integer(limits.max))
+    # NaN may have either sign: on x86 that of inf - inf is negative.
+    return jnp.where(jnp.isnan(x), integer(limits.max - 1), order)
 
-    axes = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
-    size = math.prod(x.shape[a] for a in axes)
-    last = axes == set(range(x.ndim - len(axes), x.ndim))
-    # Ones are added as bytes first, as many as a byte holds, along lines wide enough for vector instructions.
+
+def _count(mask: Array, compared: _Compared) -> Array:
+    """True elements among those compared, int32, with axes of length 1 in the place of ``compared.axis``."""
+    axes = compared.axes(mask.ndim)
+    size = math.prod(mask.shape[a] for a in axes)
+    last = axes == set(range(mask.ndim - len(axes), mask.ndim))
+    # Add as bytes first, up to 127 at a time so that no byte overflows, in rows of at least 64 for vector instructions.
     deep = max((d for d in range(1, 128) if last and size % d == 0 and size // d >= 64), default=1)
+    if deep > 1:
+        parts = mask.reshape(*mask.shape[: mask.ndim - len(axes)], deep, -1).astype(jnp.int8)
+        n = jnp.sum(parts.sum(axis=-2, dtype=jnp.int8), axis=-1, dtype=jnp.int32)
+        n = n.reshape([1 if a in axes else m for a, m in enumerate(mask.shape)])
+    else:
+        n = jnp.sum(mask, axis=compared.axis, keepdims=True, dtype=jnp.int32)
+    return n if compared.axis_name is None else lax.psum(n, compared.axis_name)
 
-    def count(mask: Array) -> Array:
-        if deep > 1:
-            parts = mask.reshape(*mask.shape[: x.ndim - len(axes)], deep, -1).astype(jnp.int8)
-            n = jnp.sum(parts.sum(axis=-2, dtype=jnp.int8), axis=-1, dtype=jnp.int32)
-            n = n.reshape([1 if a in axes else m for a, m in enumerate(mask.shape)])
-        else:
-            n = jnp.sum(mask, axis=axis, keepdims=True, dtype=jnp.int32)
-        return n if axis_name is None else lax.psum(n, axis_name)
 
-    top = jnp.max(order, axis=axis, keepdims=True)
-    if axis_name is not None:
-        top = lax.pmax(top, axis_name)
-    low = jnp.full_like(top, limits.min + 1)  # has all candidates above it; `high` fewer than k
-    high = jnp.minimum(top, integer(limits.max - 1)) + 1
+def _kth_largest(order: Array, k: Array, compared: _Compared) -> tuple[Array, Array]:
+    """A level that exactly k elements reach, and how many do; where ties rule that out, the largest that more than k reach.
+
+    Of fewer than k candidates all reach it. By bisection: at least k are at or above ``low`` (or all), fewer at or above
+    ``high``.
+    """
+    limits = jnp.iinfo(order.dtype)
+    top = jnp.max(order, axis=compared.axis, keepdims=True)
+    if compared.axis_name is not None:
+        top = lax.pmax(top, compared.axis_name)
+    low = jnp.full_like(top, limits.min + 1)
+    high = jnp.minimum(top, limits.max - 1) + 1
 
     def unfinished(bounds: tuple[Array, Array, Array]) -> Array:
         low, high, n_low = bounds
@@ -76,30 +115,36 @@ def topk_mask(
     def halve(bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, n_low = bounds
         middle = (low & high) + ((low ^ high) >> 1)  # their mean without overflow
-        n = count(order >= middle)
+        n = _count(order >= middle, compared)
         searching, enough = n_low > k, n >= k
         up, down = searching & enough, searching & ~enough
         return jnp.where(up, middle, low), jnp.where(down, middle, high), jnp.where(up, n, n_low)
 
-    level, _, n_level = lax.while_loop(unfinished, halve, (low, high, count(order >= low)))
+    level, _, n_level = lax.while_loop(unfinished, halve, (low, high, _count(order >= low, compared)))
+    return level, n_level
 
-    # Where more than k are left they all tie at the level itself: of these the first ones, by halving their places.
-    shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
-    place = jnp.arange(size, dtype=jnp.int32).reshape(shape)
-    if axis_name is not None:
-        place, size = place + size * lax.axis_index(axis_name), size * lax.axis_size(axis_name)
-    beyond, tied = order > level, order == level
-    crowded, room = n_level > k, k - count(beyond)
 
-    def cut(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+def _first_tied(tied: Array, room: Array, needed: Array, compared: _Compared) -> tuple[Array, Array]:
+    """``(index, end)``: elements' index among those compared, and the largest one below which at most ``room`` are tied.
+
+    By bisection of the index, and only if ``needed``.
+    """
+    axes = compared.axes(tied.ndim)
+    size: Any = math.prod(tied.shape[a] for a in axes)
+    shape = [n if i in axes else 1 for i, n in enumerate(tied.shape)]
+    index = jnp.arange(size, dtype=jnp.int32).reshape(shape)
+    if compared.axis_name is not None:
+        index = index + size * lax.axis_index(compared.axis_name)
+        size = size * lax.axis_size(compared.axis_name)
+
+    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) // 2
-        fits = count(tied & (place < middle)) <= room
+        fits = _count(tied & (index < middle), compared) <= room
         return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
 
-    steps = jnp.where(jnp.any(crowded), size.bit_length() + 1, 0)
-    end, _ = lax.fori_loop(0, steps, cut, (jnp.zeros_like(n_level), jnp.full_like(n_level, size + 1)))
-    return (order >= level) & (~crowded | beyond | (place < end))
+    steps = jnp.where(needed, size.bit_length() + 1, 0)
+    return index, lax.fori_loop(0, steps, halve, (jnp.zeros_like(room), jnp.full_like(room, size + 1)))[0]
 
 
 def topk(pre_activations: Array, k: ArrayLike, *, axis: Axis = -1, axis_name: str | None = None) -> Array:
@@ -115,7 +160,7 @@ def topk(pre_activations: Array, k: ArrayLike, *, axis: Axis = -1, axis_name: st
     Source: Makhzani and Frey, k-sparse autoencoders, 2013; the ReLU: Gao et al., Scaling and evaluating sparse
     autoencoders, 2024.
     """
-    # Not `> 0`, so that a NaN is kept and seen.
+    # Not `> 0`: a NaN is kept, so that it shows.
     kept = topk_mask(pre_activations, k, axis=axis, where=~(pre_activations <= 0), axis_name=axis_name)
     return jnp.where(kept, pre_activations, 0.0)
 

@@ -29,6 +29,13 @@ def require_non_negative(**fields: float) -> None:
         require(0 <= value < float("inf"), field, value, "it must be a finite number, zero or above.")
 
 
+def require_integer(**fields: int) -> None:
+    """Raise :class:`ConfigError` for the first field that is not a whole number."""
+    for field, value in fields.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        require(whole, field, value, "it is a count and must be a whole number.")
+
+
 def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise :class:`ConfigError` unless ``value`` is one of ``choices``."""
     require(value in choices, field, value, f"choose one of {', '.join(choices)}.")

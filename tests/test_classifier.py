@@ -13,10 +13,11 @@ import pytest
 from saegan_jax import data
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier, random_shift
+from saegan_jax.evaluation import features
+from saegan_jax.evaluation.features import FeatureNetwork, FeatureRecipe, load_feature_network
+from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.metrics import frechet_distance, kernel_distance, memorisation, neighbour_metrics
 from saegan_jax.networks.classifiers import Classifier
-from saegan_jax.training import features
-from saegan_jax.training.features import FeatureNetwork, FeatureRecipe, load_feature_network, sample_quality
 
 TINY = FeatureRecipe(epochs=1, batch_size=128, width=4, feature_dim=8, max_shift=1)
 
@@ -67,12 +68,38 @@ def test_step_is_pure_and_vmaps_over_seeds() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("num_classes", 1), ("total_steps", 0), ("dropout", 1.0), ("max_shift", 8), ("learning_rate", float("nan"))],
+    [
+        ("num_classes", 1),
+        ("total_steps", 0),
+        ("dropout", 1.0),
+        ("max_shift", 8),
+        ("learning_rate", float("nan")),
+        ("num_classes", 3.0),
+        ("total_steps", 5.5),
+        ("width", 4.0),
+        ("feature_dim", True),
+        ("max_shift", 1.0),
+    ],
 )
 def test_bad_settings_are_named(field: str, value: float) -> None:
     settings = {"image_shape": (8, 8, 1), "num_classes": 3, "total_steps": 5} | {field: value}
     with pytest.raises(ValueError, match=field):
         ClassifierConfig(**settings)
+
+
+def test_integer_images_pretrained_and_samples_are_refused() -> None:
+    algorithm = classifier(ClassifierConfig((8, 8, 1), 3, total_steps=5, width=4, feature_dim=6))
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    stored = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.uint8)
+    with pytest.raises(ValueError, match="but these are uint8"):
+        jax.eval_shape(algorithm.step, state, Batch(stored, jax.ShapeDtypeStruct((2,), jnp.int32)))
+    assert algorithm.predict is not None
+    with pytest.raises(ValueError, match="but these are uint8"):
+        jax.eval_shape(algorithm.predict, state.params, stored)
+    with pytest.raises(ValueError, match="without pretrained"):
+        algorithm.init(jax.random.key(0), {})
+    with pytest.raises(ValueError, match="draws no samples"):
+        algorithm.sample(state, jax.random.key(0), 1)
 
 
 def test_digits_accuracy_and_feature_scale(digits: data.Dataset, network: FeatureNetwork) -> None:
@@ -278,7 +305,7 @@ def test_measures_of_pairs_see_copies_noise_and_a_missing_class(digits: data.Dat
     noise = np.random.default_rng(0).normal(0, 90, training[:250].shape)
     noisy = sample_quality(network, np.clip(training[:250] + noise, 0, 255).astype(np.uint8), digits)
     assert noisy["memorisation"] < 0.3
-    assert noisy["kernel"] > fresh["kernel"] + 0.1  # .21 against -.03; two sets of real images are within .02
+    assert noisy["kernel"] > fresh["kernel"] + 0.1  # 0.21 against -0.03; two sets of real images are within 0.02
     assert noisy["density"] < 0.7 * noisy["density_floor"]
     missing = sample_quality(network, training[digits.train.label < 5][:250], digits)
     assert missing["recall"] < 0.75
@@ -332,4 +359,4 @@ def test_pairs_can_be_left_out_and_are_capped(
 def test_mnist_accuracy(tmp_path: Path) -> None:
     mnist = data.load("mnist", data_dir=tmp_path / "data")
     for seed in (0, 1):  # samples are scored in both
-        assert load_feature_network(mnist, seed=seed, cache_dir=tmp_path).accuracy >= 0.99  # .9925 each, when tuned
+        assert load_feature_network(mnist, seed=seed, cache_dir=tmp_path).accuracy >= 0.99  # 0.9925 each, when tuned

@@ -10,12 +10,14 @@ from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F4
 from test_experiments import score_quickly
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, matched, system, trainable, with_controls
-from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of
+from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of, tables
 from experiments.config import PRESETS
+from experiments.readme import ROOT
 from saegan_jax.algorithms.gan import GANConfig, Nets
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.report.table import Result, Row, cell
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 DIGITS = {"image_shape": (8, 8, 1), "n_classes": 10}
@@ -268,3 +270,15 @@ def test_large_changes_are_told_and_only_endless_ones_are_not():
     effect = {"change": 94.9, "low": 72.9, "high": 123.0, "verdict": "worse"}
     assert percent(effect) == "+9490 % [+7290, +12300] **worse**"
     assert percent(effect | {"high": float("inf"), "verdict": "undecided"}) == "+9490 % [+7290, inf] undecided"
+
+
+def test_results_of_earlier_versions_are_read():
+    """They called an evaluation on the way a look."""
+    path = ROOT / "experiments" / "results" / "compare_digits.json"
+    recorded = {(row["arm"], row["metric"]): row for row in json.loads(path.read_text())["rows"]}
+    lines = [line.split(" | ") for line in tables(Result.read(path), every=True).splitlines() if line.startswith("| ")]
+    heading = next(line for line in lines if "best evaluation" in line)
+    measures = next(line for line in lines if line[0] == "| pixels" and len(line) == len(heading))
+    for which in ("best", "last"):
+        name = f"{which} evaluation"
+        assert measures[heading.index(name)] == cell(Row.from_json(recorded["pixels", f"{which} look"]), digits=2) != ""

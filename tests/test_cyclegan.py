@@ -1,9 +1,11 @@
-"""CycleGAN: a step against an independent one, who gets which gradient, the history of images, the sparse code, honesty."""
+"""CycleGAN: a step against an independent one, who gets which gradient, the history of images, the sparse code, robustness."""
 
 import functools
 import json
 from dataclasses import replace
+from typing import get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,7 @@ import pytest
 from command_line import command, metrics
 from helpers import (
     SHAPE,
-    assert_close,
     assert_every_leaf_moved,
-    assert_finite,
-    assert_same,
     filled,
     normal,
     numpy_leaves,
@@ -23,8 +22,9 @@ from helpers import (
     unit_batch,
 )
 
-from experiments.train_cyclegan import DIGITS, MNIST, TrainCycleGAN, parse
+from experiments.train_cyclegan import DIGITS, MNIST, TrainCycleGAN, parse_options, read_robustness
 from saegan_jax.algorithms.cyclegan import (
+    TRANSLATORS,
     CycleGANConfig,
     TwoDomains,
     cyclegan,
@@ -32,12 +32,13 @@ from saegan_jax.algorithms.cyclegan import (
     learning_rate_share,
     query,
 )
-from saegan_jax.algorithms.gan import Nets
+from saegan_jax.algorithms.cyclegan.config import Kind
+from saegan_jax.algorithms.nets import Nets
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.errors import ConfigError
-from saegan_jax.metrics.honesty import honesty_curve, paired_error, quantise
+from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error, quantise
 from saegan_jax.networks.translators import PatchDiscriminator, ResNetTranslator, instance_norm
-from saegan_jax.report.honesty import honesty_picture
+from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 
 BATCH, K = 3, 2
 TINY = CycleGANConfig(
@@ -68,14 +69,17 @@ def sae_params(seed=1):
 @functools.cache
 def programs(config):
     """The algorithm, and its step and translation compiled."""
-    algorithm = cyclegan(config, image_shape=SHAPE, sae=SAE, sae_params=sae_params())
+    algorithm = cyclegan(config, image_shape=SHAPE, sae=SAE)
     return algorithm, jit(algorithm.step), jit(algorithm.translate, static_argnums=2)
 
 
 def initial(config, seed=0):
     """A state with random parameters, which cost no compilation."""
-    context = {} if config.kind == "plain" else {"context": sae_params(1 + seed)}
-    return filled(jax.eval_shape(programs(config)[0].init, jax.random.key(0)), seed=seed, **context)
+    init = programs(config)[0].init
+    if config.kind == "plain":
+        return filled(jax.eval_shape(init, jax.random.key(0)), seed=seed)
+    pretrained = sae_params(1 + seed)
+    return filled(jax.eval_shape(init, jax.random.key(0), pretrained), seed=seed, pretrained=pretrained)
 
 
 @functools.cache
@@ -155,7 +159,7 @@ def test_history_equals_a_plain_python_one_and_gives_half_of_them_back():
 def test_no_history_shows_the_newest():
     images = normal(3, *SHAPE)
     history, shown = query(empty_history(0, SHAPE), images, jax.random.key(0))
-    assert_same(shown, images)
+    chex.assert_trees_all_equal(shown, images)
     assert history is None
     # Arrays without elements could neither be saved nor mapped over members.
     algorithm = cyclegan(replace(TINY, history=0), image_shape=SHAPE)
@@ -228,15 +232,15 @@ def test_steps_equal_an_independent_implementation():
         got = (info.discriminator_loss, info.generator_loss, info.cycle, info.identity)
         np.testing.assert_allclose(got, (value, fooled, both_cycles / 4, same / 4), rtol=1e-3)
         np.testing.assert_allclose(info.cycle, cycle, rtol=1e-3)  # what a user would measure, in [0, 1]
-    assert_close(history, state.history, rtol=1e-3, atol=1e-3)
-    assert_close(Nets(g, d), state.params, rtol=1e-2, atol=2e-4)
+    chex.assert_trees_all_close(history, state.history, rtol=1e-3, atol=1e-3)
+    chex.assert_trees_all_close(Nets(g, d), state.params, rtol=1e-2, atol=2e-4)
     assert info.l0 == 0
 
 
 def test_both_translators_and_both_critics_learn():
     first, state, info = trained(TINY)
     assert_every_leaf_moved(state.params, first.params)
-    assert_finite((state, info))
+    chex.assert_tree_all_finite((state.replace(key=()), info))
     assert state.step == 2
     assert state.history.a.count == state.history.b.count == 2
 
@@ -245,25 +249,25 @@ def test_the_sparse_kind_learns_and_its_autoencoder_stays():
     first, state, info = trained(SPARSE)
     assert_every_leaf_moved(state.params, first.params)
     assert set(state.params.generator) == {"ab", "ba"}
-    assert_same(state.context, sae_params())
-    assert_finite((state, info))
+    chex.assert_trees_all_equal(state.pretrained, sae_params())
+    chex.assert_tree_all_finite((state.replace(key=()), info))
     assert 0 < info.l0 <= K
 
 
 def test_a_frozen_encoder_gets_exactly_no_gradient_and_passes_it_on():
     algorithm, state = programs(SPARSE)[0], trained(SPARSE)[1]
     x = batch(0).a
-    by_context, by_image = jit(
-        jax.grad(lambda c, x: algorithm.translate(replace(state, context=c), x, "ab").sum(), argnums=(0, 1))
-    )(state.context, x)
-    assert not any(leaf.any() for leaf in numpy_leaves(by_context).values())
+    by_pretrained, by_image = jit(
+        jax.grad(lambda p, x: algorithm.translate(replace(state, pretrained=p), x, "ab").sum(), argnums=(0, 1))
+    )(state.pretrained, x)
+    assert not any(leaf.any() for leaf in numpy_leaves(by_pretrained).values())
     assert np.abs(by_image).max() > 0
 
 
 def test_a_translation_starts_as_the_reconstruction_and_is_drawn_from_k_units():
     algorithm, _, translate = programs(SPARSE)
     codes_of = jit(algorithm.codes, static_argnums=2)
-    state, x = jit(algorithm.init)(jax.random.key(0)), unit_batch(20).image
+    state, x = jit(algorithm.init)(jax.random.key(0), sae_params()), unit_batch(20).image
     w = jax.tree.map(np.asarray, sae_params()["params"])
     a = np.asarray(x).reshape(20, -1) @ w["W_enc"] + w["b_enc"]
     kept = np.where((a > 0) & (a >= np.sort(a, axis=1)[:, [-K]]), a, 0)
@@ -283,8 +287,8 @@ def test_pixels_outside_the_range_are_cut_and_still_learn_and_an_encoder_may_tra
     """Without a sigmoid the decoder may leave [0, 1]; the other translator must not see that."""
     config = replace(SPARSE, identity=0.0, encoder="trained")
     linear = replace(SAE, sigmoid_output=False)
-    algorithm = cyclegan(config, image_shape=SHAPE, sae=linear, sae_params=sae_params())
-    state = filled(jax.eval_shape(algorithm.init, jax.random.key(0)), context=sae_params())
+    algorithm = cyclegan(config, image_shape=SHAPE, sae=linear)
+    state = filled(jax.eval_shape(algorithm.init, jax.random.key(0), sae_params()), pretrained=sae_params())
     for name in ("ab", "ba"):
         state.params.generator[name]["decoder"]["b_dec"] = jnp.full(16, -3.0)
     assert jit(algorithm.translate, static_argnums=2)(state, batch(0).a, "ab").min() == 0
@@ -293,7 +297,7 @@ def test_pixels_outside_the_range_are_cut_and_still_learn_and_an_encoder_may_tra
     assert_every_leaf_moved(after.params, state.params)
     assert (np.asarray(after.params.generator["ab"]["decoder"]["b_dec"]) != -3.0).all()
     assert set(after.params.generator["encoder"]) == {"W_enc", "b_enc"}
-    assert_same(after.context, sae_params())
+    chex.assert_trees_all_equal(after.pretrained, sae_params())
 
 
 def test_members_equal_single_runs():
@@ -305,10 +309,10 @@ def test_members_equal_single_runs():
     for i, state in enumerate(inits):
         alone, info = step(state, batch(0))
         own, own_info = jax.tree.map(lambda x, i=i: x[i], (together, infos))
-        assert_close(own_info, info, rtol=1e-3, atol=1e-5)
+        chex.assert_trees_all_close(own_info, info, rtol=1e-3, atol=1e-5)
         # Adam's first step is learning_rate times a sign, so that rounding may turn a gradient of nearly 0.
-        assert_close(own.opt_state, alone.opt_state, rtol=1e-2, atol=1e-4)
-        assert_close(own.history, alone.history, rtol=1e-4, atol=1e-5)
+        chex.assert_trees_all_close(own.opt_state, alone.opt_state, rtol=1e-2, atol=1e-4)
+        chex.assert_trees_all_close(own.history, alone.history, rtol=1e-4, atol=1e-5)
     assert infos.cycle[0] != infos.cycle[1]
 
 
@@ -319,7 +323,7 @@ def test_the_rate_falls_after_its_share():
     assert learning_rate_share(replace(config, constant_share=1.0), jnp.asarray(99, jnp.int32)) == 1
 
 
-# Honesty
+# Robustness of the cycle
 
 
 def test_quantised_by_hand():
@@ -336,23 +340,23 @@ def test_quantised_by_hand():
         quantise(jnp.zeros(3, jnp.uint8), 8)
 
 
-def test_honesty_of_a_perfect_inverse_and_of_one_that_hides():
+def test_robustness_of_a_perfect_inverse_and_of_one_that_hides():
     key = jax.random.key(0)
     x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (4, *SHAPE)), jnp.float32)
     invert = lambda x: 1 - x  # noqa: E731
-    curve = honesty_curve(invert, invert, x, key, sigmas=(0.0,))
-    assert_same(curve, jax.tree.map(jnp.zeros_like, curve))
-    noisy = honesty_curve(invert, invert, x, key, bits=(), sigmas=(0.05, 0.1)).noisy
+    curve = cycle_robustness(invert, invert, x, key, sigmas=(0.0,))
+    chex.assert_trees_all_equal(curve, jax.tree.map(jnp.zeros_like, curve))
+    noisy = cycle_robustness(invert, invert, x, key, bits=(), sigmas=(0.05, 0.1)).noisy
     # Of noise on pixels at the ends of the range half is cut off, and E|n| = sigma sqrt(2 / pi).
     np.testing.assert_allclose(noisy, 0.5 * np.array([0.05, 0.1]) * (2 / np.pi) ** 0.5, rtol=0.5)
     # A grey image that holds the source in its 12th bit: perfect as it is, nothing is left in 8 bits.
-    hides = honesty_curve(lambda x: 0.5 + x / 4096, lambda y: (y - 0.5) * 4096, x, key, bits=(16, 8), sigmas=(0.1,))
+    hides = cycle_robustness(lambda x: 0.5 + x / 4096, lambda y: (y - 0.5) * 4096, x, key, bits=(16, 8), sigmas=(0.1,))
     assert hides.clean < 1e-3
     assert hides.quantised[0] < 0.1
     assert hides.quantised[1] > 0.5
     assert hides.noisy[0] > 10
     with pytest.raises(ValueError, match=r"sigmas = \(-0.1,\) cannot be used"):
-        honesty_curve(invert, invert, x, key, sigmas=(-0.1,))
+        cycle_robustness(invert, invert, x, key, sigmas=(-0.1,))
 
 
 def test_paired_error_by_hand():
@@ -362,14 +366,14 @@ def test_paired_error_by_hand():
         paired_error(truth, truth[:1])
 
 
-def test_honesty_picture_says_what_is_wrong(tmp_path):
+def test_the_robustness_picture_says_what_is_wrong(tmp_path):
     arms = {"plain": {"clean": [0.1, 0.2], "quantised": np.ones((2, 1)), "noisy": np.ones((2, 2))}}
-    path = honesty_picture(arms, tmp_path / "a.png", bits=(8,), sigmas=(0.1, 0.2), title="a$b")
+    path = cycle_robustness_picture(arms, tmp_path / "a.png", bits=(8,), sigmas=(0.1, 0.2), title="a$b")
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match=r"plain: clean has shape \(2,\) and quantised \(2, 1\)"):
-        honesty_picture(arms, tmp_path / "b.png", bits=(8, 4), sigmas=(0.1, 0.2))
+        cycle_robustness_picture(arms, tmp_path / "b.png", bits=(8, 4), sigmas=(0.1, 0.2))
     with pytest.raises(ValueError, match="arms is empty"):
-        honesty_picture({}, tmp_path / "b.png", bits=(8,), sigmas=(0.1,))
+        cycle_robustness_picture({}, tmp_path / "b.png", bits=(8,), sigmas=(0.1,))
 
 
 # What cannot work
@@ -381,7 +385,8 @@ def test_honesty_picture_says_what_is_wrong(tmp_path):
         ("kind", "dense"), ("encoder", "none"), ("decoder", "own"), ("width", 0), ("stages", 0), ("blocks", 0),
         ("shift_hidden", (4, 0)), ("d_width", -1), ("d_stages", 0), ("cycle", -1.0), ("identity", float("nan")),
         ("history", -1), ("learning_rate", 0.0), ("constant_share", 1.5), ("beta1", 1.0), ("beta2", -0.1),
-        ("batch_size", 0), ("steps", 0),
+        ("batch_size", 0), ("steps", 0), ("width", 2.0), ("stages", True), ("blocks", 1.5), ("shift_hidden", (4.0,)),
+        ("d_width", 2.0), ("d_stages", 1.0), ("history", 3.0), ("batch_size", 2.0), ("steps", 1e3),
     ],
 )  # fmt: skip
 def test_bad_settings_raise_and_name_the_field(field, value):
@@ -408,13 +413,40 @@ def test_bad_combinations_raise_before_anything_is_compiled():
     assert algorithm.codes is None
 
 
+def test_an_autoencoder_is_asked_for_and_refused():
+    with pytest.raises(ValueError, match=r"kind='sparse' needs pretrained.*init\(key, pretrained\)"):
+        programs(SPARSE)[0].init(jax.random.key(0))
+    with pytest.raises(ValueError, match="kind='plain' has no autoencoder"):
+        programs(TINY)[0].init(jax.random.key(0), sae_params())
+
+
+def test_integer_images_and_batches_of_two_shapes_are_refused():
+    algorithm, state = programs(SPARSE)[0], initial(SPARSE)
+    images = batch(0)
+    stored = jnp.zeros((BATCH, *SHAPE), jnp.uint8)
+    for bad in (TwoDomains(stored, images.b), TwoDomains(images.a, stored)):
+        with pytest.raises(ValueError, match=r"images must be float32 in \[0, 1\], but these are uint8"):
+            algorithm.step(state, bad)
+    for function in (algorithm.translate, algorithm.codes):
+        with pytest.raises(ValueError, match="but these are uint8"):
+            function(state, stored, "ab")
+    with pytest.raises(ValueError, match=r"batch.a has shape \(3, 4, 4, 1\) and batch.b \(2, 4, 4, 1\)"):
+        algorithm.step(state, TwoDomains(images.a, images.b[:2]))
+    with pytest.raises(ValueError, match="draws no samples"):
+        algorithm.sample(state, jax.random.key(0), 1)
+
+
+def test_every_kind_has_a_translator():
+    assert set(TRANSLATORS) == set(get_args(Kind))
+
+
 # The script
 
 
 def test_defaults_follow_the_domains():
-    assert parse([]) == DIGITS
-    assert parse(["--domains", "mnist_inverted_rotated"]) == MNIST
-    digits = parse(["--domains", "mnist_digits", "--cyclegan.kind", "sparse", "--sae.k", "7"])
+    assert parse_options([]) == DIGITS
+    assert parse_options(["--domains", "mnist_inverted_rotated"]) == MNIST
+    digits = parse_options(["--domains", "mnist_digits", "--cyclegan.kind", "sparse", "--sae.k", "7"])
     assert (digits.domains, digits.cyclegan.kind, digits.sae.k) == ("mnist_digits", "sparse", 7)
     with pytest.raises(ConfigError, match=r"^domains = 'horses' cannot be used"):
         TrainCycleGAN(domains="horses")
@@ -443,6 +475,15 @@ SCRIPT = (
 )
 
 
+def test_curves_of_earlier_versions_are_read(tmp_path):
+    """They were called honesty."""
+    found = {"domains": "d", "bits": list(BITS), "sigmas": list(SIGMAS), "arms": {"plain": {"clean": [0.1]}}}
+    (tmp_path / "honesty.json").write_text(json.dumps(found))
+    assert read_robustness(tmp_path, "d") == {f"plain ({tmp_path.name})": {"clean": [0.1]}}
+    (tmp_path / "cycle_robustness.json").write_text(json.dumps(found | {"arms": {}}))
+    assert read_robustness(tmp_path, "d") == {}
+
+
 def test_the_script_from_end_to_end(tmp_path):
     """Two sparse members: both phases, pictures, scores; the same again; and beside itself."""
     folder = tmp_path / "run"
@@ -457,18 +498,19 @@ def test_the_script_from_end_to_end(tmp_path):
         ("sae", 5), ("sae", 10), ("cyclegan", 5), ("cyclegan", 10)
     ]  # fmt: skip
     assert sorted(p.name for p in (folder / "samples").iterdir()) == [f"0000010-member{i}.png" for i in (0, 1)]
-    honesty = json.loads((folder / "honesty.json").read_text())
-    assert set(honesty["arms"]) == {"sparse, k 3", "the true map"}
+    robustness = json.loads((folder / "cycle_robustness.json").read_text())
+    assert (folder / "cycle_robustness.png").exists()
+    assert set(robustness["arms"]) == {"sparse, k 3", "the true map"}
     # 17 grey levels of the digits survive 8 bits; the true map hides nothing.
-    (clean,), (quantised,) = (honesty["arms"]["the true map"][name] for name in ("clean", "quantised"))
+    (clean,), (quantised,) = (robustness["arms"]["the true map"][name] for name in ("clean", "quantised"))
     assert clean < 1e-6
     assert quantised[0] < 1e-6 < quantised[-1]
-    before = (folder / "summary.json").read_bytes(), (folder / "honesty.json").read_bytes()
+    before = (folder / "summary.json").read_bytes(), (folder / "cycle_robustness.json").read_bytes()
     # A finished run is scored again, to the same numbers, and drawn beside another.
     code, _, err = command("train_cyclegan", *arguments, "--out", folder, "--resume", "--beside", folder)
     assert code == 0, err
-    assert ((folder / "summary.json").read_bytes(), (folder / "honesty.json").read_bytes()) == before
+    assert ((folder / "summary.json").read_bytes(), (folder / "cycle_robustness.json").read_bytes()) == before
     code, _, err = command("train_cyclegan", *arguments, "--out", tmp_path / "other", "--beside", tmp_path)
     assert code == 2
-    assert "holds no honesty.json of a finished run" in err
+    assert "holds no cycle_robustness.json of a finished run" in err
     assert not (tmp_path / "other").exists()

@@ -20,10 +20,10 @@ import experiments.common
 import saegan_jax.algorithms.gan
 import saegan_jax.data
 from experiments.common import keep_compiled, restore_run
-from experiments.config import PRESETS, RECIPES, SAE_VARIANTS, TrainGAN, TrainSAE, TrainSAEGAN, parse
+from experiments.config import PRESETS, RECIPES, TrainGAN, TrainSAE, TrainSAEGAN, parse
 from saegan_jax.algorithms.gan import gan
 from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.interchange import import_sae
 from saegan_jax.training.writers import read_alarms
 
@@ -32,7 +32,7 @@ SCRIPTS = ("train_sae", "train_gan", "train_saegan")
 SAE_ROWS = {"SAE FVU", "SAE FVU, active", "SAE L0", "SAE dead units", "SAE Hoyer"}
 MEASURES = ("class balance KL", "kernel distance", "precision", "recall", "density", "coverage", "memorisation")
 SAMPLE_ROWS = {"Frechet distance", "Frechet / floor", "Frechet / floor, second network", *MEASURES}
-LOOKS = {"first look", "best look", "last look"}
+EVALUATIONS = {"first evaluation", "best evaluation", "last evaluation"}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ):
             outcome = command(script, *tiny(script, "--out", folder / script, *extra))
             assert outcome.code == 0, outcome.err
-            # Twenty steps are too few for images like those of the data: the watch says so, and nothing else is said.
+            # Twenty steps are too few for images like those of the data: the evaluation says so, and nothing else is said.
             told = [f"Alarm: {a['kind']} {a['state']} at step {a['step']}" for a in read_alarms(folder / script)]
             assert [line.split(",")[0] for line in outcome.err.splitlines()] == told
             assert bool(told) == (script == "train_gan")
@@ -99,7 +99,7 @@ def test_a_gan_is_scored_beside_the_floor(runs: dict[str, Path]) -> None:
     folder = runs["train_gan"]
     assert list(sizes(folder)) == ["curves.png", "samples/gan-0000020.png"]
     rows = json.loads((folder / "summary.json").read_text())["rows"]
-    assert set(rows) == SAMPLE_ROWS | LOOKS | {"alarms"}
+    assert set(rows) == SAMPLE_ROWS | EVALUATIONS | {"alarms"}
     (distance,), floor = rows["Frechet distance"]["values"], rows["Frechet distance"]["floor"]
     assert distance > floor > 0
     assert rows["Frechet / floor"]["values"] == [pytest.approx(distance / floor)]
@@ -115,14 +115,14 @@ def test_a_gan_is_scored_beside_the_floor(runs: dict[str, Path]) -> None:
         assert 0 <= rows[name]["values"][0] <= 1
 
 
-def test_the_looks_on_the_way_and_the_alarms_are_in_the_summary(runs: dict[str, Path]) -> None:
+def test_the_evaluations_on_the_way_and_the_alarms_are_in_the_summary(runs: dict[str, Path]) -> None:
     folder = runs["train_gan"]
     summary = json.loads((folder / "summary.json").read_text())
-    looks = [row for row in metrics(folder) if row["phase"] == "gan-scores"]
-    assert [row["step"] for row in looks] == [20]  # every picture
-    assert set(looks[0]) == {"phase", "step", "frechet", "class_balance_kl", "recall"}
-    for name in LOOKS:
-        assert summary["rows"][name]["values"] == [looks[0]["frechet"]]
+    evaluations = [row for row in metrics(folder) if row["phase"] == "gan-scores"]
+    assert [row["step"] for row in evaluations] == [20]  # every picture
+    assert set(evaluations[0]) == {"phase", "step", "frechet", "class_balance_kl", "recall"}
+    for name in EVALUATIONS:
+        assert summary["rows"][name]["values"] == [evaluations[0]["frechet"]]
     assert summary["alarms"] == read_alarms(folder)
     begun = sum(alarm["state"] == "begins" for alarm in summary["alarms"])
     assert summary["rows"]["alarms"]["values"] == [begun]
@@ -161,13 +161,13 @@ def test_a_member_that_fails_is_told_scored_as_nan_and_drawn_grey(
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)
     rows = summary["rows"]
     assert summary["non_finite"]["rows.recall.values[1]"] == "nan"
-    for name in SAMPLE_ROWS | LOOKS:
+    for name in SAMPLE_ROWS | EVALUATIONS:
         assert [v is not None for v in rows[name]["values"]] == [True, False], name
     assert rows["Frechet distance"]["floor"] > 0
     picture = pixels(folder / "samples" / "gan-0000020.png")
     assert (picture[60:116, 2:58] == 128).all()  # the second row
     assert len(np.unique(picture[2:58, 2:58])) > 4
-    assert [step for step, _ in looks_of(folder)] == [10, 20]
+    assert [step for step, _ in evaluations_of(folder)] == [10, 20]
 
     # Its images cannot be had, those of the other can.
     code, _, err = command("sample", "--run", folder, "--out", tmp_path / "a.png")
@@ -177,7 +177,7 @@ def test_a_member_that_fails_is_told_scored_as_nan_and_drawn_grey(
     assert len(draw(folder, tmp_path / "a.png", "--n", 5, "--member", 0)["images"]) == 5
 
 
-def looks_of(folder: Path) -> list[tuple[Any, Any]]:
+def evaluations_of(folder: Path) -> list[tuple[Any, Any]]:
     return [(row["step"], row["frechet"]) for row in metrics(folder) if row["phase"] == "gan-scores"]
 
 
@@ -503,7 +503,7 @@ def test_a_variant_comes_with_what_it_wants_unless_the_user_says_otherwise() -> 
     assert chosen.d_sae == PRESETS["mnist-cpu"].model.sae.d_sae
     assert parse(TrainSAE, ["--dataset", "mnist"]).sae == PRESETS["mnist-cpu"].model.sae
     assert parse(TrainSAEGAN, ["--sae.variant", "gated"]).model.sae.pre_bias == "mean"
-    assert set(SAE_VARIANTS) == set(VARIANTS)
+    assert all(parse(TrainSAE, ["--sae.variant", name]).sae.variant == name for name in VARIANTS)
 
 
 def test_compiled_programs_are_kept_beside_the_feature_networks_unless_jax_was_told_where(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, module
 from saegan_jax.training import interchange
 from saegan_jax.training.interchange import export_sae, import_sae
 
@@ -151,7 +152,7 @@ def test_parameters_of_another_shape_are_not_exported(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="b_dec holds 1 non-finite values of 24"):
             export_sae(tmp_path, config, {"params": broken}, image_shape=IMAGE_SHAPE)
     negative = {**params["params"], "threshold": -params["params"]["threshold"]}
-    with pytest.raises(ValueError, match="threshold is negative"):
+    with pytest.raises(ValueError, match="threshold is out of the bounds of jumprelu for 40 units"):
         export_sae(tmp_path, config, {"params": negative}, image_shape=IMAGE_SHAPE)
     for shape in ((4, 3), (4, 3, 0), (4.0, 3, 2)):
         with pytest.raises(ValueError, match="image_shape"):
@@ -288,7 +289,8 @@ def test_sae_lens_computes_the_same_from_the_files(name: str, tmp_path: Path) ->
         theirs = SAE.load_from_disk(folder)
     net = module(config, theirs.cfg.d_in)
     x = np.random.default_rng(1).random((50, theirs.cfg.d_in)).astype(np.float32)
-    x_hat, codes, _ = net.apply(params, jnp.asarray(x))
+    activate = partial(autoencoder(config, image_shape=IMAGE_SHAPE).activate, params)
+    x_hat, codes, _ = net.apply(params, jnp.asarray(x), activate)
     with torch.no_grad():
         their_codes = theirs.encode(torch.from_numpy(x))
         their_x_hat = theirs.decode(torch.from_numpy(np.array(codes)))

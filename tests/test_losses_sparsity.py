@@ -11,7 +11,7 @@ from saegan_jax import losses
 
 def test_hand_values():
     kl = losses.kl_sparsity(jnp.array([0.5, 0.05, 0.2]), 0.05)
-    # .05 ln .1 + .95 ln 1.9; then equality; then .05 ln .25 + .95 ln 1.1875
+    # 0.05 ln 0.1 + 0.95 ln 1.9; then equality; then 0.05 ln 0.25 + 0.95 ln 1.1875
     np.testing.assert_allclose(kl, [0.494631934, 0.0, 0.093943027], atol=1e-7)
     rate = losses.kl_sparsity_rate(jnp.array([2.0, 0.05]), 0.05)
     np.testing.assert_allclose(rate, [0.05 * np.log(0.025) + 1.95, 0.0], atol=1e-7)
@@ -134,7 +134,7 @@ def test_l1_does_not_grow_with_the_batch():
 
 def test_sae_loss_hand_value_and_convolutional_codes():
     x, x_hat = jnp.array([[1.0, 2.0], [0.0, 0.0]]), jnp.array([[1.0, 0.0], [3.0, 1.0]])
-    logits = jnp.zeros((2, 3))  # rho_hat = 1/2 everywhere: KL .494631934 for each of 3 units
+    logits = jnp.zeros((2, 3))  # rho_hat = 1/2 everywhere: KL 0.494631934 for each of 3 units
     got = losses.sae_loss(x, x_hat, logits, rho=0.05, beta=3.0)
     np.testing.assert_allclose(got, 0.5 * (4 + 10) / 2 + 3 * 3 * 0.494631934, rtol=1e-6)
     z = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)), jnp.float32)

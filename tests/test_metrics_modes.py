@@ -87,7 +87,7 @@ def test_bad_labels_and_counts_are_named() -> None:
 def test_mixture_by_hand() -> None:
     centers = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]
     points = [[0, 0.5], [3, 0], [10, 4], [7.1, 0]]
-    # Distances .5, 3, 4 and 2.9 from centres 0, 0, 1 and 1: three of high quality, on both; the third mode has none.
+    # Distances 0.5, 3, 4 and 2.9 from centres 0, 0, 1 and 1: three of high quality, on both; the third mode has none.
     found = mixture_quality(points, centers, sigma=1)
     assert found == pytest.approx((2, 3 / 4, math.log(1.5)))
     # A smaller width leaves only the first; the assignment stays.

@@ -91,15 +91,15 @@ def ring(tmp_path_factory):
     return out
 
 
-def test_gaussians_tabulates_the_final_look_beside_floor_and_published_rows(ring):
+def test_gaussians_tabulates_the_final_evaluation_beside_floor_and_published_rows(ring):
     result = json.loads((ring / "results.json").read_text())
-    looks = [row for row in read_metrics(ring / "ring") if row["phase"] == "gan-scores"]
-    assert [row["step"] for row in looks] == [10, 20]
+    evaluations = [row for row in read_metrics(ring / "ring") if row["phase"] == "gan-scores"]
+    assert [row["step"] for row in evaluations] == [10, 20]
     found = {(row["arm"], row["metric"]): row for row in result["rows"]}
     for metric, better in (("modes", max), ("high_quality", max), ("reverse_kl", min)):
-        assert found["ours, final", metric]["values"] == looks[-1][metric]
-        best = [better(look[metric][m] for look in looks) for m in range(2)]
-        assert found["ours, best look", metric]["values"] == best
+        assert found["ours, final", metric]["values"] == evaluations[-1][metric]
+        best = [better(one[metric][m] for one in evaluations) for m in range(2)]
+        assert found["ours, best evaluation", metric]["values"] == best
     assert found["PacGAN2", "reverse_kl"]["published"] == 0.07
     assert found["ours, final", "modes"]["floor"] == 8
     assert found["ours, final", "high_quality"]["floor"] == pytest.approx(0.98889, abs=1e-5)
@@ -204,9 +204,9 @@ def test_the_floor_knows_that_classes_are_not_equally_frequent(tmp_path, monkeyp
 
 
 def test_each_kind_of_networks_has_its_settings():
-    tiny = stacked_mnist.parse(["--seeds", "3"])
+    tiny = stacked_mnist.parse_options(["--seeds", "3"])
     assert (tiny.protocols, tiny.gan) == (("quarter", "half"), stacked_mnist.RECIPE)
-    large = stacked_mnist.parse(["--protocols", "four", "veegan", "--gan.steps", "7", "--seeds", "2"])
+    large = stacked_mnist.parse_options(["--protocols", "four", "veegan", "--gan.steps", "7", "--seeds", "2"])
     assert (large.protocols, large.gan.steps, large.seeds) == (("four", "veegan"), 7, 2)
     assert large.gan == replace(stacked_mnist.DCGAN_RECIPE, steps=7)
     with pytest.raises(ConfigError, match="two commands"):
@@ -240,7 +240,7 @@ def test_a_member_that_failed_is_shown_and_not_averaged_away(tmp_path):
     found = {(row["arm"], row["metric"]): row for row in made}
     final = found["ours, final", "modes"]
     assert (final.mean, final.low, final.values) == (None, None, (None, 9.0))
-    assert found["ours, best look", "modes"].values == (5.0, 9.0)
+    assert found["ours, best evaluation", "modes"].values == (5.0, 9.0)
     table = tables(result("n", "note", {}, made), stacked_mnist.METRICS)
     assert "| quarter | ours, final | 1 of 2 failed | 1 of 2 failed |" in table
 

@@ -8,7 +8,7 @@ from helpers import normal, random_params
 
 from saegan_jax.algorithms.gan import GANConfig, image_networks
 from saegan_jax.errors import ConfigError
-from saegan_jax.networks.autoencoders import SparseAutoencoder
+from saegan_jax.networks.autoencoders import SparseAutoencoder, symmetric_uniform
 from saegan_jax.networks.discriminators import (
     CodeDiscriminator,
     DCGANDiscriminator,
@@ -318,25 +318,31 @@ def test_autoencoder_parameters_have_the_shared_names(tied, key):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("variant", ["kl", "l1"])
-def test_autoencoder_by_hand(variant, tied):
-    net, x = SparseAutoencoder(d_in=6, d_sae=4, variant=variant, tied=tied), normal(5, 6)
+@pytest.mark.parametrize("centred", [False, True])
+def test_autoencoder_by_hand(centred, tied):
+    net, x = SparseAutoencoder(d_in=6, d_sae=4, centred=centred, tied=tied, sigmoid_output=centred), normal(5, 6)
     params = random_params(net, x)
     p = {name: np.asarray(value, np.float64) for name, value in params["params"].items()}
-    logits = np.asarray(x) @ p["W_enc"] + p["b_enc"]
-    codes = 1 / (1 + np.exp(-logits)) if variant == "kl" else np.maximum(logits, 0)
+    seen = np.asarray(x) - p["b_dec"] if centred else np.asarray(x)
+    a = seen @ p["W_enc"] + p["b_enc"]
+    codes = np.maximum(a, 0)
     x_hat = codes @ (p["W_enc"].T if tied else p["W_dec"]) + p["b_dec"]
-    # encode and decode are the halves of the whole.
-    whole, encoded = jax.jit(lambda: (net.apply(params, x), net.apply(params, x, method="encode")))()
-    decoded = jax.jit(lambda codes: net.apply(params, codes, method="decode"))(encoded)
-    for got, want in zip((*whole, encoded, decoded), (x_hat, codes, logits, codes, x_hat), strict=True):
+    x_hat = 1 / (1 + np.exp(-x_hat)) if centred else x_hat
+    # pre_activations and decode are the halves of the whole.
+    whole, first = jax.jit(lambda: (net.apply(params, x), net.apply(params, x, method="pre_activations")))()
+    decoded = jax.jit(lambda codes: net.apply(params, codes, method="decode"))(whole[1])
+    for got, want in zip((*whole, first, decoded), (x_hat, codes, a, a, x_hat), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    _, through, _ = net.apply(params, x, jnp.tanh)
+    np.testing.assert_allclose(through, np.tanh(a), rtol=1e-5, atol=1e-6)
 
 
 def test_autoencoder_initial_values(key):
-    net = SparseAutoencoder(d_in=30, d_sae=20, initial_logit=-2.5)
+    uniform = {"encoder_init": symmetric_uniform, "decoder_init": symmetric_uniform}
+    net = SparseAutoencoder(d_in=30, d_sae=20, initial_bias=-2.5, extra_params=(("threshold", 0.5),), **uniform)
     p = jax.jit(net.init)(key, jnp.zeros((1, 30)))["params"]
     np.testing.assert_array_equal(p["b_enc"], -2.5)
+    np.testing.assert_array_equal(p["threshold"], np.full(20, 0.5))
     np.testing.assert_array_equal(p["b_dec"], 0)
     r = (6 / 51) ** 0.5
     for name in ("W_enc", "W_dec"):
@@ -346,3 +352,6 @@ def test_autoencoder_initial_values(key):
         assert abs(w.std() / (r / 3**0.5) - 1) < 0.08
         assert abs(w.mean()) < 4 * w.std() / 600**0.5
     assert not np.array_equal(p["W_enc"], p["W_dec"].T)
+    p = jax.jit(SparseAutoencoder(d_in=30, d_sae=20).init)(key, jnp.zeros((1, 30)))["params"]
+    np.testing.assert_allclose(np.linalg.norm(p["W_enc"], axis=0), 1, rtol=1e-6)
+    np.testing.assert_array_equal(p["W_dec"], p["W_enc"].T)

@@ -13,9 +13,9 @@ from PIL import Image
 from experiments.prior_gap import Drawer, Subject, order
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.data import load
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.metrics import two_sample_accuracy
 from saegan_jax.priors import SAMPLERS, BootstrapPrior
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
 
 TINY = [
     "--sae.steps",
@@ -41,7 +41,7 @@ def quick(monkeypatch, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "prior_gap"
     recipe = FeatureRecipe(epochs=1, batch_size=256, width=4)
     network = functools.partial(load_feature_network, cache_dir=cache, recipe=recipe)
-    monkeypatch.setattr("saegan_jax.training.features.load_feature_network", network)
+    monkeypatch.setattr("saegan_jax.evaluation.features.load_feature_network", network)
     # Nothing here runs for long enough to be worth compiling well.
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
@@ -133,10 +133,10 @@ def test_codes_for_the_classifier_do_not_repeat_and_images_are_whole():
     drawer = Drawer(Subject(dataset, dataset.train, config, [params]))
     codes = np.arange(80, dtype=np.float32).reshape(20, 4) / 80
     prior = BootstrapPrior(codes=codes, count=np.int32(20), scale=np.ones(4, np.float32))
-    drawn = drawer.distinct(prior, jax.random.key(0), 8)
+    drawn = drawer.distinct("bootstrap", prior, jax.random.key(0), 8)
     assert drawn.shape == (8, 4)
     assert len({row.tobytes() for row in drawn} & {row.tobytes() for row in codes}) == 8
-    assert drawer.codes(prior, jax.random.key(0), 70).shape == (70, 4)
+    assert drawer.codes("bootstrap", prior, jax.random.key(0), 70).shape == (70, 4)
     images = drawer.images(params, np.concatenate([codes, codes, codes]))
     assert images.shape == (60, 8, 8, 1)
     np.testing.assert_allclose(images[:20], images[40:], atol=1e-6)

@@ -1,24 +1,29 @@
 """The sparse prior: what is fitted, and that what is drawn has the law of what it was fitted to."""
 
+import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from helpers import assert_close
+from helpers import SHAPE, unit_batch
 
+from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.sae import SAEConfig, sae
+from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
+from saegan_jax.errors import ConfigError
 from saegan_jax.priors import (
     MIN_SCALE,
+    PRIORS,
     SAMPLERS,
     BootstrapPrior,
     ClusterPrior,
     CopulaPrior,
     FactorisedPrior,
-    _correlation_root,
-    _k_means,
-    _tetrachoric,
+    Prior,
     fit_bootstrap,
     fit_clusters,
     fit_copula,
@@ -27,6 +32,8 @@ from saegan_jax.priors import (
     sample_factorised,
     sample_prior,
 )
+from saegan_jax.priors.clusters import _k_means
+from saegan_jax.priors.copula import _correlation_root, _tetrachoric
 
 THRESHOLD = 0.1
 N = 4000
@@ -155,7 +162,7 @@ def test_vmap_agrees_with_single_calls(codes):
     drawn = jax.jit(jax.vmap(draw))(fitted, keys)
     for i in range(2):
         alone = fit(halves[i])
-        assert_close(jax.tree.map(lambda a, i=i: a[i], fitted), alone, rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_close(jax.tree.map(lambda a, i=i: a[i], fitted), alone, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(drawn[i], draw(alone, keys[i]), rtol=1e-5, atol=1e-6)
 
 
@@ -165,15 +172,9 @@ def test_jit_agrees_with_a_plain_call(prior):
     )
 
 
-@pytest.mark.parametrize("shape", [(5,), (5, 2, 3)])
-def test_codes_that_are_no_matrix_raise(shape):
-    with pytest.raises(ValueError, match=r"shape \(n, d_sae\).*flatten"):
-        fit_factorised(jnp.zeros(shape), threshold=THRESHOLD)
-
-
 KINDS = dict(zip(SAMPLERS, (FactorisedPrior, CopulaPrior, ClusterPrior, BootstrapPrior), strict=True))
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # quicker to compile
-sample = jit(sample_prior, static_argnames="n")
+sample = jit(sample_prior, static_argnames=("sampler", "n"))
 
 
 def fitting(sampler, **settings):
@@ -211,7 +212,7 @@ def fitted(correlated):
 
 @pytest.fixture(scope="module")
 def drawn_by(fitted):
-    return {s: np.asarray(sample(prior, jax.random.key(5), n=N)) for s, prior in fitted.items()}
+    return {s: np.asarray(sample(s, prior, jax.random.key(5), n=N)) for s, prior in fitted.items()}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -246,10 +247,10 @@ def test_what_is_active_together(correlated, drawn_by):
 
 def test_draws_of_every_sampler_depend_on_the_key(fitted, drawn_by):
     for sampler, prior in fitted.items():
-        np.testing.assert_array_equal(sample(prior, jax.random.key(5), n=N), drawn_by[sampler])
-        assert not np.array_equal(sample(prior, jax.random.key(6), n=N), drawn_by[sampler])
-    own = draw(fitted["factorised"], jax.random.key(5))
-    np.testing.assert_allclose(drawn_by["factorised"], own, rtol=1e-6)
+        np.testing.assert_array_equal(sample(sampler, prior, jax.random.key(5), n=N), drawn_by[sampler])
+        assert not np.array_equal(sample(sampler, prior, jax.random.key(6), n=N), drawn_by[sampler])
+    direct = draw(fitted["factorised"], jax.random.key(5))
+    np.testing.assert_allclose(drawn_by["factorised"], direct, rtol=1e-6)
 
 
 def test_correlations_solve_the_orthant_probability():
@@ -311,7 +312,7 @@ def test_clusters_keep_two_kinds_of_code_apart():
     prior = fitting("clusters", n_clusters=2)(codes, jax.random.key(0))
     np.testing.assert_allclose(np.sort(prior.weight), [share, 1 - share], rtol=1e-6)
     np.testing.assert_array_equal(np.sort(prior.density.sum(axis=1)), [1, 4])
-    l0 = (np.asarray(sample(prior, jax.random.key(1), n=N)) > 0).sum(axis=1)
+    l0 = (np.asarray(sample("clusters", prior, jax.random.key(1), n=N)) > 0).sum(axis=1)
     assert set(l0) == {1, 4}
     assert abs((l0 == 1).mean() - share) < 4 * np.sqrt(share * (1 - share) / N)
 
@@ -321,7 +322,7 @@ def test_more_clusters_than_codes_leave_some_empty():
     prior = fitting("clusters", n_clusters=5)(codes, jax.random.key(0))
     assert np.count_nonzero(prior.weight) == 2
     assert np.isfinite(prior.density).all()
-    drawn = np.asarray(sample(prior, jax.random.key(1), n=100))
+    drawn = np.asarray(sample("clusters", prior, jax.random.key(1), n=100))
     assert {tuple(row) for row in drawn} == {tuple(row) for row in codes}
 
 
@@ -329,7 +330,9 @@ def test_k_means_finds_separated_groups_from_any_start():
     rng = np.random.default_rng(0)
     centres = np.float32([[0, 0], [10, 0], [0, 10], [10, 10]])
     x = np.repeat(centres, 50, axis=0) + rng.normal(size=(200, 2)).astype(np.float32)
-    starts = jit(jax.vmap(lambda key: _k_means(jnp.asarray(x), key, 4)))(jax.random.split(jax.random.key(0), 20))
+    starts = jit(jax.vmap(lambda key: _k_means(jnp.asarray(x), key, n_clusters=4)))(
+        jax.random.split(jax.random.key(0), 20)
+    )
     right = [all(len(set(group)) == 1 for group in np.asarray(one).reshape(4, 50)) for one in starts]
     assert np.mean(right) >= 0.9  # drawn with the square of the distance, two centres in one group are rare
 
@@ -341,12 +344,13 @@ def test_bootstrap_draws_rows_of_the_data(correlated):
     assert prior.codes.shape == (500, 6)
     assert prior.count == 500
     assert len({row.tobytes() for row in np.asarray(prior.codes)}) == 500  # without replacement
-    drawn = np.asarray(sample(prior, jax.random.key(1), n=N))
+    drawn = np.asarray(sample("bootstrap", prior, jax.random.key(1), n=N))
     assert {row.tobytes() for row in drawn} <= rows
     # Fewer codes than rows: the padding is never drawn.
     few = fitting("bootstrap", limit=500)(correlated[:3], jax.random.key(0))
     assert few.codes.shape == (500, 6)
-    assert {row.tobytes() for row in np.asarray(sample(few, jax.random.key(1), n=N))} == {r.tobytes() for r in kept[:3]}
+    drawn = np.asarray(sample("bootstrap", few, jax.random.key(1), n=N))
+    assert {row.tobytes() for row in drawn} == {row.tobytes() for row in kept[:3]}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -368,7 +372,7 @@ def test_an_ensemble_fits_and_draws_as_its_members_alone(correlated, sampler):
 
     def fit_and_draw(codes, key):
         prior = fit_prior(sampler, codes, key, threshold=THRESHOLD, n_clusters=3, limit=64)
-        return prior.scale, sample_prior(prior, key, 200)
+        return prior.scale, sample_prior(sampler, prior, key, 200)
 
     scale, drawn = jit(jax.vmap(fit_and_draw))(halves, keys)
     single = jit(fit_and_draw)
@@ -382,21 +386,80 @@ def test_an_ensemble_fits_and_draws_as_its_members_alone(correlated, sampler):
         assert np.isclose(drawn[i], alone, rtol=1e-3, atol=1e-3).mean() > (0.99 if sampler == "copula" else 0.9999)
 
 
-def test_bad_settings_are_named():
-    codes, key = jnp.zeros((4, 3)), jax.random.key(0)
-    for changes, message in (
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         ({"sampler": "gaussian"}, "sampler = 'gaussian'.*factorised, copula, clusters, bootstrap"),
         ({"codes": jnp.zeros(4)}, r"shape \(n, d_sae\).*flatten"),
         ({"codes": jnp.zeros((0, 3))}, "n >= 1"),
         ({"threshold": -0.1}, "threshold = -0.1"),
         ({"n_quantiles": 1}, "n_quantiles = 1"),
-        ({"n_clusters": 0}, "n_clusters = 0"),
-        ({"limit": 0}, "limit = 0"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            fit_prior(**{"sampler": "copula", "codes": codes, "key": key, "threshold": 0.1, **changes})
-    for fit_one in (fit_copula, functools.partial(fit_clusters, key=key), functools.partial(fit_bootstrap, key=key)):
-        with pytest.raises(ValueError, match=r"shape \(n, d_sae\).*flatten"):
-            fit_one(jnp.zeros(4), threshold=0.1)
-    with pytest.raises(ValueError, match="dict is no prior"):
-        sample_prior({}, key, 3)
+        ({"sampler": "clusters", "n_quantiles": 1}, "n_quantiles = 1"),
+        ({"sampler": "clusters", "n_clusters": 0}, "n_clusters = 0"),
+        ({"sampler": "bootstrap", "limit": 0}, "limit = 0"),
+        ({"n_groups": 3}, "no prior has a setting n_groups; choose from n_quantiles, n_clusters, limit"),
+    ],
+)
+def test_bad_settings_are_named(changes, message):
+    given = {"sampler": "copula", "codes": jnp.zeros((4, 3)), "key": jax.random.key(0), "threshold": 0.1}
+    with pytest.raises(ValueError, match=message):
+        fit_prior(**{**given, **changes})
+
+
+@pytest.mark.parametrize("fit_one", [fit_factorised, fit_copula, fit_clusters, fit_bootstrap])
+@pytest.mark.parametrize("shape", [(5,), (5, 2, 3), (0, 3)])
+def test_codes_that_are_no_matrix_raise(fit_one, shape):
+    with pytest.raises(ValueError, match=r"codes must have shape \(n, d_sae\).*flatten"):
+        fit_one(jnp.zeros(shape), jax.random.key(0), threshold=THRESHOLD)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_another_sampler_fitted_is_refused(fitted, sampler):
+    other = SAMPLERS[SAMPLERS.index(sampler) - 1]
+    with pytest.raises(ValueError, match=f"{KINDS[other].__name__} is no {KINDS[sampler].__name__}"):
+        sample_prior(sampler, fitted[other], jax.random.key(0), 3)
+    with pytest.raises(ValueError, match="sampler = 'gaussian'"):
+        sample_prior("gaussian", fitted[sampler], jax.random.key(0), 3)
+
+
+def fit_constant(codes, key, *, threshold, factor=1.0):
+    """Always the same code: the mean of those above the threshold."""
+    return {"code": factor * jnp.where(codes > threshold, codes, 0.0).mean(axis=0), "scale": jnp.ones(codes.shape[1])}
+
+
+def sample_constant(fitted, key, n):
+    return jnp.broadcast_to(fitted["code"], (n, *fitted["code"].shape))
+
+
+CONSTANT_PRIOR = Prior(fit=fit_constant, sample=sample_constant)
+
+
+def test_a_registered_prior_is_fitted_and_drawn_from(monkeypatch):
+    monkeypatch.setitem(PRIORS, "constant", CONSTANT_PRIOR)
+    codes, key = jnp.asarray([[0.05, 1.0], [0.5, 3.0]]), jax.random.key(0)
+    # The settings of others are left out, its own one arrives.
+    fitted = fit_prior("constant", codes, key, threshold=THRESHOLD, n_clusters=3, factor=2.0)
+    np.testing.assert_allclose(sample_prior("constant", fitted, key, 3), np.tile([0.5, 4.0], (3, 1)))
+    assert isinstance(fit_prior("factorised", codes, key, threshold=THRESHOLD, factor=2.0), FactorisedPrior)
+
+
+def test_a_gan_trains_on_a_registered_prior(monkeypatch):
+    monkeypatch.setitem(PRIORS, "constant", CONSTANT_PRIOR)
+    config = SAEGANConfig(
+        sampler="constant",
+        discriminator="pixels",
+        sae=SAEConfig(d_sae=5, k=2),
+        gan=GANConfig(hidden=(4,), d_noise=3, batch_size=6, steps=2),
+    )
+    images = unit_batch(6)
+    with pytest.raises(ConfigError, match=r"sampler = 'normal'.*bootstrap, constant"):
+        dataclasses.replace(config, sampler="normal")
+    params = jax.jit(sae(config.sae, image_shape=SHAPE).init)(jax.random.key(0)).params
+    frozen = freeze(config, params, images.image, jax.random.key(1))
+    assert set(frozen.prior) == {"code", "scale"}
+    algorithm = saegan(config, frozen, image_shape=SHAPE)
+    step, state = jit(algorithm.step), jit(algorithm.init)(jax.random.key(2))
+    for _ in range(2):
+        state, info = step(state, images)
+    assert state.step == 2
+    chex.assert_tree_all_finite((state.params, info))

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from saegan_jax.training.probe import linear_probe
+from saegan_jax.evaluation.probe import linear_probe
 
 
 def data(n: int, n_classes: int, *, density: float, seed: int = 0):

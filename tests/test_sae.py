@@ -130,7 +130,7 @@ def test_loss_is_the_public_sae_loss():
 
     @jax.jit
     def public(params, x):
-        x_hat, _, logits = module(TINY, 16).apply(params, x)
+        x_hat, _, logits = module(TINY, 16).apply(params, x, jax.nn.sigmoid)
         return losses.sae_loss(x, x_hat, logits, rho=TINY.rho, beta=TINY.beta)
 
     np.testing.assert_allclose(info.loss, public(start(TINY).params, batch.image.reshape(8, -1)), rtol=1e-6)
@@ -147,7 +147,7 @@ def test_steps_are_adam_along_a_cosine():
     def gradient(params, image):
         def loss(p):
             x = image.reshape(8, -1)
-            x_hat, _, logits = net.apply(p, x)
+            x_hat, _, logits = net.apply(p, x, jax.nn.sigmoid)
             return losses.sae_loss(x, x_hat, logits, rho=config.rho, beta=config.beta)
 
         return jax.grad(loss)(params)

@@ -4,6 +4,7 @@ import functools
 import json
 from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +13,15 @@ from command_line import QUICK_TO_COMPILE, command, tiny, tree
 from helpers import filled, normal, random_params
 from PIL import Image
 
-import saegan_jax.training.features
+import saegan_jax.evaluation.features
 from experiments import steer as script
 from saegan_jax import steering
 from saegan_jax.algorithms.gan import GANConfig, gan, image_networks
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.report.steering import dose_response_curves, strips
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
 from saegan_jax.training.systems import rebuild
 
 SHAPE = (8, 8, 1)
@@ -219,6 +220,43 @@ def test_values_where_pixels_have_changed_equally():
     assert at_level(values, jnp.zeros(3), 0.5) == 0
 
 
+def test_effects_of_many_directions_at_one_level_by_hand():
+    doses = (1.0, 2.0)
+    pixels = np.array([[[0.2, 0.6], [0.1, 0.2]], [[0.4, 0.4], [0.0, 0.8]]], np.float32)  # (2, 2, doses)
+    effects = steering.Effect(target=2 * pixels, others=0 * pixels, features=pixels, pixels=pixels, unreal=-pixels)
+    found = steering.effects_at_level(effects, doses, 0.4)
+    assert set(found) == {*steering.Effect._fields, "dose", "reached"}
+    np.testing.assert_allclose(found["dose"], [[1.5, 2.0], [1.0, 1.5]], rtol=1e-6)
+    np.testing.assert_array_equal(found["reached"], [[1, 0], [1, 1]])
+    np.testing.assert_allclose(found["target"], [[0.8, 0.4], [0.8, 0.8]], rtol=1e-6)
+    np.testing.assert_allclose(found["unreal"], [[-0.4, -0.2], [-0.4, -0.4]], rtol=1e-6)
+    assert not found["others"].any()
+    np.testing.assert_allclose(
+        steering.selectivity(np.array([0.3, 0.3, -0.2]), np.array([0.1, 0.0, 0.5])), [3, 30, -0.4]
+    )
+
+
+def test_distances_and_positions_by_hand():
+    images = jnp.asarray([0.0, 0.5, 0.5], jnp.float32).reshape(3, 1, 1, 1) * jnp.ones((1, 2, 2, 1))
+    assert steering.sample_distance(images) == pytest.approx((0.5 + 0 + 0.5) / 3)
+    a = normal(4, 3, 2, 5)
+    np.testing.assert_array_equal(steering.flatten_positions(a)[7], a[1, 0, 1])
+    np.testing.assert_allclose(steering.mean_over_positions(a), np.asarray(a).mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_equal(steering.mean_over_positions(a[:, 0, 0]), a[:, 0, 0])
+    vectors = 3 * normal(200, 4, seed=1) + 7
+    assert steering.spread(vectors * steering.unit_scale(vectors)) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_strongest_directions_are_those_of_the_largest_correlations():
+    directions, activity, p = normal(6, 4), normal(50, 6, seed=2), jax.nn.softmax(normal(50, 3, seed=1))
+    chosen, strength = steering.strongest_directions(directions, activity, p, 2)
+    correlation = np.corrcoef(np.asarray(activity).T, np.asarray(p).T)[:6, 6:]
+    for target in range(3):
+        best = np.argsort(-correlation[:, target])[:2]
+        np.testing.assert_array_equal(chosen[target], np.asarray(directions)[best])
+        assert strength[target] == pytest.approx(correlation[best, target].mean(), abs=1e-5)
+
+
 ATOMS = np.linalg.qr(np.random.default_rng(5).normal(size=(12, 12)))[0].astype(np.float32)
 
 
@@ -306,8 +344,8 @@ def test_the_autoencoder_is_that_of_every_position():
     config = SAEConfig(variant="topk", d_sae=6, k=2)
     params = {"params": {"W_enc": normal(4, 6), "b_enc": normal(6), "W_dec": normal(6, 4), "b_dec": normal(4)}}
     a, scale = normal(3, 2, 2, 4), jnp.asarray(1.5)
-    codes, metrics = script.autoencoder_codes(config, params, a, scale)
-    single = [script.autoencoder_codes(config, params, a[:, i, j], scale)[0] for i in range(2) for j in range(2)]
+    codes, metrics = steering.feature_activity(config, params, a, scale)
+    single = [steering.feature_activity(config, params, a[:, i, j], scale)[0] for i in range(2) for j in range(2)]
     np.testing.assert_allclose(codes, np.mean(single, axis=0), rtol=1e-5, atol=1e-6)
     assert 0 < metrics.l0 <= 2
 
@@ -345,7 +383,7 @@ def test_the_script(tmp_path, monkeypatch):
     quick = functools.partial(
         load_feature_network, cache_dir=tmp_path / "cache", recipe=FeatureRecipe(epochs=1, batch_size=256, width=4)
     )
-    monkeypatch.setattr(saegan_jax.training.features, "load_feature_network", quick)
+    monkeypatch.setattr(saegan_jax.evaluation.features, "load_feature_network", quick)
     run, out = tmp_path / "run", tmp_path / "out"
     trained = command("train_gan", *tiny("train_gan", *QUICK_TO_COMPILE, "--seeds", 2, "--out", run))
     assert trained.code == 0, trained.err

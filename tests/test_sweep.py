@@ -12,8 +12,8 @@ from helpers import assert_close, assert_same, numpy_leaves, uint8_data
 from PIL import Image
 
 from experiments.sweep_sae import recommend
-from saegan_jax.algorithms.center import center
-from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
+from saegan_jax.algorithms.geometric_median import center
+from saegan_jax.algorithms.sae import SAEConfig, Start, autoencoder, sae
 from saegan_jax.errors import ConfigError
 from saegan_jax.metrics import sae_metrics
 from saegan_jax.training import sweep
@@ -47,9 +47,9 @@ def test_a_member_is_the_run_of_its_settings_and_seed(swept):
     middle = center(DATA.image.reshape(40, -1).astype(jnp.float32) / 255, "mean")
     for i in (0, 7):
         config, seed = members[i]
-        algorithm = sae(config, image_shape=(4, 4, 1), center=middle)
+        algorithm = sae(config, image_shape=(4, 4, 1))
         run = jax.jit(many_steps(algorithm.step, length=7, batch_size=8))
-        single, own = run(jax.jit(algorithm.init)(jax.random.key(seed)), DATA)
+        single, own = run(jax.jit(algorithm.init)(jax.random.key(seed), Start(center=middle)), DATA)
         member = jax.tree.map(lambda leaf, i=i: leaf[i], states)
         assert_close(member, single, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(infos.loss[i, 2], own.loss[6], rtol=1e-4)

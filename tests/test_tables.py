@@ -24,9 +24,9 @@ from experiments import (
     sweep_sae,
 )
 from saegan_jax.errors import ConfigError
-from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot
+from saegan_jax.files import write_json
+from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.stats import effects
-from saegan_jax.training.files import write_json
 
 RESULTS = ROOT / "experiments" / "results"
 PUBLISHED = sorted([*RESULTS.glob("*.json"), *(ROOT / "benchmarks" / "results").glob("*.json")])
@@ -74,7 +74,9 @@ def test_every_result_has_its_table() -> None:
 def test_every_published_result_survives_reading_and_writing(path: Path, tmp_path: Path) -> None:
     Result.read(path).write(tmp_path / "again.json", "text\n")
     old, new = (json.loads(file.read_text()) for file in (path, tmp_path / "again.json"))
+    old |= {name: present_name(old[name]) for name in ("note",) if name in old}
     for before, after in zip(old.pop("rows"), new.pop("rows"), strict=True):
+        before |= {name: present_name(before[name]) for name in ("arm", "metric")}
         assert {name: after[name] for name in before} == before
         added = after.keys() - before.keys()
         assert all(not after[name] for name in added), added  # null, or no unit
@@ -167,6 +169,25 @@ def test_nan_in_an_older_file_is_read_as_none(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(saved))
     (one,) = Result.read(tmp_path / "old.json").rows
     assert (one.mean, one.values) == (None, (1.0, None))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("best look", "best evaluation"),
+        ("ours, best look", "ours, best evaluation"),
+        ("*Best* and *last look*: of few samples", "*Best* and *last evaluation*: of few samples"),
+        ("*Best look*: each seed's", "*Best evaluation*: each seed's"),
+        ("at last looked for", "at last looked for"),
+        ("recall", "recall"),
+    ],
+)
+def test_names_of_earlier_versions_are_read(old: str, new: str, tmp_path: Path) -> None:
+    """They called an evaluation on the way a look."""
+    assert present_name(old) == new
+    (tmp_path / "old.json").write_text(json.dumps(result(row(old, old, 1.0), note=old).to_json()))
+    read = Result.read(tmp_path / "old.json")
+    assert (read.rows[0].arm, read.rows[0].metric, read.extra["note"]) == (new, new, new)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{}", '{"name": "n"}', "\x00"])

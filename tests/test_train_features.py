@@ -10,8 +10,8 @@ import safetensors.numpy
 from command_line import command
 
 from saegan_jax import data
-from saegan_jax.training import features
-from saegan_jax.training.features import FeatureRecipe, load_feature_network
+from saegan_jax.evaluation import features
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 
 TINY = FeatureRecipe(epochs=1, batch_size=128, width=4, feature_dim=8, max_shift=1)
 

@@ -19,12 +19,12 @@ import saegan_jax.data.domains
 from experiments.common import restore_translator
 from experiments.config import TrainCycleGAN, TrainGAN
 from experiments.translate import SHOWN, Translate, arrange, read_images
-from saegan_jax.algorithms.cyclegan import CycleGAN, CycleGANConfig
+from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, cyclegan
 from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.run_folder import open_folder, to_json
-from saegan_jax.training.systems import rebuild_cyclegan
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 STEPS = 4
@@ -42,7 +42,7 @@ class Trained(NamedTuple):
     """A run's folder, and what was in memory when its last checkpoint was written."""
 
     folder: Path
-    algorithm: CycleGAN
+    algorithm: Algorithm
     state: Any
 
 
@@ -66,11 +66,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, quick_to_compile: None) -> di
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "scores", scores)
-        for name in ("sae_rows", "picture_of", "honesty_picture", "finish"):
+        for name in ("sae_rows", "picture_of", "cycle_robustness_picture", "finish"):
             patch.setattr(script, name, lambda *arguments, **options: {})
-        script.run(script.parse([*SPARSE.split(), "--out", str(folder / "sparse")]))
-    algorithm, shapes = rebuild_cyclegan(PLAIN.cyclegan, PLAIN.sae, image_shape=(8, 8, 1), n_seeds=1)
-    state = filled(shapes)
+        script.run(script.parse_options([*SPARSE.split(), "--out", str(folder / "sparse")]))
+    algorithm = cyclegan(PLAIN.cyclegan, image_shape=(8, 8, 1))
+    state = filled(jax.eval_shape(algorithm.init, jax.random.key(0)))
     record = {"script": "cyclegan", "image_shape": [8, 8, 1], "options": to_json(PLAIN)}
     open_folder(folder / "plain", record)
     with Checkpoints(folder / "plain" / "checkpoints" / "cyclegan") as checkpoints:
@@ -273,7 +273,7 @@ def test_a_member_that_failed_is_told(
     """Its images cannot be had, those of the other can."""
     folder, _, state = runs["sparse"]
     restored = restore_translator(folder)
-    bias = np.array(state.context["params"]["b_dec"])
+    bias = np.array(state.pretrained["params"]["b_dec"])
     bias[1] = np.nan
     spoil = lambda path, x: jnp.asarray(bias) if "b_dec" in jax.tree_util.keystr(path) else x  # noqa: E731
     generator = jax.tree_util.tree_map_with_path(spoil, state.params.generator)

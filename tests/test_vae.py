@@ -1,11 +1,13 @@
 """Variational autoencoders: densities against sampling and quadrature, gates, warm-up, schedules, steps, the script."""
 
+import dataclasses
 import functools
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,6 @@ from helpers import (
     SHAPE,
     assert_close,
     assert_every_leaf_moved,
-    assert_finite,
     digits,
     normal,
     numpy_leaves,
@@ -27,9 +28,9 @@ from scipy.special import expit, logsumexp, xlogy
 from experiments.common import restore_run
 from experiments.config import TrainVAE, parse
 from saegan_jax.algorithms.vae import (
+    KINDS,
     Posterior,
     VAEConfig,
-    code_logits,
     divergence,
     draw_posterior,
     draw_relaxed,
@@ -42,8 +43,9 @@ from saegan_jax.algorithms.vae import (
     score_vae,
     vae,
     variational,
-    warmed,
 )
+from saegan_jax.algorithms.vae.kinds.kl_sae import code_logits
+from saegan_jax.algorithms.vae.kinds.sparse import WARM_UPS
 from saegan_jax.errors import ConfigError
 from saegan_jax.metrics.vae import active_units, importance_bound
 from saegan_jax.training.transforms import many_steps
@@ -115,9 +117,9 @@ def test_hard_gates_are_on_with_their_probability():
     np.testing.assert_allclose(on.mean(axis=0), gamma, atol=4.5 * 0.5 / np.sqrt(n))
     np.testing.assert_array_equal(np.asarray(z) != 0, on)
     for j in range(3):
-        own = np.asarray(z)[np.asarray(on)[:, j], j]
-        np.testing.assert_allclose(own.mean(), UNITS.mean[0, j], atol=4.5 * 1.2 / np.sqrt(own.size))
-        np.testing.assert_allclose(own.var(), np.exp(UNITS.log_variance[0, j]), rtol=0.1)
+        active = np.asarray(z)[np.asarray(on)[:, j], j]
+        np.testing.assert_allclose(active.mean(), UNITS.mean[0, j], atol=4.5 * 1.2 / np.sqrt(active.size))
+        np.testing.assert_allclose(active.var(), np.exp(UNITS.log_variance[0, j]), rtol=0.1)
     np.testing.assert_allclose((prior != 0).mean(axis=0), 0.3, atol=4.5 * 0.46 / np.sqrt(n))
     assert prior[prior != 0].var() == pytest.approx(1, rel=0.05)
     assert (dense != 0).all()
@@ -136,38 +138,46 @@ def test_relaxed_gates_are_open_as_often_and_harden(temperature):
 
 
 def test_warm_ups_end_at_the_spike_and_slab_and_begin_where_they_say():
-    slab = replace(CONFIGS["sparse"], warmup_from="slab")
-    spike = replace(slab, warmup_from="spike")
-
     @functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
-    def at(config, posterior, share):
+    def at(start, posterior, share):
         def total(posterior):
-            kl = divergence(*warmed(config, posterior, ALPHA, share))
+            kl = divergence(*WARM_UPS[start](posterior, ALPHA, share))
             return kl.sum(), kl
 
         (_, kl), gradient = jax.value_and_grad(total, has_aux=True)(posterior)
-        return *warmed(config, posterior, ALPHA, share), kl, gradient
+        return *WARM_UPS[start](posterior, ALPHA, share), kl, gradient
 
-    for config in (slab, spike):
-        posterior, alpha, _, _ = at(config, UNITS, 1.0)
-        assert_close(tuple(posterior), tuple(UNITS), rtol=1e-6, atol=1e-6)
+    for start in WARM_UPS:
+        posterior, alpha, _, _ = at(start, UNITS, 1.0)
+        chex.assert_trees_all_close(posterior, UNITS, rtol=1e-6, atol=1e-6)
         assert alpha == pytest.approx(0.3)
     # lambda (1 - gamma) and lambda (1 - alpha)
-    posterior, alpha, _, _ = at(slab, UNITS, 0.25)
+    posterior, alpha, _, _ = at("slab", UNITS, 0.25)
     off = 0.25 * (1 - expit(np.asarray(GATES)))
     np.testing.assert_allclose(1 - expit(np.asarray(posterior.gate_logits)), off, rtol=1e-5)
     assert alpha == pytest.approx(1 - 0.25 * 0.7)
-    gaussian = at(slab, UNITS._replace(gate_logits=None), 1e-5)[2]
-    np.testing.assert_allclose(at(slab, UNITS, 1e-5)[2], gaussian, atol=1e-3)
+    gaussian = divergence(UNITS._replace(gate_logits=None), ALPHA)
+    np.testing.assert_allclose(at("slab", UNITS, 1e-5)[2], gaussian, atol=1e-3)
     # N(lambda mu, lambda s^2 + 1 - lambda): at first the prior's slab, so that only the gates cost anything.
-    posterior, alpha, _, _ = at(spike, UNITS, 0.25)
+    posterior, alpha, _, _ = at("spike", UNITS, 0.25)
     np.testing.assert_allclose(posterior.mean, 0.25 * np.asarray(UNITS.mean), rtol=1e-6)
     np.testing.assert_allclose(np.exp(posterior.log_variance), 0.25 * np.exp(UNITS.log_variance) + 0.75, rtol=1e-5)
     assert alpha == pytest.approx(0.3)
     # Gates that have rounded to 0 or 1 keep finite gradients, also at the end.
     far = UNITS._replace(gate_logits=jnp.array([[-200.0, 200.0, -1e4]]))
     for share in (1e-3, 1.0):
-        assert_finite(at(slab, far, share)[2:])
+        chex.assert_tree_all_finite(at("slab", far, share)[2:])
+
+
+def test_a_warm_up_grows_linearly_and_then_changes_nothing():
+    config = replace(CONFIGS["sparse"], warmup_from="slab", spike_warmup=4, steps=8)
+    for step, share in ((0, 0.25), (2, 0.75), (3, 1.0), (7, 1.0)):
+        _, alpha = KINDS["sparse"].warm_up(config, UNITS, ALPHA, jnp.full((), step, jnp.int32))
+        assert alpha == pytest.approx(1 - share * 0.7)
+    for kind, settings in (("sparse", replace(config, spike_warmup=0)), ("gaussian", TINY)):
+        posterior, alpha = KINDS[kind].warm_up(settings, UNITS, ALPHA, jnp.zeros((), jnp.int32))
+        assert posterior is UNITS
+        assert alpha is ALPHA
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -175,22 +185,24 @@ def test_a_step_moves_every_parameter_and_reports_its_loss(name):
     config, (_, step) = CONFIGS[name], programs(name)
     before, batch = initial(name), unit_batch(BATCH)
     state, info = step(before, batch)
-    assert_finite((state, info))
+    chex.assert_tree_all_finite((state.params, state.opt_state, info))
     assert state.step == 1
     assert_every_leaf_moved(state.params, before.params)
-    assert_close(state.hyper, hyper(config), rtol=0, atol=0)
+    chex.assert_trees_all_equal(state.hyper, hyper(config))
 
     # By hand: numpy's arithmetic on the network's outputs and the same draw.
-    model, own, x = variational(config, image_shape=SHAPE), before.hyper, np.asarray(batch.image, np.float64)
+    model, settings, x = variational(config, image_shape=SHAPE), before.hyper, np.asarray(batch.image, np.float64)
     temperature = 0.5 * 0.2 ** (1 / 8)
 
     @functools.partial(jax.jit, compiler_options=QUICK)
     def parts(params, image):
-        posterior, alpha = warmed(config, model.encode(params, image), own.alpha, jnp.full((), 0.25))
+        posterior, alpha = model.encode(params, image), settings.alpha
+        if name == "sparse":
+            posterior, alpha = WARM_UPS["spike"](posterior, alpha, jnp.full((), 0.25))
         z = draw_relaxed(posterior, jax.random.fold_in(before.key, 0), jnp.full((), temperature))
-        code = jax.nn.sigmoid(code_logits(config, z, own.rho))
+        code = jax.nn.sigmoid(code_logits(config, z, settings.rho))
         gate = 0 * z if posterior.gate_logits is None else jax.nn.sigmoid(posterior.gate_logits)
-        return model.decode(params, z, own), divergence(posterior, alpha), code, gate
+        return model.decode(params, z, settings), divergence(posterior, alpha), code, gate
 
     logits, kl, h, gamma = (np.asarray(y, np.float64) for y in parts(before.params, batch.image))
     p = expit(logits)
@@ -217,7 +229,7 @@ PAIR = np.stack([np.full(SHAPE, 0.3), np.linspace(0, 1, 16).reshape(SHAPE)]).ast
 def test_the_importance_bound_finds_the_likelihood_that_quadrature_has(name):
     """Two units: p(x) is the sum over gates of integrals over one, two or no slab, all on a grid."""
     config = replace(CONFIGS[name], d_latent=2, hidden=(), likelihood="gaussian", noise=0.5, alpha=0.3, gain=2.0)
-    model, own = variational(config, image_shape=SHAPE), hyper(config)
+    model, settings = variational(config, image_shape=SHAPE), hyper(config)
     algorithm = vae(config, image_shape=SHAPE)
     state = jax.jit(algorithm.init, compiler_options=QUICK)(jax.random.key(5))
     axis = np.linspace(-6, 6, 61)
@@ -229,7 +241,7 @@ def test_the_importance_bound_finds_the_likelihood_that_quadrature_has(name):
 
     @functools.partial(jax.jit, compiler_options=QUICK)
     def likelihoods(params, z):
-        logits = model.decode(params, z, own)
+        logits = model.decode(params, z, settings)
         return jnp.stack([model.log_likelihood(logits, jnp.broadcast_to(x, logits.shape)) for x in PAIR])
 
     exact = logsumexp(np.asarray(likelihoods(state.params, z), np.float64) + prior, axis=1).mean()
@@ -306,22 +318,22 @@ def repeated_rows(posterior, n):
 
 
 @pytest.mark.parametrize("name", ["sparse", "kl_sae"])
-def test_an_ensemble_equals_its_members_and_each_has_its_own_settings(name):
+def test_an_ensemble_equals_its_members_and_each_has_its_settings(name):
     algorithm, step = programs(name)
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
-    own = jax.tree.map(lambda x: jnp.stack([x, x]), jax.tree.map(jnp.asarray, hyper(CONFIGS[name])))
-    own = replace(own, alpha=jnp.array([0.3, 0.7]), rho=jnp.array([0.2, 0.4]))
+    settings = jax.tree.map(lambda x: jnp.stack([x, x]), jax.tree.map(jnp.asarray, hyper(CONFIGS[name])))
+    settings = replace(settings, alpha=jnp.array([0.3, 0.7]), rho=jnp.array([0.2, 0.4]))
     init = jax.vmap(lambda key, member: vae(CONFIGS[name], image_shape=SHAPE, member=member).init(key))
-    states = jax.jit(init, compiler_options=QUICK)(keys, own)
+    states = jax.jit(init, compiler_options=QUICK)(keys, settings)
     batch = unit_batch(BATCH)
     together, infos = jax.jit(jax.vmap(algorithm.step, in_axes=(0, None)), compiler_options=QUICK)(states, batch)
     for m in range(2):
-        state = replace(initial(name, m), hyper=jax.tree.map(lambda x, m=m: x[m], own))
+        state = replace(initial(name, m), hyper=jax.tree.map(lambda x, m=m: x[m], settings))
         single, info = step(state, batch)
         assert_close(jax.tree.map(lambda x, m=m: x[m], together), single, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose([x[m] for x in infos], info, rtol=1e-4, atol=1e-5)
-    # The second member's own alpha or rho is read: with the first's the loss is another.
-    _, other = step(replace(initial(name, 1), hyper=jax.tree.map(lambda x: x[0], own)), batch)
+    # The second member's alpha or rho is read: with the first's the loss is another.
+    _, other = step(replace(initial(name, 1), hyper=jax.tree.map(lambda x: x[0], settings)), batch)
     assert abs(float(other.loss - info.loss)) > 0.01
 
 
@@ -357,7 +369,7 @@ def test_samples_and_reconstructions_are_images(name):
 
 
 @pytest.mark.parametrize("name", ["gaussian", "sparse"])
-def test_the_fitted_aggregate_has_each_units_own_rate_and_signed_values(name):
+def test_the_fitted_aggregate_has_each_units_rate_and_signed_values(name):
     config, state, data = CONFIGS[name], initial(name), digits()
     images = data.image[:300, :4, :4]
     fitted = jax.jit(functools.partial(fit_aggregate, config), compiler_options=QUICK)(state, images, jax.random.key(8))
@@ -425,6 +437,11 @@ def test_golden_step(name):
         ("spike_warmup", {"spike_warmup": 20, "steps": 10}),
         ("beta_warmup", {"beta_warmup": -1}),
         ("noise", {"noise": float("nan")}),
+        ("d_latent", {"d_latent": 3.0}),
+        ("batch_size", {"batch_size": True}),
+        ("steps", {"steps": 100.0}),
+        ("beta_warmup", {"beta_warmup": 2.5}),
+        ("spike_warmup", {"spike_warmup": 2.0}),
     ],
 )
 def test_bad_settings_raise_and_name_the_field(field, settings):
@@ -432,6 +449,37 @@ def test_bad_settings_raise_and_name_the_field(field, settings):
         VAEConfig(**settings)
     assert error.value.field == field
     assert repr(settings[field]) in str(error.value)
+
+
+def test_hidden_layers_are_whole_numbers():
+    with pytest.raises(ConfigError, match=r"^hidden = 8.5 cannot be used: .* whole number"):
+        VAEConfig(hidden=(16, 8.5))
+
+
+def test_nothing_pretrained_is_taken_and_images_must_be_floats():
+    algorithm = vae(TINY, image_shape=SHAPE)
+    with pytest.raises(ValueError, match="takes nothing pretrained"):
+        algorithm.init(jax.random.key(0), initial("gaussian").params)
+    with pytest.raises(ValueError, match="must be float32 in"):
+        algorithm.step(initial("gaussian"), unit_batch(2)._replace(image=digits().image[:2, :4, :4]))
+    # The scores read whatever is stored, and refuse what they would misread.
+    with pytest.raises(ValueError, match="must be uint8"):
+        score_vae(TINY, initial("gaussian"), jnp.zeros((2, *SHAPE), jnp.int32), jax.random.key(0))
+
+
+def test_a_kind_is_one_registry_line(monkeypatch):
+    """A code that doubles z, decoded as such."""
+    twice = KINDS["gaussian"]._replace(decoder_input=lambda config, z, hyper: 2 * z)
+    monkeypatch.setitem(KINDS, "twice", twice)
+    config, state = replace(TINY, kind="twice"), initial("gaussian")
+    z = normal(4, 3)
+    decode = [variational(c, image_shape=SHAPE).decode for c in (config, TINY)]
+    chex.assert_trees_all_close(decode[0](state.params, z, state.hyper), decode[1](state.params, 2 * z, state.hyper))
+    new, info = jax.jit(vae(config, image_shape=SHAPE).step, compiler_options=QUICK)(state, unit_batch(BATCH))
+    assert new.step == 1
+    chex.assert_tree_all_finite(info)
+    with pytest.raises(ConfigError, match=r"kind = 'thrice'.*kl_sae, twice"):
+        replace(TINY, kind="thrice")
 
 
 # The script
@@ -459,14 +507,14 @@ def test_the_script_trains_resumes_and_is_sampled_from(tmp_path: Path) -> None:
     assert "ELBO" in out
     pictures = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png"))
     assert pictures == ["curves.png", "reconstructions.png", "samples/aggregate-0000020.png", "samples/vae-0000020.png"]
-    told, state = metrics(folder), restore_run(folder).state
-    assert [row["step"] for row in told] == [5, 10, 15, 20]
+    logged, state = metrics(folder), restore_run(folder).state
+    assert [row["step"] for row in logged] == [5, 10, 15, 20]
 
     # As if it had been killed after step 15.
     shutil.rmtree(folder / "checkpoints" / "vae" / "20")
     code, _, err = command("train_vae", *arguments, "--resume")
     assert (code, err) == (0, "")
-    assert metrics(folder) == told
+    assert metrics(folder) == logged
     assert_close(restore_run(folder).state, state, rtol=0, atol=0)
     assert json.loads((folder / "summary.json").read_text())["rows"] == rows
 
@@ -477,6 +525,18 @@ def test_the_script_trains_resumes_and_is_sampled_from(tmp_path: Path) -> None:
     code, _, err = command("train_vae", *arguments, "--vae.alpha", 2, "--resume")
     assert code == 2
     assert "alpha = 2.0 cannot be used" in err
+
+
+def test_every_field_has_its_help_and_groups_keep_the_order(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [field.name for field in dataclasses.fields(VAEConfig)]
+    assert names[:2] + names[-2:] == ["kind", "d_latent", "batch_size", "steps"]
+    with pytest.raises(SystemExit):
+        parse(TrainVAE, ["--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in names:
+        assert f"--vae.{name.replace('_', '-')} " in words
+    for text in ("spike and slab, exact zeros", "Steepness of the sigmoid code", "a cosine takes it to a tenth"):
+        assert text in words
 
 
 def test_presets_and_the_command_line() -> None:

@@ -23,8 +23,3 @@ def apply_gradients(
     if rate is not None:
         updates = jax.tree.map(lambda update: rate * update, updates)
     return optax.apply_updates(params, updates), opt_state
-
-
-def ema_update(average: Params, params: Params, *, decay: float | jax.Array) -> Params:
-    """Exponential moving average, ``decay * average + (1 - decay) * params``, leaf by leaf."""
-    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saegan_jax.data.dataset import DataError
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 MANUAL_DIR_VARIABLE = "SAEGAN_JAX_MANUAL_DIR"
 TIMEOUT_SECONDS = 20.0

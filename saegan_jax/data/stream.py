@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saegan_jax.data.dataset import Split
+from saegan_jax.data.order import shuffled
 from saegan_jax.data.sources import Source
 from saegan_jax.errors import require
-from saegan_jax.training.transforms import shuffled
 
 BUFFERED = 2**26  # bytes of batches that are read ahead
 PLACES = 2**14  # of the sequence of examples, computed at a time

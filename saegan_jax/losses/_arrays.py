@@ -35,6 +35,7 @@ def floating(name: str, x: ArrayLike, *, min_ndim: int = 0) -> Array:
 
 
 def widened(x: Array) -> Array:
+    """`x` in float32 at least."""
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
@@ -46,6 +47,7 @@ def floatings(*, min_ndim: int = 0, **arrays: ArrayLike) -> list[Array]:
 
 
 def same_shape(**arrays: Array) -> None:
+    """ValueError unless all have one shape."""
     if len({x.shape for x in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {x.shape}" for name, x in arrays.items())
         raise ValueError(
@@ -57,7 +59,7 @@ def hyper(name: str, value: ArrayLike, domain: str, like: Array, fix: str) -> Ar
     """The hyper-parameter `value` as an array that combines with `like`: a scalar, or one value per trailing element.
 
     A Python or numpy number is checked against `domain`. An array or a tracer (a sweep vmaps over these) has no value
-    to look at under jit, so there only its dtype and shape are.
+    under jit, so that only its dtype and shape are checked.
     """
     if isinstance(value, (int, float, np.number)):
         if not _DOMAINS[domain](float(value)):

@@ -111,7 +111,7 @@ def wasserstein_generator_loss(fake_logits: ArrayLike) -> Array:
 
 
 def relativistic_discriminator_loss(real_logits: ArrayLike, fake_logits: ArrayLike) -> Array:
-    """softplus(-(real - fake)), RpGAN: each real example against its own fake, not the batch's average.
+    """softplus(-(real - fake)), RpGAN: each real example against one fake, not against the batch's average.
 
     Args: real_logits, fake_logits of one shape. Returns: that shape, nats. Raises: ValueError, see the module.
     Source: Jolicoeur-Martineau, The relativistic discriminator, 2019 (RpGAN), with the logistic f of R3GAN (Huang et

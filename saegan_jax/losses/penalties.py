@@ -2,7 +2,7 @@
 
 A critic is a function from a batch of images (batch, ...) to logits (batch,), close over its parameters to pass one. It
 must act on each example alone (no batch norm, no minibatch statistics): only then is the gradient of the summed logits
-each example's own.
+at an example that of its own logit.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def r2_penalty(critic: Critic, fake: ArrayLike) -> Array:
 def gradient_penalty(critic: Critic, real: ArrayLike, fake: ArrayLike, key: Array) -> Array:
     """WGAN-GP, (||grad D(y_i)|| - 1)^2 at y_i = eps_i x_i + (1 - eps_i) G(z)_i, eps_i uniform, one per example.
 
-    Where the gradient is exactly 0 the value is 1 and its own gradient 0, not NaN.
+    Where the gradient is exactly 0 the value is 1, with gradient 0 and not NaN.
 
     Args: critic, see `logits_and_gradient_norm`; real, fake (batch, ...) of one shape and dtype; key, a PRNG key.
     Returns: (batch,); the caller multiplies by lambda, usually 10. Raises: ValueError, see `logits_and_gradient_norm`,

@@ -86,8 +86,8 @@ def kl_sparsity_from_logits(
     Source: Ng, Sparse autoencoder, CS294A lecture notes, 2011, section 3; in log space here.
     """
     logits = floating("logits", logits, min_ndim=1)
-
-    inverse = 1 / (1 + jnp.exp(-jnp.abs(logits)))  # of both signs, without a logarithm of each element
+    # The same for z and -z; a log-sigmoid would take a logarithm of each element.
+    inverse = 1 / (1 + jnp.exp(-jnp.abs(logits)))
 
     def log_mean_sigmoid(z: Array) -> Array:
         top = jnp.minimum(lax.stop_gradient(z).max(axis=axis, keepdims=True), 0)

@@ -1,4 +1,4 @@
-"""How far sampled sparse codes are from those of data: how many units are active, which together, what a classifier sees."""
+"""How far sampled sparse codes are from those of data: active units, pairs of them, a classifier two-sample test."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +11,6 @@ import optax
 import scipy
 from numpy.typing import ArrayLike
 
-from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.networks.discriminators import MLPDiscriminator
 
 
@@ -45,7 +44,7 @@ class TwoSample(NamedTuple):
     """What `two_sample_accuracy` returns.
 
     Attributes:
-      accuracy: share of held-out codes told right, real from sampled; .5 is indistinguishable.
+      accuracy: share of held-out codes classified right as real or sampled; 0.5 is indistinguishable.
       low, high: Wilson's 95 % interval of it, as if all codes had been judged by one classifier.
       examples: codes judged.
     """
@@ -95,15 +94,15 @@ def co_activation_error(real_codes: ArrayLike, fake_codes: ArrayLike, *, thresho
       threshold: a code above it counts as active.
 
     Returns:
-      See `CoActivationError`; ``relative`` is infinite where no two units of the real codes ever meet and those of the
-      sampled ones do, and 0 where neither do.
+      See `CoActivationError`; ``relative`` is infinite where no two units are ever active together in the real codes but
+      some are in the sampled ones, and 0 where none are in either.
 
     Raises:
       ValueError: a set that is no matrix, is empty, of one unit or holds a non-finite value, or widths that differ.
     """
     real, fake = _active(real_codes, fake_codes, threshold)
     if real.shape[1] < 2:
-        raise ValueError("real_codes have one unit, and that meets no other: co-activation needs at least 2.")
+        raise ValueError("real_codes have one unit: co-activation compares pairs and needs at least 2.")
     pairs = ~np.eye(real.shape[1], dtype=bool)
     real_c, fake_c = (_co_activation(active)[pairs] for active in (real, fake))
     p = real.mean(axis=0)
@@ -128,15 +127,16 @@ def two_sample_accuracy(
     learning_rate: float = 3e-3,
     weight_decay: float = 1e-2,
 ) -> TwoSample:
-    """How well a small network tells sampled from real codes that it has not seen: a classifier two-sample test.
+    """How well a small network separates sampled from real codes that it has not seen: a classifier two-sample test.
 
     ``accuracy = mean_i [sign of f(z_i) is the label of z_i]`` over all codes, each judged by a network f trained (logistic
-    loss, AdamW with cosine decay) on the other folds. Both sets are cut to equal size, so that chance is .5. A linear f would
-    not do: codes with the right marginal laws and the wrong company differ in products of units.
+    loss, AdamW with cosine decay) on the other folds. Both sets are cut to equal size, so that chance is 0.5. A linear f would
+    not do: codes whose units have the right marginal distributions but are active in the wrong combinations differ only in
+    products of units.
 
     The codes must be made alike: inactive units of sigmoid codes, which samplers draw as 0, must be set to 0 in the real ones
     too. Sampled codes that repeat (a bootstrap) are recognised where their copies fall in several folds: leave repeats out.
-    ``.5`` means that *this* network, with so many codes to learn from, tells nothing.
+    0.5 means only that *this* network, with so many codes to learn from, finds no difference.
 
     Args:
       real_codes: ``(n_real, d_sae)``, that no sampler was fitted to.
@@ -167,7 +167,7 @@ def two_sample_accuracy(
     part = n // folds
     train = 2 * part * (folds - 1)
     batch = min(batch_size, train)
-    right = _told_right(
+    right = _classified_right(
         jnp.asarray(real, jnp.float32),
         jnp.asarray(fake, jnp.float32),
         key,
@@ -185,11 +185,59 @@ def two_sample_accuracy(
     return TwoSample(float(result.statistic), float(interval.low), float(interval.high), examples)
 
 
+class _Training(NamedTuple):
+    """How the networks of the cross-validation are trained; static."""
+
+    network: MLPDiscriminator
+    optimiser: optax.GradientTransformation
+    batch_size: int
+    steps: int
+
+
+def _logistic_loss(network: MLPDiscriminator, params: Any, x: jax.Array, sign: jax.Array) -> jax.Array:
+    """``mean_n softplus(-s_n f(x_n))``, labels ``sign (n,)`` 1 for real and -1 for sampled codes."""
+    logits: Any = network.apply(params, x)
+    return jax.nn.softplus(-sign * logits).mean()
+
+
+def _fit(training: _Training, x: jax.Array, sign: jax.Array, params: Any, key: jax.Array) -> Any:
+    """Parameters after training on ``x (n, d_sae)``; step i draws its batch with ``fold_in(key, i)``."""
+    gradient_of = jax.grad(partial(_logistic_loss, training.network))
+
+    def step(carry: tuple[Any, Any], i: jax.Array) -> tuple[tuple[Any, Any], None]:
+        params, opt_state = carry
+        chosen = jax.random.randint(jax.random.fold_in(key, i), (training.batch_size,), 0, len(x))
+        gradient = gradient_of(params, x[chosen], sign[chosen])
+        # Optax raises Python floats to the power of an int32 step count, which strict dtype promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = training.optimiser.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    start = (params, training.optimiser.init(params))
+    return jax.lax.scan(step, start, jnp.arange(training.steps))[0][0]
+
+
+def _right_in_fold(
+    training: _Training, real: jax.Array, fake: jax.Array, key: jax.Array, part: int, index: jax.Array
+) -> jax.Array:
+    """How many of the ``2 part`` codes of fold ``index`` a network trained on the other folds classifies right, int32."""
+    rolled = [jnp.roll(codes, -index * part, axis=0) for codes in (real, fake)]
+    tested, x = (jnp.concatenate([codes[s] for codes in rolled]) for s in (slice(part), slice(part, None)))
+    mean, std = x.mean(axis=0, keepdims=True), x.std(axis=0, keepdims=True)
+    std = jnp.where(std > 0, std, 1.0)  # of a unit that is never active in the training folds
+    x, tested = (x - mean) / std, (tested - mean) / std
+    sign = jnp.where(jnp.arange(len(x)) < len(x) // 2, 1.0, -1.0)
+    init_key, batch_key = jax.random.split(jax.random.fold_in(key, index))
+    params = _fit(training, x, sign, training.network.init(init_key, x[:1]), batch_key)
+    logits: Any = training.network.apply(params, tested)
+    return jnp.sum((logits > 0) == (jnp.arange(2 * part) < part))
+
+
 @partial(
     jax.jit,
     static_argnames=("part", "folds", "steps", "hidden", "batch_size", "learning_rate", "weight_decay"),
 )
-def _told_right(
+def _classified_right(
     real: jax.Array,
     fake: jax.Array,
     key: jax.Array,
@@ -202,40 +250,13 @@ def _told_right(
     learning_rate: float,
     weight_decay: float,
 ) -> jax.Array:
-    """How many of ``2 * part * folds`` codes the networks of the other folds tell right, int32."""
+    """How many of ``2 * part * folds`` codes the networks of the other folds classify right, int32."""
     real_key, fake_key, key = jax.random.split(key, 3)
-    sets = [
-        jax.random.permutation(order_key, codes)[: part * folds]
-        for order_key, codes in ((real_key, real), (fake_key, fake))
-    ]
-    network = MLPDiscriminator(hidden)
+    real = jax.random.permutation(real_key, real)[: part * folds]
+    fake = jax.random.permutation(fake_key, fake)[: part * folds]
     optimiser = optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=weight_decay)
-
-    def loss(params: Any, x: jax.Array, sign: jax.Array) -> jax.Array:
-        logits: Any = network.apply(params, x)
-        return jax.nn.softplus(-sign * logits).mean()
-
-    def fold(index: jax.Array) -> jax.Array:
-        rolled = [jnp.roll(codes, -index * part, axis=0) for codes in sets]
-        tested, x = (jnp.concatenate([codes[s] for codes in rolled]) for s in (slice(part), slice(part, None)))
-        mean, std = x.mean(axis=0, keepdims=True), x.std(axis=0, keepdims=True)
-        std = jnp.where(std > 0, std, 1.0)  # a unit that is never active in those trained on
-        x, tested = (x - mean) / std, (tested - mean) / std
-        sign = jnp.where(jnp.arange(len(x)) < len(x) // 2, 1.0, -1.0)
-        init_key, batch_key = jax.random.split(jax.random.fold_in(key, index))
-        params: Any = network.init(init_key, x[:1])
-
-        def step(carry: tuple[Any, Any], i: jax.Array) -> tuple[tuple[Any, Any], None]:
-            params, opt_state = carry
-            chosen = jax.random.randint(jax.random.fold_in(batch_key, i), (batch_size,), 0, len(x))
-            gradient = jax.grad(loss)(params, x[chosen], sign[chosen])
-            return apply_gradients(optimiser, gradient, opt_state, params), None
-
-        (params, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), jnp.arange(steps))
-        logits: Any = network.apply(params, tested)
-        return jnp.sum((logits > 0) == (jnp.arange(2 * part) < part))
-
-    return jax.lax.map(fold, jnp.arange(folds)).sum()
+    training = _Training(MLPDiscriminator(hidden), optimiser, batch_size, steps)
+    return jax.lax.map(partial(_right_in_fold, training, real, fake, key, part), jnp.arange(folds)).sum()
 
 
 def _checked(real_codes: ArrayLike, fake_codes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

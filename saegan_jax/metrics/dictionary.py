@@ -43,7 +43,7 @@ def coherence(W_dec: jax.Array) -> Coherence:
             f"W_dec must be (d_sae, d_in) with d_sae >= 2, got shape {W_dec.shape}: pass one atom per row."
         )
     atoms = W_dec.astype(jnp.float32)
-    # By the largest entry first, so that the squares of very small or large weights neither vanish nor overflow.
+    # Divide by the largest entry first: the squares of very small or large weights would under- or overflow.
     largest = jnp.max(jnp.abs(atoms), axis=1, keepdims=True)
     atoms = atoms / jnp.where(largest == 0, 1.0, largest)
     norm = jnp.linalg.norm(atoms, axis=1, keepdims=True)
@@ -90,7 +90,7 @@ def dictionary_match(W_a: ArrayLike, W_b: ArrayLike, *, signed: bool = False) ->
     max cosine similarity; its one-to-one variant is the mean correlation coefficient of Hyvarinen and Morioka, Unsupervised
     Feature Extraction by Time-contrastive Learning and Nonlinear ICA, 2016, with cosines for correlations.
     """
-    from scipy.optimize import linear_sum_assignment  # slow to import: only for those who ask for it
+    from scipy.optimize import linear_sum_assignment  # slow to import, and most users of this module do not need it
 
     a, b = _unit_rows(W_a, "W_a"), _unit_rows(W_b, "W_b")
     if a.shape[1] != b.shape[1]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-BLOCK = 4_000_000  # numbers held at once by what compares all pairs: 32 MB
+BLOCK = 4_000_000  # float64 numbers of a block of pairs held in memory at once: 32 MB
 _LARGEST = 1e40  # the sixth power of such features is still a float64
 
 

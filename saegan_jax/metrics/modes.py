@@ -69,9 +69,9 @@ def reverse_kl_floor(
     """The `reverse_kl` that ``n`` samples of a perfect generator have: by simulation, the same at every call.
 
     Mean and standard deviation over ``repeats`` multinomial draws. With equally likely modes the mean is about
-    ``(num_modes - 1) / (2 n)`` where that is small: .0192 for 26,000 samples and 1,000 modes. Modes of real data are not
-    equally likely, and `reverse_kl` counts that too: with MNIST's own frequencies of digits in each channel of Stacked
-    MNIST it is .0236 +- .0011, and with four channels, 10,000 modes and 260,000 samples .0252.
+    ``(num_modes - 1) / (2 n)`` where that is small: 0.0192 for 26,000 samples and 1,000 modes. Modes of real data are not
+    equally likely, and `reverse_kl` counts that too: with MNIST's frequencies of digits in each channel of Stacked
+    MNIST it is 0.0236 +- 0.0011, and with four channels, 10,000 modes and 260,000 samples 0.0252.
 
     Args:
       n: number of samples, >= 1.
@@ -105,7 +105,7 @@ class MixtureQuality(NamedTuple):
     Attributes:
       modes: number of centres with at least one high-quality sample.
       high_quality: share of the samples within 3 sigma of their nearest centre; of a true Gaussian mixture in two
-        dimensions ``1 - exp(-9 / 2)``, .9889.
+        dimensions ``1 - exp(-9 / 2)``, 0.9889.
       reverse_kl: of the nearest centres of all samples, in nats; see `reverse_kl`.
     """
 
@@ -135,7 +135,7 @@ def mixture_quality(points: ArrayLike, centers: ArrayLike, *, sigma: float) -> M
     Source: Lin, Khetan, Fanti and Oh, PacGAN: The power of two samples in generative adversarial networks, 2018, section
     4, after Srivastava, Valkov, Russell, Gutmann and Sutton, VEEGAN, 2017.
     """
-    from scipy.spatial import KDTree  # slow to import: only for those who ask for it
+    from scipy.spatial import KDTree  # slow to import, and most users of this module do not need it
 
     if not 0 < sigma < float("inf"):
         raise ValueError(f"sigma = {sigma!r} must be a finite number above 0: the standard deviation of one mode.")

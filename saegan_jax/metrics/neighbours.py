@@ -1,4 +1,4 @@
-"""What nearest neighbours tell of real and generated samples: fidelity, variety and copying, on the host in float64."""
+"""Fidelity, variety and copying of generated samples from nearest neighbours, on the host in float64."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ def neighbour_metrics(real_features: ArrayLike, fake_features: ArrayLike, *, k: 
     Copies of a point are other points, at distance 0: a point that occurs ``k + 1`` times has a ball of radius 0, which
     holds its copies in either set. A distance is within a radius if it exceeds it by no more than rounding does, 1e-12 of
     the points' squared norms about the real mean, so points nearer than about 1e-6 of those norms are copies. Precision
-    and recall rise with outliers, whose balls are large; density and coverage were made to bear them. For
+    and recall rise with outliers, whose balls are large; density and coverage are robust to them. For
     equal distributions and equal, large counts density is about 1 and coverage about ``1 - 2^-k``, while precision and
     recall depend on the distribution: compare all four to a floor of real points at the same counts.
 
@@ -95,7 +95,7 @@ class Memorisation(NamedTuple):
 
     Attributes:
       probability: that a generated point lies nearer to its nearest training point than a held-out one does, in [0, 1];
-        .5 is right, towards 1 is copying, towards 0 is far from the data.
+        0.5 is right, towards 1 is copying, towards 0 is far from the data.
       ratio: median distance to the nearest training point, generated over held-out; 1 is right, 0 is copying. Infinite
         if only the held-out median is 0, NaN if both are.
     """
@@ -109,8 +109,8 @@ def memorisation(train_features: ArrayLike, held_out_features: ArrayLike, fake_f
 
     With ``d(z) = min_i ||z - x_i||`` over training points, ``y`` generated and ``h`` held out: ``probability = P(d(y) <
     d(h)) + P(d(y) = d(h)) / 2``, the Mann-Whitney statistic over its largest value, and ``ratio = median d(y) / median
-    d(h)``. One number for the whole space, where the source takes a mean over cells of it; a generator that copies here
-    and strays there can have .5.
+    d(h)``. One number for the whole space, where the source takes a mean over cells of it; a generator that copies in
+    one region and is far from the data in another can have 0.5.
 
     Args:
       train_features: ``(t, d)``, of what the generator was trained on.
@@ -119,7 +119,7 @@ def memorisation(train_features: ArrayLike, held_out_features: ArrayLike, fake_f
 
     Returns:
       See `Memorisation`. Time grows with ``t (m + n) d``, memory does not. Under equal distributions the probability's
-      standard deviation is ``sqrt((m + n + 1) / (12 m n))``, .004 at 10,000 of each, with the training points fixed.
+      standard deviation is ``sqrt((m + n + 1) / (12 m n))``, 0.004 at 10,000 of each, with the training points fixed.
 
     Raises:
       ValueError: if a set is not a matrix, is empty or holds a non-finite value or one beyond 1e40, or the widths differ.
@@ -146,7 +146,7 @@ def nearest_distances(
     points = np.asarray(train_features)[:rows] if features is None else features
     train, points = checked_features({"train_features": train_features, "features": points}, fewest=1)
     if others and len(train) < 2:
-        raise ValueError("train_features has one row, and that has no other one: pass at least 2.")
+        raise ValueError("train_features has one row, and so no other one to measure to: pass at least 2.")
     origin = train.mean(axis=0)
     left, right = _left(points - origin), _right(train - origin)
     height, width = 1000, BLOCK // 1000
@@ -157,9 +157,9 @@ def nearest_distances(
         for first in range(0, len(train), width):
             squared = part @ right[first : first + width].T
             if others:
-                own = np.arange(start, start + len(part))
-                inside = (own >= first) & (own < first + squared.shape[1])
-                squared[inside, own[inside] - first] = np.inf
+                point = np.arange(start, start + len(part))
+                inside = (point >= first) & (point < first + squared.shape[1])
+                squared[inside, point[inside] - first] = np.inf
             position = squared.argmin(axis=1)
             smallest = squared[np.arange(len(part)), position]
             closer = smallest < best
@@ -177,7 +177,7 @@ def compare_distances(held_out: np.ndarray, fake: np.ndarray) -> Memorisation:
 
 
 def _left(x: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """With `_right`: ``_left(x) @ _right(y).T`` are the squared distances, of one product and no pass more."""
+    """With `_right`: ``_left(x) @ _right(y).T`` are the squared distances, from one matrix product alone."""
     return np.column_stack([-2 * x, scale * np.einsum("ij,ij->i", x, x), np.ones(len(x))])
 
 
@@ -186,13 +186,13 @@ def _right(y: np.ndarray, scale: float = 1.0) -> np.ndarray:
 
 
 def _squared_radii(x: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance of each row to the ``k``-th nearest other row, ``(n,)``; a little beside 0 for copies, see _SLACK."""
+    """Squared distance of each row to the ``k``-th nearest other row, ``(n,)``; not exactly 0 for copies, see _SLACK."""
     left, right, radii = _left(x), _right(x), np.empty(len(x))
     rows = max(1, BLOCK // len(x))
     for start in range(0, len(x), rows):
         squared = left[start : start + rows] @ right.T
-        own = np.arange(len(squared))
-        squared[own, start + own] = np.inf
+        row = np.arange(len(squared))
+        squared[row, start + row] = np.inf
         squared.partition(k - 1, axis=1)
         radii[start : start + rows] = squared[:, k - 1]
     return radii

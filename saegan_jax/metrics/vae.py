@@ -26,7 +26,7 @@ def active_units(posterior_means: jax.Array, *, threshold: float = 0.01) -> jax.
 
     Args:
       posterior_means: ``(n, d_latent)``, of n examples.
-      threshold: the paper's .01.
+      threshold: the paper's 0.01.
 
     Source: Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, 2016, section 5.
     """

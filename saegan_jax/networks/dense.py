@@ -18,7 +18,7 @@ class DenseLayers(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         last = len(self.features) - 1
         for i, features in enumerate(self.features):
-            bare = self.linear and i == last
-            x = nn.Dense(features, kernel_init=nn.initializers.lecun_normal() if bare else HE)(x)
-            x = x if bare else nn.leaky_relu(x, 0.2)
+            linear = self.linear and i == last
+            x = nn.Dense(features, kernel_init=nn.initializers.lecun_normal() if linear else HE)(x)
+            x = x if linear else nn.leaky_relu(x, 0.2)
         return x

@@ -1,7 +1,7 @@
 """Critics: images ``(batch, height, width, channels)`` or codes ``(batch, d_sae)`` to logits ``(batch,)``.
 
 Conditional ones (``n_classes > 0``) also take each example's class, ``label (batch,)`` int32. ``side (batch, d_side)`` is
-more to read beside the image, which joins where the image has become a vector.
+a further input, which is appended where the image has become a vector.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ def head(features: jax.Array, label: jax.Array | None, n_classes: int) -> jax.Ar
     logits = nn.Dense(1)(features).reshape(-1)
     if label is None:
         return logits
-    own = nn.Dense(n_classes, use_bias=False, name="classes")(features)
-    return logits + jnp.take_along_axis(own, label[:, None], axis=1).reshape(-1)
+    per_class = nn.Dense(n_classes, use_bias=False, name="classes")(features)
+    return logits + jnp.take_along_axis(per_class, label[:, None], axis=1).reshape(-1)
 
 
 def beside(features: jax.Array, side: jax.Array | None) -> jax.Array:

@@ -44,7 +44,7 @@ class CodeGenerator(nn.Module):
 class DCGANGenerator(nn.Module):
     """Transposed convolutions above two dense layers, as DCGAN (Radford et al., 2016) without batch normalisation.
 
-    The discriminator's gradient penalties take over what batch normalisation was there for, and images stay independent.
+    The discriminator's gradient penalties stabilise the training in its stead, and images stay independent of each other.
     The first dense layer mixes the latents (``mix`` units, by default 8 width); the second makes the smallest image, with
     ``2^stages width`` channels, and each of the ``stages`` doubles it: to ``2^(stages-2) width`` channels first, then half as
     many each time.
@@ -95,7 +95,7 @@ class UnrolledGenerator(nn.Module):
 
 @contextmanager
 def rewritten_inputs(rewrite: Callable[[str, jax.Array], jax.Array]) -> Iterator[None]:
-    """While open, every layer of a network that is called reads ``rewrite(name, x)`` in the place of its input ``x``.
+    """While open, every layer of a network that is called reads ``rewrite(name, x)`` instead of its input ``x``.
 
     A layer is a submodule of the network itself, not of another one, under the name that Flax gave it; so the input of the
     layer after a dense one is what left that one's activation function. Takes effect on what is traced inside, hence not on a

@@ -16,14 +16,14 @@ import numpy as np
 
 ConvForm = Literal["matrix", "native"]
 
-# For layers below a (leaky) ReLU. A pixel of a transposed convolution of stride 2 sees a quarter of the kernel's rows, so that
+# For layers that a (leaky) ReLU follows. A pixel of a transposed convolution of stride 2 reads a quarter of the kernel, so that
 # its true fan-in is a quarter of the one that initialisers compute.
 HE = nn.initializers.he_normal()
 HE_TRANSPOSED = nn.initializers.variance_scaling(4 * 2.0, "fan_in", "truncated_normal")
 
 
-# From here on a product is made for all rows of the kernel at once, and their parts are added where rows overlap: half or a
-# third of the windows to move about. With fewer channels the parts would be the larger ones.
+# With at least so many input channels, one product is made for all rows of the kernel and the results are added where rows
+# overlap: a half (4x4) or a third (3x3) of the windows are copied. With fewer channels the results are larger than the windows.
 FEW_CHANNELS = 8
 
 
@@ -51,11 +51,10 @@ def conv4x4(x: jax.Array, kernel: jax.Array) -> jax.Array:
         )
     h, w = height // 2, width // 2
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    x = (
-        x.reshape(b, h + 1, 2, w + 1, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h + 1, w + 1, 4 * c)
-    )  # space to depth
-    # Row r of the kernel is 2u + p: neighbour u in the space-to-depth image, phase p inside its block; columns 2v + q likewise.
-    # Products of matrices of two axes: with more, the one for the kernel's gradient transposes all windows in memory.
+    # Space to depth.
+    x = x.reshape(b, h + 1, 2, w + 1, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h + 1, w + 1, 4 * c)
+    # Row r of the kernel is 2u + p: neighbour u in the space-to-depth image, phase p inside its block; column s is 2v + q.
+    # The products are of matrices with two axes: with more, the kernel's gradient would transpose all windows in memory.
     k = kernel.reshape(2, 2, 2, 2, c, -1)  # (u, p, v, q, c, o)
     if c < FEW_CHANNELS:
         windows = [x[:, u : u + h, v : v + w] for u in (0, 1) for v in (0, 1)]
@@ -89,13 +88,13 @@ def conv4x4_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
             f"conv4x4_transpose: kernel must have shape (4, 4, {c}, c_out) for {c} input channels, got {kernel.shape}."
         )
     c_out = kernel.shape[3]
-    # The product first, then the sum over neighbours: every pixel is multiplied once, and what is moved about is the outputs,
-    # few where images are large. Of the output and one pixel more on each side, rows 2i + t see x[i] through K[3 - t]; t is
-    # 2u + p: neighbour u of the block of 2x2 outputs, phase p inside it.
+    # The product comes first, then the sum over neighbours: every pixel is multiplied once, and only outputs are copied, which
+    # have few channels where images are large. In the output with one more pixel on each side, row 2i + t is x[i] K[3 - t] plus
+    # the other neighbour's part; t is 2u + p: neighbour u of the block of 2x2 outputs, phase p inside it.
     k = kernel[::-1, ::-1].reshape(2, 2, 2, 2, c, c_out).transpose(4, 0, 2, 1, 3, 5).reshape(c, 16 * c_out)
     parts = (x.reshape(-1, c) @ k).reshape(b, h, w, 2, 2, 4 * c_out)
-    places = [(u, v) for u in (0, 1) for v in (0, 1)]
-    padded = [jnp.pad(parts[:, :, :, u, v], ((0, 0), (u, 1 - u), (v, 1 - v), (0, 0))) for u, v in places]
+    neighbours = [(u, v) for u in (0, 1) for v in (0, 1)]
+    padded = [jnp.pad(parts[:, :, :, u, v], ((0, 0), (u, 1 - u), (v, 1 - v), (0, 0))) for u, v in neighbours]
     y = functools.reduce(jnp.add, padded).reshape(b, h + 1, w + 1, 2, 2, c_out)
     y = y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h + 2, 2 * w + 2, c_out)  # depth to space
     return y[:, 1:-1, 1:-1]
@@ -155,7 +154,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, groups: int = 1) -> jax.Array:
     Args:
       x: ``(batch, height, width, c_in)``.
       kernel: ``(3, 3, c_in / groups, c_out)``.
-      groups: number of equal parts of the channels, each seen by its own part of the outputs only; divides both numbers.
+      groups: number of equal parts of the channels, each read by one part of the outputs only; it divides both numbers.
 
     Returns:
       ``(batch, height, width, c_out)``, equal to ``nn.Conv(c_out, (3, 3), padding=1, feature_group_count=groups)`` up to
@@ -178,7 +177,8 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, groups: int = 1) -> jax.Array:
     if groups == 1 and c < FEW_CHANNELS:
         taps = jnp.concatenate([x[:, r : r + h, s : s + w] for r in range(3) for s in range(3)], axis=-1)
         return (taps.reshape(-1, 9 * c) @ kernel.reshape(9 * c, -1)).reshape(b, h, w, -1)
-    # The groups go first before the columns make the images three times as large: the batched product wants them there.
+    # The batched product needs the groups on the first axis. They are moved there before the columns are taken, which make the
+    # images three times as large.
     m = c // groups
     x = x.reshape(b, h + 2, w + 2, groups, m).transpose(3, 0, 1, 2, 4)
     columns = jnp.concatenate([x[:, :, :, s : s + w] for s in range(3)], axis=-1).reshape(groups, -1, 3 * m)
@@ -273,8 +273,8 @@ def row_conv3x3(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     """3x3 convolution with one pixel of zero padding, a whole row of the image at a time, for few channels.
 
     ``y[b, i, j, o] = sum_{r, s, c} x[b, t i + r - 1, t j + s - 1, c] kernel[r, s, c, o]``, t the stride. Three rows of the
-    image times a banded matrix, ``(3 w c, w' o)``, in which the kernel is repeated along the diagonals: more products than the
-    convolution has, but of a shape that matrix units like, without moving single pixels of a few channels about.
+    image times a banded matrix, ``(3 w c, w' o)``, in which the kernel is repeated along the diagonals: more multiplications
+    than the convolution, but of a shape that matrix units are fast at, without copying pixels of a few channels one by one.
 
     Args:
       x: ``(batch, height, width, c_in)``.
@@ -356,7 +356,10 @@ class RowConv3x3(nn.Module):
 
 
 class RowConvTranspose3x3(nn.Module):
-    """Transposed 3x3 convolution for few channels, ``(b, h, w, c) -> (b, *size, features)``; see the function's text."""
+    """Transposed 3x3 convolution for few channels, see :func:`row_conv3x3_transpose`.
+
+    ``(b, h, w, c) -> (b, *size, features)``.
+    """
 
     features: int
     size: tuple[int, int]

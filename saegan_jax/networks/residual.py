@@ -115,9 +115,8 @@ class ResidualGenerator(nn.Module):
         x = basis.reshape(1, *basis_shape) * scale.reshape(-1, 1, 1, widths[-1])
         for stage, features in reversed(list(enumerate(widths))):
             if x.shape[-1] != features:
-                x = nn.Dense(features, use_bias=False, kernel_init=_PLAIN)(
-                    x
-                )  # before the resampling: a quarter of the work
+                # Before the resampling, where it is a quarter of the work.
+                x = nn.Dense(features, use_bias=False, kernel_init=_PLAIN)(x)
             if stage < self.stages:
                 x = upsample(x)
             for _ in range(self.blocks):

@@ -29,7 +29,7 @@ def instance_norm(x: jax.Array) -> jax.Array:
 
 
 class _Normed(nn.Module):
-    """A convolution without bias, which the instance normalisation after it would take away, and that normalisation."""
+    """A convolution and instance normalisation; no bias, as the normalisation would subtract it."""
 
     features: int
     size: int
@@ -46,7 +46,7 @@ class ResNetTranslator(nn.Module):
     """CycleGAN's generator: a stem, ``stages`` halvings, ``blocks`` residual blocks, as many doublings, tanh.
 
     A 3x3 stem of ``width`` channels, 4x4 convolutions of stride 2 that double them, residual blocks of two 3x3 convolutions,
-    transposed 4x4 convolutions, a 3x3 convolution to the image; instance norm and ReLU between. The published one has 7x7
+    transposed 4x4 convolutions, a 3x3 convolution to the image; instance norm and ReLU between them. The published one has 7x7
     at both ends and 3x3 at the strides, reflection in place of zeros around the image, 64 channels and 6 or 9 blocks, for
     images of 128 and 256.
 
@@ -97,7 +97,7 @@ class PatchDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        # The first layer's input has few channels: its bias stays, as nothing normalises it away.
+        # The first layer has a bias, as no normalisation follows that would subtract it.
         kernel = self.param("kernel", HE, (4, 4, x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
         x = nn.leaky_relu(conv4x4(x, kernel) + bias.reshape(1, 1, 1, -1), 0.2)

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from saegan_jax.files import write_bytes
 from saegan_jax.stats import NEGLIGIBLE, Effect
-from saegan_jax.training.files import write_bytes
 
 COLOURS: Mapping[str, str] = {"better": "C2", "worse": "C3", "absent": "C0", "undecided": "0.5"}
 

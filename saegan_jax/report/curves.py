@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 GROUPS: tuple[tuple[str, str], ...] = (
     ("losses", r"loss|energy|elbo"),

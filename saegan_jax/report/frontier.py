@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 PANELS = {
     "fvu_active": "FVU, reconstructed from active codes",

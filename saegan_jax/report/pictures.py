@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 _MIN_SIDE = 56
 """Images smaller than this are enlarged by default: an 8x8 digit at its own size is a speck on a screen."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 
 def points_picture(points: np.ndarray, centers: np.ndarray, path: str | os.PathLike[str], *, title: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.files import write_bytes, write_json
 
 
 def cores() -> int:

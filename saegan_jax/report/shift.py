@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from saegan_jax.training.files import write_bytes
+from saegan_jax.files import write_bytes
 
 PANELS = {
     "reconstruction_ratio": "squared error / unshifted",

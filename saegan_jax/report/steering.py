@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from saegan_jax.files import write_bytes
 from saegan_jax.report.pictures import tile
-from saegan_jax.training.files import write_bytes
 
 PANELS = (
     ("dose", "target"),

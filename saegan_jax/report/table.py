@@ -4,17 +4,28 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from saegan_jax.errors import ConfigError
+from saegan_jax.files import write_bytes, write_json
 from saegan_jax.report.results import provenance
 from saegan_jax.stats import over_seeds
-from saegan_jax.training.files import write_bytes, write_json
 
 _NUMBERS = ("mean", "low", "high", "floor", "published")
+_RENAMED = re.compile(r"\b((?:[Ff]irst|[Bb]est|[Ll]ast)\*?) look\b")
+
+
+def present_name(text: str) -> str:
+    """``text`` with the names that measures have now: earlier versions called an evaluation a look.
+
+    Args:
+      text: a measure's or an arm's name, or a note that mentions them.
+    """
+    return _RENAMED.sub(r"\1 evaluation", text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +122,9 @@ class Row:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """The row that :meth:`to_json` wrote, or an older one that lacks some fields; NaN in an older file is None.
+        """The row that :meth:`to_json` wrote, or that of an earlier version.
+
+        An earlier one may lack some fields, has NaN for None, and other names (see :func:`present_name`).
 
         Raises:
           ValueError: no ``arm`` or no ``metric``.
@@ -123,6 +136,7 @@ class Row:
         known: dict[str, Any] = {name: saved[name] for name in saved if name in named}
         for name in _NUMBERS:
             known[name] = _finite(known.get(name))
+        known["arm"], known["metric"] = present_name(saved["arm"]), present_name(saved["metric"])
         known["values"] = tuple(_finite(value) for value in known.get("values", ()))
         return cls(**known, extra={name: value for name, value in saved.items() if name not in named})
 
@@ -176,6 +190,8 @@ class Result:
             known = {name: saved[name] for name in named}
             rows = tuple(Row.from_json(row) for row in saved["rows"])
             extra = {name: value for name, value in saved.items() if name not in named | {"rows"}}
+            if "note" in extra:
+                extra["note"] = present_name(extra["note"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             fix = f"it is not a published result ({type(error).__name__}: {error})."
             raise ConfigError("result", str(path), fix) from None

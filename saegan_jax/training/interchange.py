@@ -31,9 +31,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 import saegan_jax
-from saegan_jax.algorithms.sae import SAEConfig, module
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
 from saegan_jax.errors import require
-from saegan_jax.training.files import write_bytes, write_json
+from saegan_jax.files import write_bytes, write_json
 from saegan_jax.training.run_folder import from_json, to_json
 
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -41,14 +41,8 @@ CONFIG_FILE = "cfg.json"
 FORMAT = 1
 """Version of what stands under ``"saegan_jax"`` in cfg.json."""
 
-ARCHITECTURES = {
-    **dict.fromkeys(("rate_kl", "l1", "wta"), "standard"),
-    "topk": "topk",
-    **dict.fromkeys(("batch_topk", "matryoshka", "jumprelu"), "jumprelu"),
-    "gated": "gated",
-    "kl": "sigmoid",
-}
-"""What SAELens calls our variants; ``sigmoid`` is our own word."""
+SIGMOID_OUTPUT = "sigmoid"
+"""The architecture of an autoencoder that ends in a sigmoid, a word of this project."""
 
 JSON_KINDS: dict[type, tuple[type, ...]] = {
     bool: (bool,),
@@ -137,11 +131,15 @@ def import_sae(folder: str | Path) -> tuple[SAEConfig, Any, ImageShape]:
     return config, {"params": {name: jnp.asarray(array) for name, array in arrays.items()}}, image_shape
 
 
+def architecture(config: SAEConfig) -> str:
+    """What cfg.json calls the autoencoder that ``config`` describes."""
+    return SIGMOID_OUTPUT if config.sigmoid_output else VARIANTS[config.variant].saelens.architecture
+
+
 def _cfg(config: SAEConfig, image_shape: ImageShape) -> dict[str, Any]:
     """The whole of cfg.json."""
-    architecture = "sigmoid" if config.sigmoid_output else ARCHITECTURES[config.variant]
     return {
-        "architecture": architecture,
+        "architecture": architecture(config),
         "d_in": _d_in(config, image_shape),
         "d_sae": config.d_sae,
         "dtype": "float32",
@@ -149,8 +147,7 @@ def _cfg(config: SAEConfig, image_shape: ImageShape) -> dict[str, Any]:
         "apply_b_dec_to_input": config.pre_bias != "none",
         "normalize_activations": "none",
         "reshape_activations": "none",
-        # SAELens would otherwise take our TopK for one that ranks units by the norm of their decoder rows, too.
-        **({"k": config.k, "rescale_acts_by_decoder_norm": False} if architecture == "topk" else {}),
+        **({} if config.sigmoid_output else VARIANTS[config.variant].saelens.cfg(config)),
         # The version is that of the file's layout: without it SAELens takes the file for one from before its 6.0.
         "metadata": {
             "sae_lens_version": "6.0.0",
@@ -176,9 +173,9 @@ def _own_shapes(config: SAEConfig, image_shape: ImageShape) -> dict[str, tuple[i
     return {name: value.shape for name, value in variables["params"].items()}
 
 
-def _file_names(config: SAEConfig) -> dict[str, str]:
+def _file_names(config: SAEConfig) -> Mapping[str, str]:
     """Our name to the file's, where they differ."""
-    return {"b_enc": "b_gate"} if config.variant == "gated" else {}
+    return VARIANTS[config.variant].saelens.names
 
 
 def _differences(
@@ -202,8 +199,14 @@ def _bad_values(config: SAEConfig, arrays: Mapping[str, np.ndarray]) -> list[str
         for name, array in arrays.items()
         if not np.isfinite(array).all()
     ]
-    if config.variant == "jumprelu" and (arrays["threshold"] < 0).any():
-        problems.append("threshold is negative for some units, which lets negative codes pass here and not in SAELens")
+    project = VARIANTS[config.variant].project
+    if project is not None and not problems:
+        for name, bounded in project({name: jnp.asarray(array) for name, array in arrays.items()}).items():
+            n = np.sum(np.asarray(bounded) != arrays[name])
+            if n:
+                problems.append(
+                    f"{name} is out of the bounds of {config.variant} for {n} units: other tools would differ"
+                )
     return problems
 
 
@@ -221,7 +224,7 @@ def _read_cfg(path: Path) -> tuple[SAEConfig, ImageShape]:
     required = ("architecture", "d_in", "d_sae", "dtype", "apply_b_dec_to_input", "normalize_activations", "saegan_jax")
     _refuse(what, ["it is no JSON object"] if not isinstance(cfg, dict) else [])
     problems = [f"the key {key!r} is missing" for key in required if key not in cfg]
-    known = sorted(set(ARCHITECTURES.values()))
+    known = sorted({SIGMOID_OUTPUT, *(variant.saelens.architecture for variant in VARIANTS.values())})
     if cfg.get("architecture", known[0]) not in known:
         problems.append(f"architecture {cfg['architecture']!r} is unknown, expected one of {', '.join(known)}")
     ours = cfg.get("saegan_jax", {})

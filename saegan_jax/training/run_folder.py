@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.files import separate_non_finite, write_json
 from saegan_jax.training.checkpoint import require_literal_path
-from saegan_jax.training.files import separate_non_finite, write_json
 
 Config = TypeVar("Config")
 

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,13 +32,14 @@ def many_streamed_steps(step: Step) -> Callable[[Any, Examples], tuple[Any, Any]
       and int32 labels ``(length, batch)``, ``infos`` stacked along a leading axis of ``length``.
     """
 
-    def chunk(state: Any, batches: Examples) -> tuple[Any, Any]:
-        def body(state: Any, batch: Examples) -> tuple[Any, Any]:
-            return step(state, Batch(to_unit_float(batch.image), batch.label))
+    return partial(_run_over_batches, step)
 
-        return jax.lax.scan(body, state, batches)
 
-    return chunk
+def _run_over_batches(step: Step, state: Any, batches: Examples) -> tuple[Any, Any]:
+    def body(state: Any, batch: Examples) -> tuple[Any, Any]:
+        return step(state, Batch(to_unit_float(batch.image), batch.label))
+
+    return jax.lax.scan(body, state, batches)
 
 
 def block_length(log_every: int, step_bytes: int) -> int:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Examples
-from saegan_jax.algorithms.center import center
-from saegan_jax.algorithms.sae import COUNTED, SAEConfig, SAEState, autoencoder, hyper, sae
+from saegan_jax.algorithms.geometric_median import center
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, SAEState, Start, autoencoder, hyper, sae
 from saegan_jax.images import flatten_images, to_unit_float
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
@@ -101,15 +101,15 @@ def train_members(
             raise ValueError(f"members of one sweep may differ in {', '.join(SWEPT)} alone: {same} is not {base}.")
     height, width, channels = data.image.shape[1:]
     shape = (height, width, channels)
-    middle = data_center(base, data.image)
+    start = Start(center=data_center(base, data.image))
     own = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(hyper(member.config) for member in members))
     algorithm = sae(base, image_shape=shape)
 
     @jax.jit
     def init(seeds: jax.Array) -> SAEState:
-        return jax.vmap(
-            lambda seed, mine: sae(base, image_shape=shape, member=mine, center=middle).init(jax.random.key(seed))
-        )(seeds, own)
+        return jax.vmap(lambda seed, mine: sae(base, image_shape=shape, member=mine).init(jax.random.key(seed), start))(
+            seeds, own
+        )
 
     states = init(jnp.asarray([member.seed for member in members]))
     if members_per_vmap is None:
@@ -160,7 +160,7 @@ def score_members(
 ) -> SAEMetrics:
     """:func:`score` of every member, fields with a leading axis of members, on the host."""
     config = members[0].config
-    counted = config.variant in COUNTED
+    counted = VARIANTS[config.variant].counts_k
 
     def one(member: tuple[Any, jax.Array]) -> SAEMetrics:
         params, k = member
@@ -179,7 +179,7 @@ def encode_all(config: SAEConfig, params: Any, images: jax.Array) -> np.ndarray:
     """
     # What a sweep varies is taken out of the static part, so that all members share a program.
     base = replace(config, rho=0.5, beta=1.0, k=1, learning_rate=1.0)
-    k = jnp.asarray(config.k, jnp.int32) if config.variant in COUNTED else None
+    k = jnp.asarray(config.k, jnp.int32) if VARIANTS[config.variant].counts_k else None
     codes = [np.asarray(_encode(base, params, images[i : i + 1000], k)) for i in range(0, len(images), 1000)]
     return np.concatenate(codes)
 

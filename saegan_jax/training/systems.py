@@ -9,12 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.algorithms.cyclegan import CycleGAN, CycleGANConfig, cyclegan
-from saegan_jax.algorithms.energy import EnergyConfig, energy
-from saegan_jax.algorithms.gan import GANConfig, gan
-from saegan_jax.algorithms.sae import SAEConfig, sae
-from saegan_jax.algorithms.saegan import Frozen, SAEGANConfig, freeze, saegan
-from saegan_jax.algorithms.vae import VAEConfig, vae
+from saegan_jax.algorithms.registry import build, system_of
+from saegan_jax.algorithms.saegan import Pretrained, SAEGANConfig, fit_pretrained
 
 
 def member_keys(seed: int, n_seeds: int) -> jax.Array:
@@ -22,144 +18,74 @@ def member_keys(seed: int, n_seeds: int) -> jax.Array:
     return jax.vmap(jax.random.key)(seed + jnp.arange(n_seeds))
 
 
-def gan_members_per_vmap(config: GANConfig) -> int | None:
+def gan_members_per_vmap(settings: Any) -> int | None:
     """Members of an ensemble to compute together: on a CPU one, where the activations of several leave its cache.
 
-    Measured on a CPU: 8 DCGANs of 28x28 together ran at .8 of the steps of one after another, 3 of the tiny networks of Stacked
-    MNIST at .82. Dense networks, whose activations are small, stay together. None is all that the memory holds.
+    Measured on a CPU: 8 DCGANs of 28x28 together ran at 0.8 of the steps of one after another, 3 of the tiny networks of
+    Stacked MNIST at 0.82. Dense networks, whose activations are small, stay together. None is all that the memory holds, also
+    for settings that name no network.
     """
-    return 1 if jax.default_backend() == "cpu" and config.network != "mlp" else None
+    convolutional = getattr(settings, "network", "mlp") != "mlp"
+    return 1 if jax.default_backend() == "cpu" and convolutional else None
 
 
-def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int) -> Any:
-    """The initial state of one seed, or of ``n_seeds`` stacked along a leading axis."""
-    if n_seeds == 1:
-        return algorithm.init(jax.random.key(seed))
-    return jax.vmap(algorithm.init)(member_keys(seed, n_seeds))
+def init_members(algorithm: Algorithm, *, seed: int, n_seeds: int, pretrained: Any = None, shared: bool = False) -> Any:
+    """The initial state of one seed, or of ``n_seeds`` stacked along a leading axis.
 
-
-def init_saegan(
-    config: SAEGANConfig,
-    frozen: Frozen,
-    *,
-    image_shape: tuple[int, int, int],
-    seed: int,
-    n_seeds: int,
-    n_classes: int = 0,
-) -> Any:
-    """As :func:`init_members`; with several seeds each member has its own autoencoder in ``frozen``."""
-    if n_seeds == 1:
-        return saegan(config, frozen, image_shape=image_shape, n_classes=n_classes).init(jax.random.key(seed))
-    return jax.vmap(lambda key, own: saegan(config, own, image_shape=image_shape, n_classes=n_classes).init(key))(
-        member_keys(seed, n_seeds), frozen
-    )
-
-
-def freeze_members(config: SAEGANConfig, sae_params: Any, images: jax.Array, *, seed: int, n_seeds: int) -> Frozen:
-    """:func:`freeze` for one trained autoencoder, or for a stack of them on the same images."""
-    if n_seeds == 1:
-        return freeze(config, sae_params, images, jax.random.key(seed))
-    return jax.lax.map(lambda own: freeze(config, own[0], images, own[1]), (sae_params, member_keys(seed, n_seeds)))
-
-
-def init_energy(
-    config: EnergyConfig,
-    start: Any,
-    *,
-    image_shape: tuple[int, int, int],
-    seed: int,
-    n_seeds: int,
-    center: jax.Array | None = None,
-) -> Any:
-    """As :func:`init_members`; with several seeds each member starts from its own autoencoder in ``start``, or from none."""
-    if n_seeds == 1 or start is None:
-        algorithm = energy(config, image_shape=image_shape, center=center, start=start)
-        return init_members(algorithm, seed=seed, n_seeds=n_seeds)
-    return jax.vmap(lambda key, own: energy(config, image_shape=image_shape, start=own).init(key))(
-        member_keys(seed, n_seeds), start
-    )
-
-
-def init_cyclegan(
-    config: CycleGANConfig,
-    sae_config: SAEConfig,
-    sae_params: Any,
-    *,
-    image_shape: tuple[int, int, int],
-    seed: int,
-    n_seeds: int,
-) -> Any:
-    """As :func:`init_members`; with several seeds each sparse member has its own autoencoder in ``sae_params``.
-
-    The plain kind has none: ``sae_params`` is None.
+    Args:
+      algorithm: whose ``init`` is called.
+      seed: of the first member.
+      n_seeds: members.
+      pretrained: the second argument of ``init``; None passes nothing. With several seeds every leaf has a leading axis of
+        members, one value each.
+      shared: all members get the same ``pretrained``, without that axis.
     """
-
-    def init(key: jax.Array, own: Any) -> Any:
-        return cyclegan(config, image_shape=image_shape, sae=sae_config, sae_params=own).init(key)
-
+    given = () if pretrained is None else (pretrained,)
     if n_seeds == 1:
-        return init(jax.random.key(seed), sae_params)
-    return jax.vmap(init)(member_keys(seed, n_seeds), sae_params)
+        return algorithm.init(jax.random.key(seed), *given)
+    axes = (0, None if shared else 0)[: 1 + len(given)]
+    return jax.vmap(algorithm.init, in_axes=axes)(member_keys(seed, n_seeds), *given)
 
 
-def abstract_saegan(
-    config: SAEGANConfig, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0
-) -> Any:
-    """Shapes of a SAE-GAN's state, made without training or data: what a checkpoint is restored into."""
+def fit_members(config: SAEGANConfig, sae_params: Any, images: jax.Array, *, seed: int, n_seeds: int) -> Pretrained:
+    """:func:`fit_pretrained` for one trained autoencoder, or for a stack of them on the same images."""
+    if n_seeds == 1:
+        return fit_pretrained(config, sae_params, images, jax.random.key(seed))
 
-    def init() -> Any:
-        state = init_members(sae(config.sae, image_shape=image_shape), seed=0, n_seeds=n_seeds)
-        frozen = freeze_members(config, state.params, jnp.zeros((1, *image_shape)), seed=0, n_seeds=n_seeds)
-        return init_saegan(config, frozen, image_shape=image_shape, seed=0, n_seeds=n_seeds, n_classes=n_classes)
+    def one(given: tuple[Any, jax.Array]) -> Pretrained:
+        return fit_pretrained(config, given[0], images, given[1])
 
-    return jax.eval_shape(init)
+    return jax.lax.map(one, (sae_params, member_keys(seed, n_seeds)))
 
 
-def rebuild(
-    settings: SAEConfig | GANConfig | SAEGANConfig | EnergyConfig | VAEConfig,
-    *,
-    image_shape: tuple[int, int, int],
-    n_seeds: int,
-    n_classes: int = 0,
+def pretrained_shapes(settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int = 1) -> Any:
+    """Shapes of what ``init`` of the system must be given, with a leading axis of members where there are several."""
+    shapes = system_of(settings).pretrained_shapes(settings, image_shape=image_shape)
+    if n_seeds == 1:
+        return shapes
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct((n_seeds, *s.shape), s.dtype), shapes)
+
+
+def abstract_system(
+    settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0, pretrained: Any = None
 ) -> tuple[Algorithm, Any]:
     """A system as a run trained it, without its data: its algorithm, and the shapes of its state to restore into.
 
-    The algorithm of a SAE-GAN can ``step`` and ``sample``, which read the restored autoencoder, but not ``init``.
+    Args:
+      settings: of a system in the registry.
+      image_shape: ``(height, width, channels)``.
+      n_seeds: members in the state.
+      n_classes: of the data.
+      pretrained: :func:`pretrained_shapes`, where they are known already.
 
     Raises:
       ConfigError: an image size that the networks cannot make.
     """
-    if isinstance(settings, SAEGANConfig):
-        state = abstract_saegan(settings, image_shape=image_shape, n_seeds=n_seeds, n_classes=n_classes)
-        return saegan(settings, state.context, image_shape=image_shape, n_classes=n_classes), state
-    if isinstance(settings, EnergyConfig):
-        algorithm = energy(settings, image_shape=image_shape)
-    elif isinstance(settings, GANConfig):
-        algorithm = gan(settings, image_shape=image_shape, n_classes=n_classes)
-    elif isinstance(settings, VAEConfig):
-        algorithm = vae(settings, image_shape=image_shape)
-    else:
-        algorithm = sae(settings, image_shape=image_shape)
-    return algorithm, jax.eval_shape(lambda: init_members(algorithm, seed=0, n_seeds=n_seeds))
-
-
-def rebuild_cyclegan(
-    config: CycleGANConfig, sae_config: SAEConfig, *, image_shape: tuple[int, int, int], n_seeds: int
-) -> tuple[CycleGAN, Any]:
-    """As :func:`rebuild`. The algorithm can ``step`` and ``translate``, which read the restored autoencoder, but of the sparse
-    kind not ``init``.
-
-    Raises:
-      ConfigError: an image size that the networks cannot translate, or an autoencoder that has no such codes.
-    """
-
-    def init() -> Any:
-        params = None
-        if config.kind == "sparse":
-            params = init_members(sae(sae_config, image_shape=image_shape), seed=0, n_seeds=n_seeds).params
-        return init_cyclegan(config, sae_config, params, image_shape=image_shape, seed=0, n_seeds=n_seeds)
-
-    return cyclegan(config, image_shape=image_shape, sae=sae_config), jax.eval_shape(init)
+    algorithm = build(settings, image_shape=image_shape, n_classes=n_classes)
+    if pretrained is None:
+        pretrained = pretrained_shapes(settings, image_shape=image_shape, n_seeds=n_seeds)
+    init = functools.partial(init_members, algorithm, seed=0, n_seeds=n_seeds)
+    return algorithm, jax.eval_shape(lambda given: init(pretrained=given), pretrained)
 
 
 @functools.partial(jax.jit, static_argnames=("sample", "n", "n_seeds"))

@@ -15,7 +15,7 @@ from rich.text import Text
 from tensorboardX import SummaryWriter
 
 from saegan_jax.errors import ConfigError
-from saegan_jax.training.files import from_text, to_text, write_bytes
+from saegan_jax.files import from_text, to_text, write_bytes
 
 METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
 LINE_EVERY = 30.0  # seconds between two lines of progress where there is no terminal

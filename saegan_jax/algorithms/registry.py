@@ -1,0 +1,72 @@
+"""Every system by name: how it is built from its settings, and what it wants pretrained. A new one is a line here."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.cyclegan import TranslationConfig, pretrained_shapes, translation
+from saegan_jax.algorithms.energy import EnergyConfig, energy
+from saegan_jax.algorithms.gan import GANConfig, gan
+from saegan_jax.algorithms.sae import SAEConfig, sae
+from saegan_jax.algorithms.saegan import SAEGANConfig, saegan
+from saegan_jax.algorithms.saegan import pretrained_shapes as saegan_pretrained_shapes
+from saegan_jax.algorithms.vae import VAEConfig, vae
+
+ImageShape = tuple[int, int, int]
+
+
+def nothing_pretrained(settings: Any, *, image_shape: ImageShape) -> None:
+    """``pretrained_shapes`` of a system whose state keeps nothing that was trained before."""
+    return
+
+
+class System(NamedTuple):
+    """One kind of training.
+
+    Attributes:
+      config: the class of its settings.
+      build: ``build(settings, *, image_shape, n_classes) -> Algorithm``; pure, and nothing is compiled.
+      pretrained_shapes: ``pretrained_shapes(settings, *, image_shape)``, shapes of what ``init`` must be given beside the key,
+        or None: enough to make the shapes of a state without training or data.
+    """
+
+    config: type
+    build: Callable[..., Algorithm]
+    pretrained_shapes: Callable[..., Any] = nothing_pretrained
+
+
+def without_classes(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
+    """``build`` of a system that reads no labels."""
+    return lambda settings, *, image_shape, n_classes=0: build(settings, image_shape=image_shape)
+
+
+SYSTEMS: dict[str, System] = {
+    "sae": System(SAEConfig, without_classes(sae)),
+    "gan": System(GANConfig, gan),
+    "saegan": System(SAEGANConfig, saegan, saegan_pretrained_shapes),
+    "vae": System(VAEConfig, without_classes(vae)),
+    "energy": System(EnergyConfig, without_classes(energy)),
+    "cyclegan": System(TranslationConfig, without_classes(translation), pretrained_shapes),
+}
+
+
+def system_of(settings: Any) -> System:
+    """The system whose settings these are.
+
+    Raises:
+      ValueError: of none.
+    """
+    for system in SYSTEMS.values():
+        if system.config is type(settings):
+            return system
+    raise ValueError(f"{type(settings).__name__} belongs to no system; register one in SYSTEMS.")
+
+
+def build(settings: Any, *, image_shape: ImageShape, n_classes: int = 0) -> Algorithm:
+    """The algorithm of ``settings``, by the registry.
+
+    Raises:
+      ConfigError: an image size that its networks cannot make.
+      ValueError: settings of no system.
+    """
+    return system_of(settings).build(settings, image_shape=image_shape, n_classes=n_classes)

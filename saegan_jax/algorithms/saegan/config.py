@@ -1,0 +1,122 @@
+"""Settings of a SAE-GAN: where the sparse autoencoder enters, and those of both systems."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from saegan_jax.algorithms.gan.config import GANConfig, check_units
+from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.saegan.critics import DISCRIMINATORS
+from saegan_jax.algorithms.saegan.generators import INPUTS, OUTPUTS
+from saegan_jax.errors import require, require_choice, require_integer, require_non_negative, require_positive
+from saegan_jax.priors import PRIORS, Sampler
+
+GeneratorInput = Literal["gaussian", "sparse"]
+GeneratorOutput = Literal["images", "codes"]
+Discriminator = Literal["pixels", "codes", "ensemble", "projected", "lossless", "init"]
+Encoder = Literal["trained", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorUse:
+    """The sparse autoencoder at the generator: its codes as input, as output, or neither."""
+
+    generator_input: GeneratorInput = "sparse"
+    """gaussian: noise alone; sparse: codes drawn from the sparse prior, beside the noise."""
+    sampler: Sampler = "factorised"
+    """The sparse prior: factorised (independent units), copula (units on together as in the data), clusters (factorised within
+    k-means clusters), or bootstrap (codes of training images themselves: a diagnostic, no generative model)."""
+    generator_output: GeneratorOutput = "images"
+    """images: the generator draws pixels; codes: it draws sparse codes (sae.k of them on), and the frozen decoder the image."""
+    alignment: float = 0.0
+    """Weight of ||E(G(h, noise)) - h||^2 / ||h||^2 in the generator's loss (sparse input only)."""
+    generator_hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer of a generator of codes."""
+
+    def __post_init__(self) -> None:
+        require_choice("generator_input", self.generator_input, tuple(INPUTS))
+        require_choice("sampler", self.sampler, tuple(PRIORS))
+        require_choice("generator_output", self.generator_output, tuple(OUTPUTS))
+        require_non_negative(alignment=self.alignment)
+        check_units(generator_hidden=self.generator_hidden)
+        require(
+            not self.alignment or (INPUTS[self.generator_input].has_code and not OUTPUTS[self.generator_output].codes),
+            "alignment",
+            self.alignment,
+            "it ties images to the codes they were made from; set generator_input='sparse' and generator_output='images', or "
+            "alignment to 0.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorUse:
+    """The sparse autoencoder at the discriminator: what the critics read, and their networks."""
+
+    discriminator: Discriminator = "ensemble"
+    """pixels: images alone; codes: frozen SAE codes of real and fake images alone; ensemble: one critic on each; projected:
+    critics on fixed random projections of the pre-activations; lossless: one critic on reconstruction, its error and codes,
+    so that nothing is hidden from it; init: codes of an encoder that starts as the SAE's and trains on."""
+    code_hidden: tuple[int, ...] = (128, 128)
+    """Units of each hidden layer of the critic on codes; empty for a linear critic."""
+    code_width: int = 16
+    """Units that every position's codes are reduced to before that critic's hidden layers (convolutional SAE)."""
+    levels: int = 3
+    """Critics of projected; with a convolutional SAE each reads positions averaged over twice as many pixels as the last."""
+    projected_width: int = 64
+    """Dimensions of each of its projections."""
+
+    def __post_init__(self) -> None:
+        require_choice("discriminator", self.discriminator, tuple(DISCRIMINATORS))
+        require_integer(code_width=self.code_width, levels=self.levels, projected_width=self.projected_width)
+        require_positive(code_width=self.code_width, levels=self.levels, projected_width=self.projected_width)
+        check_units(code_hidden=self.code_hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAEGANConfig(GeneratorUse, DiscriminatorUse):
+    """Where the sparse autoencoder enters, and the settings of both systems."""
+
+    encoder: Encoder = "trained"
+    """trained: the SAE is trained first; random: it is left at its initial values, a control."""
+    sae: SAEConfig = field(default_factory=SAEConfig)
+    """The sparse autoencoder."""
+    gan: GANConfig = field(default_factory=GANConfig)
+    """The GAN."""
+
+    def __post_init__(self) -> None:
+        for group in SAEGANConfig.__bases__:
+            group.__post_init__(self)  # type: ignore[attr-defined]
+        require_choice("encoder", self.encoder, get_args(Encoder))
+        codes_in, codes_out = INPUTS[self.generator_input].has_code, OUTPUTS[self.generator_output].codes
+        require(
+            self.sae.patch_size == 0 or not (codes_in or codes_out),
+            "sae.patch_size",
+            self.sae.patch_size,
+            "the generator takes and draws one code per image; set it to 0, or use convolutional codes in the discriminator.",
+        )
+        require(
+            DISCRIMINATORS[self.discriminator].normalisable or not self.gan.spectral_norm,
+            "gan.spectral_norm",
+            self.gan.spectral_norm,
+            f"the encoder that discriminator={self.discriminator!r} trains would not be normalised; turn it off, or use "
+            "another discriminator.",
+        )
+        require(
+            not codes_out or self.sae.k <= self.sae.d_sae,
+            "sae.k",
+            self.sae.k,
+            f"generated codes have that many units on, and there are d_sae={self.sae.d_sae}.",
+        )
+
+    @property
+    def in_codes(self) -> bool:
+        """Whether the game is played in codes alone: the generator draws them, and no critic reads images."""
+        return OUTPUTS[self.generator_output].codes and DISCRIMINATORS[self.discriminator].codes_alone
+
+    @property
+    def uses_sae(self) -> bool:
+        """Whether anything of the autoencoder enters the game."""
+        return (
+            INPUTS[self.generator_input].has_code
+            or OUTPUTS[self.generator_output].codes
+            or DISCRIMINATORS[self.discriminator].reads_sae
+        )

@@ -1,0 +1,1 @@
+"""Measuring what was trained: feature networks, sample quality, scores of autoencoders, probes."""

@@ -1,0 +1,58 @@
+"""Steering a trained generator: its activations at one layer, directions to push them along, and what that does to images."""
+
+from saegan_jax.steering.cut import Layer, Split, layers, split
+from saegan_jax.steering.directions import (
+    association,
+    class_directions,
+    difference_directions,
+    feature_activity,
+    flatten_positions,
+    mean_over_positions,
+    principal_directions,
+    random_directions,
+    spread,
+    steer,
+    strongest,
+    strongest_directions,
+    unit,
+    unit_scale,
+)
+from saegan_jax.steering.effects import (
+    Effect,
+    Reading,
+    at_level,
+    dose_response,
+    effect,
+    effects_at_level,
+    sample_distance,
+    selectivity,
+)
+
+__all__ = [
+    "Effect",
+    "Layer",
+    "Reading",
+    "Split",
+    "association",
+    "at_level",
+    "class_directions",
+    "difference_directions",
+    "dose_response",
+    "effect",
+    "effects_at_level",
+    "feature_activity",
+    "flatten_positions",
+    "layers",
+    "mean_over_positions",
+    "principal_directions",
+    "random_directions",
+    "sample_distance",
+    "selectivity",
+    "split",
+    "spread",
+    "steer",
+    "strongest",
+    "strongest_directions",
+    "unit",
+    "unit_scale",
+]
