@@ -24,6 +24,7 @@ from experiments import (
     sweep_sae,
 )
 from saegan_jax.errors import ConfigError
+from saegan_jax.files import write_json
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.stats import effects
 
@@ -246,3 +247,14 @@ def test_a_bar_in_a_text_does_not_end_its_cell() -> None:
 
 def test_a_document_is_paragraphs() -> None:
     assert document("a", "", "b") == "a\n\nb\n"
+
+
+def test_a_finished_run_with_a_failed_seed_is_published_as_it_is(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_json(run / "config.json", {"script": "gan", "options": {"dataset": "digits"}})
+    measured = {"recall": {"values": [0.5, math.nan], "unit": "share", "note": "near", "floor": 0.9}}
+    write_json(run / "summary.json", {"rows": measured})
+    publish.publish(publish.Publish(run=run, command="c", out=tmp_path / "out.json"))
+    (one,) = Result.read(tmp_path / "out.json").rows
+    assert (one.values, one.mean, one.floor) == ((0.5, None), None, 0.9)
+    assert "| recall | 1 of 2 failed | share | near |" in (tmp_path / "out.md").read_text()

@@ -105,8 +105,8 @@ class Row:
 
     def __getitem__(self, name: str) -> Any:
         """The field ``name``, of the row or among its extra ones."""
-        own = {f.name for f in dataclasses.fields(self)} - {"extra"}
-        return getattr(self, name) if name in own else self.extra[name]
+        named = {f.name for f in dataclasses.fields(self)} - {"extra"}
+        return getattr(self, name) if name in named else self.extra[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The field ``name``, or ``default`` where the row has none."""
@@ -117,8 +117,8 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """All fields as one flat dict."""
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
-        return own | {"values": list(self.values)} | dict(self.extra)
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
+        return named | {"values": list(self.values)} | dict(self.extra)
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
@@ -129,16 +129,16 @@ class Row:
         Raises:
           ValueError: no ``arm`` or no ``metric``.
         """
-        own = {f.name for f in dataclasses.fields(cls)} - {"extra"}
+        named = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         missing = [name for name in ("arm", "metric") if name not in saved]
         if missing:
             raise ValueError(f"a row has no {' and no '.join(missing)}, only {', '.join(saved) or 'nothing'}.")
-        known: dict[str, Any] = {name: saved[name] for name in saved if name in own}
+        known: dict[str, Any] = {name: saved[name] for name in saved if name in named}
         for name in _NUMBERS:
             known[name] = _finite(known.get(name))
         known["arm"], known["metric"] = present_name(saved["arm"]), present_name(saved["metric"])
         known["values"] = tuple(_finite(value) for value in known.get("values", ()))
-        return cls(**known, extra={name: value for name, value in saved.items() if name not in own})
+        return cls(**known, extra={name: value for name, value in saved.items() if name not in named})
 
 
 def _finite(value: float | None) -> float | None:
@@ -186,10 +186,10 @@ class Result:
         """
         try:
             saved = json.loads(Path(path).read_text())
-            own = {f.name for f in dataclasses.fields(cls)} - {"rows", "extra"}
-            known = {name: saved[name] for name in own}
+            named = {f.name for f in dataclasses.fields(cls)} - {"rows", "extra"}
+            known = {name: saved[name] for name in named}
             rows = tuple(Row.from_json(row) for row in saved["rows"])
-            extra = {name: value for name, value in saved.items() if name not in own | {"rows"}}
+            extra = {name: value for name, value in saved.items() if name not in named | {"rows"}}
             if "note" in extra:
                 extra["note"] = present_name(extra["note"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -217,7 +217,7 @@ def document(*parts: str) -> str:
 def cell(row: Row | None, *, digits: int = 3, count_failed: bool = True) -> str:
     """``mean [low, high]`` to so many digits, or what there is of it.
 
-    Where failed seeds leave no mean their number is shown, unless ``count_failed`` is off because a column of its own does.
+    Where failed seeds leave no mean their number is shown, unless ``count_failed`` is off because another column does.
     """
     if row is None:
         return ""
@@ -229,7 +229,7 @@ def cell(row: Row | None, *, digits: int = 3, count_failed: bool = True) -> str:
 
 
 def floor_rows(rows: Iterable[Row], arm: str) -> list[Row]:
-    """The floors of ``rows`` as rows of their own, of an arm of that name, one a metric."""
+    """The floors of ``rows`` as rows of an arm of that name, one a metric."""
     return [
         Row(arm=arm, metric=row.metric, unit=row.unit, mean=row.floor, extra=row.extra)
         for row in {row.metric: row for row in rows if row.floor is not None}.values()

@@ -5,7 +5,7 @@ import logging
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -187,12 +187,14 @@ class Checkpoints:
             self._read_back(step, state)
 
     def _read_back(self, step: int, state: Any) -> None:
-        with _quiet_reads():
-            try:
-                self._load(step, state, on_host=True)
-            except Exception as error:  # whatever Orbax raises, it is of no use to go on
-                fix = f"its first checkpoint, of step {step}, cannot be read back ({_reason(error)}); name another folder."
-                raise ConfigError("checkpoints", str(self.directory), fix) from error
+        """Read the first checkpoint: into the host's memory, since a second state may be too much for the device's."""
+        with _quiet_reads(), suppress(Exception):
+            self._load(step, state, on_host=True)
+            return
+        if self._attempt(step, state) is None:
+            reason = self.damaged.pop()[1]
+            fix = f"its first checkpoint, of step {step}, cannot be read back ({reason}); name another folder."
+            raise ConfigError("checkpoints", str(self.directory), fix)
 
     def restore(self, like: Any, *, step: int | None = None) -> tuple[int, Any] | None:
         """The newest checkpoint that can be read, or the one of ``step``; None where there is none.
@@ -214,20 +216,26 @@ class Checkpoints:
             fix = f"{self.directory} holds steps {', '.join(map(str, steps)) or 'none'}; choose one of them."
             raise ConfigError("step", step, fix)
         for candidate in reversed(steps) if step is None else [step]:
-            with _quiet_reads():
-                try:
-                    return candidate, self._load(candidate, like)
-                except ConfigError:
-                    raise
-                except Exception as error:  # whatever a damaged folder makes Orbax raise: the older ones may be whole
-                    self.damaged.append((candidate, _reason(error)))
-            _ignore_late_reads()
+            if (state := self._attempt(candidate, like)) is not None:
+                return candidate, state
         tried = self.damaged[before:]
         if tried:  # never begin anew without a word where there was a training
             reasons = "; ".join(f"step {damaged}: {reason}" for damaged, reason in tried)
             what = "none of its checkpoints can" if step is None else "this checkpoint cannot"
             fix = f"{what} be read ({reasons}). It is left as it is; put back a copy, or name another folder to begin anew."
             raise ConfigError("checkpoints", str(self.directory), fix)
+        return None
+
+    def _attempt(self, step: int, like: Any) -> Any:
+        """The state of ``step``, or None for a damaged one, which is noted."""
+        with _quiet_reads():
+            try:
+                return self._load(step, like)
+            except ConfigError:
+                raise
+            except Exception as error:  # whatever a damaged folder makes Orbax raise: the older ones may be whole
+                self.damaged.append((step, _reason(error)))
+        _ignore_late_reads()
         return None
 
     def _load(self, step: int, like: Any, *, on_host: bool = False) -> Any:
@@ -258,17 +266,19 @@ class Checkpoints:
     def set_aside_damaged(self) -> None:
         """Rename the damaged checkpoints, contents untouched, so that the run can pass their steps again."""
         for step, _ in self.damaged:
-            folder = self.directory / str(step)
-            if folder.exists():
-                aside = self.directory.parent / f"{self.directory.name}-damaged-{step}"
-                number = 1
-                while aside.exists():
-                    number += 1
-                    aside = self.directory.parent / f"{self.directory.name}-damaged-{step}-{number}"
-                folder.rename(aside)
+            if (folder := self.directory / str(step)).exists():
+                folder.rename(self._aside(step))
         if self.damaged:
             self._close()
             self._open()
+
+    def _aside(self, step: int) -> Path:
+        """A free name beside the directory."""
+        aside, number = self.directory.parent / f"{self.directory.name}-damaged-{step}", 1
+        while aside.exists():
+            number += 1
+            aside = self.directory.parent / f"{self.directory.name}-damaged-{step}-{number}"
+        return aside
 
 
 def _reason(error: BaseException) -> str:

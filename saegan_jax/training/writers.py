@@ -37,28 +37,26 @@ def read_alarms(folder: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    rows = []
-    for number, line in filled:
-        try:
-            row = from_text(line)
-        except ValueError:  # no JSON, or no text at all
-            if number == filled[-1][0]:
-                break
-            raise _bad_line(path, number, line) from None
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    parsed = [(number, line, _parsed(line)) for number, line in enumerate(lines, 1) if line.strip()]
+    if parsed and parsed[-1][2] is None:
+        parsed.pop()  # a kill cut it short
+    for number, line, row in parsed:
         if not isinstance(row, dict) or not {"phase", "step"} <= row.keys():
-            raise _bad_line(path, number, line)
-        rows.append(row)
-    return rows
+            fix = (
+                f"line {number} is no row with a phase and a step ({line[:40].decode(errors='replace')!r}). The file is left "
+                f"as it is; remove that line to go on without it."
+            )
+            raise ConfigError(path.name, str(path), fix)
+    return [row for _, _, row in parsed]
 
 
-def _bad_line(path: Path, number: int, line: bytes) -> ConfigError:
-    fix = (
-        f"line {number} is no row with a phase and a step ({line[:40].decode(errors='replace')!r}). The file is left as it "
-        f"is; remove that line to go on without it."
-    )
-    return ConfigError(path.name, str(path), fix)
+def _parsed(line: bytes) -> Any:
+    """The line's value, or None for one that is no JSON, or no text at all."""
+    try:
+        return from_text(line)
+    except ValueError:
+        return None
 
 
 def warn(message: str) -> None:
@@ -96,11 +94,9 @@ class MetricsWriter:
         if self._events is None:
             self._events = SummaryWriter(str(self.folder / "tensorboard"))
         for name, value in scalars.items():
-            if isinstance(value, list):
-                for seed, v in enumerate(value):
-                    self._events.add_scalar(f"{phase}/{name}/seed_{seed}", v, step)
-            else:
-                self._events.add_scalar(f"{phase}/{name}", value, step)
+            seeds = {f"/seed_{seed}": v for seed, v in enumerate(value)} if isinstance(value, list) else {"": value}
+            for suffix, v in seeds.items():
+                self._events.add_scalar(f"{phase}/{name}{suffix}", v, step)
 
     def alarm(self, phase: str, event: dict[str, Any]) -> None:
         """One beginning or end of an alarm of ``phase``."""
@@ -120,7 +116,7 @@ class MetricsWriter:
         self._close_events()
 
 
-class Progressing(Protocol):
+class View(Protocol):
     """A way to show how far a training is."""
 
     def start(self, phase: str, step: int, steps: int) -> None: ...
@@ -213,7 +209,7 @@ class Display:
 
     def __init__(self, console: Console | None = None, *, every: float = LINE_EVERY) -> None:
         self.console = console or Console()
-        self._shown: Progressing = Bar(self.console) if self.console.is_terminal else Lines(self.console, every=every)
+        self._shown: View = Bar(self.console) if self.console.is_terminal else Lines(self.console, every=every)
 
     def start(self, phase: str, step: int, steps: int) -> None:
         """Begin a phase at ``step`` of ``steps``."""
