@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import Outcome, command, finished, start, tiny, tree
 
-import experiments.common
+import saegan_jax.runs.session
 from saegan_jax.data import Dataset, Split
 from saegan_jax.training import loop
 
@@ -36,7 +36,7 @@ def nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         raise AssertionError("training began")
 
     monkeypatch.setattr(loop, "train", never)
-    monkeypatch.setattr(experiments.common, "train", never)
+    monkeypatch.setattr(saegan_jax.runs.session, "train", never)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("not a run")
@@ -144,13 +144,13 @@ def odd_images(height: int = 6, channels: int = 1) -> Dataset:
 
 @pytest.mark.parametrize("script", ["train_gan", "train_saegan"])
 def test_images_that_the_network_cannot_make(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments.common, "load", lambda *arguments, **options: odd_images())
+    monkeypatch.setattr(saegan_jax.runs.session, "load", lambda *arguments, **options: odd_images())
     message = paragraph(command(script, *tiny(script, "--out", "run", "--gan.network", "dcgan")))
     assert re.search(r"network = 'dcgan' .*6x8 is not divisible by 4; use fewer stages, network='mlp', or pad", message)
 
 
 def test_images_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments.common, "load", lambda *arguments, **options: odd_images(8, channels=4))
+    monkeypatch.setattr(saegan_jax.runs.session, "load", lambda *arguments, **options: odd_images(8, channels=4))
     message = paragraph(command("train_sae", *tiny("train_sae", "--out", "run")))
     # Brackets are text, not rich's markup.
     assert "dataset = '[odd]' cannot be used: its images have 4 channels" in message

@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
-from experiments.config import PRESETS
 from test_experiments import score_quickly
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, count_parameters, matched, with_controls
 from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of, tables
-from experiments.config import PRESETS
 from experiments.readme import ROOT
 from saegan_jax.algorithms.gan import GANConfig, Nets
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.report.table import Result, Row, cell
+from saegan_jax.runs.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 DIGITS = {"image_shape": (8, 8, 1), "n_classes": 10}

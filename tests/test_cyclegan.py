@@ -22,7 +22,6 @@ from helpers import (
     unit_batch,
 )
 
-from experiments.train_cyclegan import DIGITS, MNIST, TrainCycleGAN, parse_options, read_robustness
 from saegan_jax.algorithms.cyclegan import (
     TRANSLATORS,
     CycleGANConfig,
@@ -39,6 +38,7 @@ from saegan_jax.errors import ConfigError
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error, quantise
 from saegan_jax.networks.translators import PatchDiscriminator, ResNetTranslator, instance_norm
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
+from saegan_jax.runs.train.cyclegan import DIGITS, MNIST, TrainCycleGAN, parse_options, read_robustness
 
 BATCH, K = 3, 2
 TINY = CycleGANConfig(

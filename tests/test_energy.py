@@ -23,12 +23,13 @@ from helpers import (
     unit_batch,
 )
 
-from experiments.common import restore_run
-from experiments.config import TrainEnergy, parse
 from saegan_jax.algorithms.energy import EnergyConfig, EnergyGANConfig, energy, energy_gan, energy_net
 from saegan_jax.algorithms.gan import GANConfig, Nets, image_generator
 from saegan_jax.algorithms.sae import SAEConfig, Start, sae
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs.options import TrainEnergy
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.restore import restore_run
 
 BATCH, D_NOISE, D_SAE, GAMMA, LAMBDA = 6, 3, 7, 0.6, 0.01
 GAN = EnergyGANConfig(

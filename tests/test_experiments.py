@@ -9,21 +9,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import experiments.common
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
-from experiments.common import keep_compiled, restore_run
-from experiments.config import PRESETS, RECIPES, TrainGAN, TrainSAE, TrainSAEGAN, parse
 from PIL import Image
 
 import saegan_jax.algorithms.gan
 import saegan_jax.data
+import saegan_jax.runs.scores
+import saegan_jax.runs.session
 from saegan_jax.algorithms.gan import gan
 from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
 from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
+from saegan_jax.runs.options import TrainGAN, TrainSAE, TrainSAEGAN
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.presets import PRESETS
+from saegan_jax.runs.program import keep_compiled
+from saegan_jax.runs.recipes import RECIPES
+from saegan_jax.runs.restore import restore_run
 from saegan_jax.training.interchange import import_sae
 from saegan_jax.training.writers import read_alarms
 
@@ -40,7 +45,8 @@ def score_quickly(patch: pytest.MonkeyPatch, cache: Path) -> None:
     """With classifiers that are hardly trained, kept in ``cache``."""
     patch.setenv("SAEGAN_JAX_CACHE", str(cache))
     quick = functools.partial(load_feature_network, recipe=FeatureRecipe(epochs=1, batch_size=256, width=4))
-    patch.setattr(experiments.common, "load_feature_network", quick)
+    for module in (saegan_jax.runs.session, saegan_jax.runs.scores):
+        patch.setattr(module, "load_feature_network", quick)
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +306,7 @@ def test_samples_need_the_run_folder_alone_and_leave_it_alone(
         raise AssertionError("the data set was loaded")
 
     monkeypatch.setattr(saegan_jax.data, "load", no_data)
-    monkeypatch.setattr(experiments.common, "load", no_data)
+    monkeypatch.setattr(saegan_jax.runs.session, "load", no_data)
     # A checkpoint that a training is writing at the moment.
     phase = "sae" if script == "train_sae" else "gan"
     (runs[script] / "checkpoints" / phase / "30.orbax-checkpoint-tmp").mkdir(exist_ok=True)
@@ -338,7 +344,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(
 
 
 def test_samples_are_those_that_the_training_drew(runs: dict[str, Path], tmp_path: Path) -> None:
-    draw(runs["train_gan"], tmp_path / "a.png", "--n", 64, "--seed", experiments.common.SAMPLE_SEED)
+    draw(runs["train_gan"], tmp_path / "a.png", "--n", 64, "--seed", saegan_jax.runs.session.SAMPLE_SEED)
     np.testing.assert_array_equal(pixels(tmp_path / "a.png"), pixels(runs["train_gan"] / "samples" / "gan-0000020.png"))
 
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiments.config import RECIPES
 from helpers import (
     SHAPE,
     assert_close,
@@ -39,6 +38,7 @@ from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, fit_pretrained, saegan
 from saegan_jax.errors import ConfigError
 from saegan_jax.networks.spectral import spectral_normalise
+from saegan_jax.runs.recipes import RECIPES
 from saegan_jax.training.systems import gan_members_per_vmap
 from saegan_jax.training.transforms import ensemble, many_steps
 

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
-from experiments.common import SYSTEMS
 from helpers import assert_same, uint8_data
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from saegan_jax.data.dataset import Split
 from saegan_jax.data.sources import InMemory
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.training import chunks, memory, stream
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.checkpoint import Checkpoints
@@ -698,8 +698,9 @@ def without_progress(out: str) -> list[str]:
 def final_states(folder: Path) -> dict[str, Any]:
     """The last state of every phase, restored."""
     config = read_config(folder)
-    kind, field, last = SYSTEMS[config["script"]]
-    options = from_json(kind, config["options"])
+    training = TRAININGS[config["script"]]
+    field, last = training.settings, training.phase
+    options = from_json(training.options, config["options"])
     settings = getattr(options, field)
     phases = {last: settings} if field != "model" else {"sae": settings.sae, "gan": settings}
     states = {}

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from command_line import tree
-from experiments.common import LOCAL, to_json_options
-from experiments.config import PRESETS, RunOptions, TrainGAN, TrainSAE, TrainSAEGAN, parse
 
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import from_text, to_text, write_bytes, write_json
+from saegan_jax.runs.options import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.presets import PRESETS
+from saegan_jax.runs.session import LOCAL, to_json_options
 from saegan_jax.training.phase import check_schedule
 from saegan_jax.training.run_folder import check_folder, from_json, lock_run, open_folder, read_config, to_json
 

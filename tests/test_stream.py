@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from command_line import command, compile_cache, metrics, tiny  # noqa: F401 (a fixture)
-from experiments.common import _examples
 from helpers import uint8_data
 
 from saegan_jax import data
@@ -23,6 +22,7 @@ from saegan_jax.data.dataset import Split
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs.session import training_examples
 from saegan_jax.training import stream as streaming
 from saegan_jax.training.alarms import Alarms
 from saegan_jax.training.stream import Feed, block_length, joined
@@ -317,13 +317,13 @@ def test_a_train_split_left_on_disk_is_the_same_and_is_not_read(
 def test_a_share_of_images_that_are_not_in_memory_is_refused(prepared: Path) -> None:
     dataset = data.load("tiny_streamed", data_dir=prepared, in_memory=0)
     assert dataset.source is not None
-    examples = _examples(dataset, 0.5)
+    examples = training_examples(dataset, 0.5)
     assert isinstance(examples, OnDisk)
     assert_splits(examples.load(), data.share(dataset.train, 0.5))
     large = dataclasses.replace(dataset, train=dataset.source.sample(16 * 12))
-    assert _examples(large, 1.0) is dataset.source
+    assert training_examples(large, 1.0) is dataset.source
     with pytest.raises(ConfigError, match=r"fraction = 0\.5 .* only a sample of these images is in memory"):
-        _examples(large, 0.5)
+        training_examples(large, 0.5)
     wrong = dataclasses.replace(dataset.source, label=np.full_like(dataset.source.label, 3))
     with pytest.raises(data.DataError, match=r"'train' in .* has labels outside \[0, 3\)"):
         dataclasses.replace(dataset, source=wrong)

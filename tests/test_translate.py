@@ -11,21 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import command, compile_cache, tree  # noqa: F401 (a fixture)
-from experiments.common import restore_translator
-from experiments.config import TrainCycleGAN, TrainGAN
 from helpers import assert_same, filled
 from PIL import Image
 
-import experiments.train_cyclegan as script
 import saegan_jax.data.domains
-from experiments.common import restore_run
-from experiments.config import TrainCycleGAN, TrainGAN
-from experiments.translate import SHOWN, Translate, arrange, read_images
+import saegan_jax.runs.train.cyclegan as script
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, cyclegan
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs.options import TrainCycleGAN, TrainGAN
+from saegan_jax.runs.restore import restore_run
+from saegan_jax.runs.translate import SHOWN, Translate, arrange, read_images
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.run_folder import open_folder, to_json
 from saegan_jax.training.systems import abstract_system
@@ -285,7 +283,7 @@ def test_a_member_that_failed_is_told(
     spoil = lambda path, x: jnp.asarray(bias) if "b_dec" in jax.tree_util.keystr(path) else x  # noqa: E731
     generator = jax.tree_util.tree_map_with_path(spoil, state.params.generator)
     spoilt = restored._replace(state=state.replace(params=state.params._replace(generator=generator)))
-    monkeypatch.setattr("experiments.common.restore_run", lambda *arguments, **options: spoilt)
+    monkeypatch.setattr("saegan_jax.runs.translate.restore_run", lambda *arguments, **options: spoilt)
     err = refused("translate", "--run", folder, "--n", N, "--out", tmp_path / "a.png")
     assert "member = 1 cannot be used: its training failed" in err
     assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import command, compile_cache, metrics  # noqa: F401 (a fixture)
-from experiments.common import restore_run
-from experiments.config import TrainVAE, parse
 from helpers import (
     SHAPE,
     assert_close,
@@ -48,6 +46,9 @@ from saegan_jax.algorithms.vae.kinds.kl_sae import code_logits
 from saegan_jax.algorithms.vae.kinds.sparse import WARM_UPS
 from saegan_jax.errors import ConfigError
 from saegan_jax.metrics.vae import active_units, importance_bound
+from saegan_jax.runs.options import TrainVAE
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.restore import restore_run
 from saegan_jax.training.transforms import many_steps
 
 BATCH = 6

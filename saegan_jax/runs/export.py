@@ -9,11 +9,10 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from saegan_jax.runs.program import main
-from saegan_jax.runs.restore import restore_run
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs.restore import restore_run
 from saegan_jax.training.interchange import architecture, export_sae
 
 

@@ -13,12 +13,11 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from saegan_jax.runs.restore import Restored, restore_run
-from saegan_jax.runs.program import main
 from saegan_jax.algorithms.base import Algorithm, cannot_sample
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
+from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.training.systems import draw
 
 SHOWN = 1024  # images in the picture; the .npz has all

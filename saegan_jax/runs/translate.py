@@ -14,9 +14,6 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from saegan_jax.runs.restore import Restored, restore_run
-from saegan_jax.runs.program import main
-from saegan_jax.runs.train.cyclegan import NAMES, cycled, held_out, members_of
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import Direction
 from saegan_jax.data.domains import load_domains
@@ -24,6 +21,8 @@ from saegan_jax.errors import ConfigError, require, require_choice
 from saegan_jax.files import write_bytes
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
+from saegan_jax.runs.restore import Restored, restore_run
+from saegan_jax.runs.train.cyclegan import NAMES, cycled, held_out, members_of
 
 SHOWN = 1024  # images in the picture, sources and the way back counted; the .npz has all
 COLUMNS = 16

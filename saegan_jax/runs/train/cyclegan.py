@@ -15,10 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from saegan_jax.runs.session import Run, to_json_options
-from saegan_jax.runs.scores import finish, row
-from saegan_jax.runs.program import main
-from saegan_jax.runs.options import TrainCycleGAN
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, Direction, TwoDomains, cyclegan
@@ -31,6 +27,9 @@ from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
+from saegan_jax.runs.options import TrainCycleGAN
+from saegan_jax.runs.scores import finish, row
+from saegan_jax.runs.session import Run, to_json_options
 from saegan_jax.training.callbacks import Callback
 from saegan_jax.training.loop import train
 from saegan_jax.training.phase import Phase, check_batch, check_schedule

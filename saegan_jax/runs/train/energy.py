@@ -6,13 +6,12 @@ from typing import Any
 
 import jax
 
-from saegan_jax.runs.scores import finish, sae_rows, sample_rows
-from saegan_jax.runs.program import main
-from saegan_jax.runs.session import open_run
-from saegan_jax.runs.options import TrainEnergy
-from saegan_jax.runs.parse import parse
 from saegan_jax.algorithms.energy import energy
 from saegan_jax.algorithms.sae import Start, sae
+from saegan_jax.runs.options import TrainEnergy
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.scores import finish, sae_rows, sample_rows
+from saegan_jax.runs.session import open_run
 from saegan_jax.training.sweep import data_center
 from saegan_jax.training.systems import init_members
 

@@ -5,12 +5,11 @@ from contextlib import ExitStack
 
 import jax
 
-from saegan_jax.runs.scores import finish, sample_rows
-from saegan_jax.runs.program import main
-from saegan_jax.runs.session import open_run
+from saegan_jax.algorithms.gan import gan
 from saegan_jax.runs.options import TrainGAN
 from saegan_jax.runs.parse import parse
-from saegan_jax.algorithms.gan import gan
+from saegan_jax.runs.scores import finish, sample_rows
+from saegan_jax.runs.session import open_run
 from saegan_jax.training.systems import init_members
 
 

@@ -5,12 +5,11 @@ from contextlib import ExitStack
 
 import jax
 
-from saegan_jax.runs.scores import finish, sae_rows
-from saegan_jax.runs.program import main
-from saegan_jax.runs.session import open_run
+from saegan_jax.algorithms.sae import Start, sae
 from saegan_jax.runs.options import TrainSAE
 from saegan_jax.runs.parse import parse
-from saegan_jax.algorithms.sae import Start, sae
+from saegan_jax.runs.scores import finish, sae_rows
+from saegan_jax.runs.session import open_run
 from saegan_jax.training.sweep import CENTER_IMAGES, data_center
 from saegan_jax.training.systems import init_members
 

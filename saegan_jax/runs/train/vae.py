@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax.runs.session import SAMPLE_SEED, Run, open_run
-from saegan_jax.runs.scores import finish, member_scores, row, sample_rows
-from saegan_jax.runs.program import main
-from saegan_jax.runs.options import TrainVAE
-from saegan_jax.runs.parse import parse
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.vae import KINDS, VAEConfig, fit_aggregate, reconstruct, sample_aggregate, score_vae, vae
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
+from saegan_jax.runs.options import TrainVAE
+from saegan_jax.runs.parse import parse
+from saegan_jax.runs.scores import finish, member_scores, row, sample_rows
+from saegan_jax.runs.session import SAMPLE_SEED, Run, open_run
 from saegan_jax.training.systems import draw, init_members
 
 DRAWS = 50  # of the importance-weighted bound

@@ -1,0 +1,1 @@
+"""Runs from the command line: options, presets, opening and restoring a run folder, and what a run leaves."""

@@ -1,0 +1,135 @@
+"""Options of every training: what to train on, how many seeds, where the run goes, and the settings of the system."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, TranslationConfig
+from saegan_jax.algorithms.energy import EnergyConfig
+from saegan_jax.algorithms.gan import GANConfig
+from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.algorithms.vae import VAEConfig
+from saegan_jax.data.domains import DOMAINS
+from saegan_jax.errors import require, require_choice
+
+Options = TypeVar("Options", bound="RunOptions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What to train on, how many seeds, and where the run goes."""
+
+    dataset: str = "digits"
+    """digits (8x8, embedded), mnist (28x28), fashion_mnist, kmnist, or any prepared TFDS image data set."""
+    fraction: float = 1.0
+    """Share of the training images to train on, stratified by class and always the same ones."""
+    preset: str = "auto"
+    """Starting values of all other options; auto takes the data set's own. Listed at the top of this help."""
+    seed: int = 0
+    """Seed of the run; with several seeds, of its first member."""
+    seeds: int = 1
+    """Members trained at once in one vmapped program, with seeds seed, seed+1, ..."""
+    out: Path | None = None
+    """Run folder; by default runs/<what is trained>."""
+    resume: bool = False
+    """Continue the run in the folder from its newest complete checkpoint."""
+    manual_dir: Path | None = None
+    """Folder that holds the four official MNIST gz files, to prepare the data set without the network."""
+    data_dir: Path | None = None
+    """Folder of prepared data sets; by default TFDS's own, ~/tensorflow_datasets."""
+    log_every: int = 100
+    """Steps between two rows of metrics; also the length of one compiled scan."""
+    save_every: int = 1000
+    """Steps between two checkpoints; a multiple of log_every."""
+    picture_every: int = 1000
+    """Steps between two pictures of samples; a multiple of log_every."""
+    evaluate: bool = True
+    """Score samples against held-out data in the features of a small classifier, trained once and cached."""
+
+    def __post_init__(self) -> None:
+        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
+        require(0 <= self.seed < 2**31 - self.seeds, "seed", self.seed, "it must be a number from 0 to 2^31.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(RunOptions):
+    """Of the trainings whose images may stay on the host."""
+
+    data_on: Literal["auto", "device", "host"] = "auto"
+    """Where the training images are: in the device's memory, or on the host, from where each step's are read while the
+    device computes (from disk where the data set is prepared there). Both get the same batches in the same order. auto is
+    the device where they take at most a quarter of its memory and of the host's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSAE(StreamOptions):
+    """Train a sparse autoencoder."""
+
+    sae: SAEConfig = field(default_factory=SAEConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGAN(StreamOptions):
+    """Train the plain GAN, the baseline of every comparison."""
+
+    recipe: str = "preset"
+    """Losses, penalties, optimiser and schedules of the GAN: the preset's own, or those of r3gan, dcgan, wgan_gp or sngan."""
+    gan: GANConfig = field(default_factory=GANConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSAEGAN(RunOptions):
+    """Train a sparse autoencoder, fit the sparse prior to its codes, and train a GAN with either or both."""
+
+    recipe: str = "preset"
+    """Losses, penalties, optimiser and schedules of the GAN: the preset's own, or those of r3gan, dcgan, wgan_gp or sngan."""
+    # Unprefixed: --generator-input, --discriminator, --sae.rho, --gan.width.
+    model: Annotated[SAEGANConfig, tyro.conf.arg(name="")] = field(default_factory=SAEGANConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainEnergy(RunOptions):
+    """Train an energy-based GAN: the sparse autoencoder is the discriminator, an image's energy its reconstruction error."""
+
+    # Unprefixed: --kind, --margin, --sae.beta, --gan.width.
+    energy: Annotated[EnergyConfig, tyro.conf.arg(name="")] = field(default_factory=EnergyConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVAE(RunOptions):
+    """Train a variational autoencoder: Gaussian, spike and slab, or with the KL sparsity penalty on its code."""
+
+    vae: VAEConfig = field(default_factory=VAEConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCycleGAN(RunOptions):
+    """Train CycleGAN between two domains whose training images are never paired, and score its translations.
+
+    The sparse kind trains an autoencoder on images of both domains first (--sae). Scored on test images: the label that a
+    classifier of the target domain sees in a translation, the error beside the true counterpart where there is one, the
+    error of the cycle, and that error when the image in the middle is quantised or noised, which shows what it hides.
+    """
+
+    dataset: tyro.conf.Suppress[str] = ""
+    preset: tyro.conf.Suppress[str] = "auto"
+    fraction: tyro.conf.Suppress[float] = 1.0
+    domains: str = "digits_inverted_rotated"
+    """digits_inverted_rotated (8x8, embedded): one half of the digits, and the other half inverted and turned by 90 degrees.
+    mnist_inverted_rotated: the same of MNIST. mnist_digits: MNIST, and the embedded digits enlarged."""
+    beside: tuple[Path, ...] = ()
+    """Folders of finished runs on the same domains, whose curves are drawn in cycle_robustness.png too."""
+    cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
+    sae: SAEConfig = field(default_factory=SAEConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("domains", self.domains, DOMAINS)
+
+    @property
+    def model(self) -> TranslationConfig:
+        """Both settings as one."""
+        return TranslationConfig(cyclegan=self.cyclegan, sae=self.sae)

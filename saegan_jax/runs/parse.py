@@ -1,0 +1,72 @@
+"""The command line as options: the preset first, then what a recipe and a variant want, then what the user set."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from saegan_jax.algorithms.energy import EnergyConfig
+from saegan_jax.algorithms.sae import VARIANTS
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.errors import require, require_choice
+from saegan_jax.runs.options import Options
+from saegan_jax.runs.presets import ENERGY, PRESETS, energy_settings, preset_name
+from saegan_jax.runs.recipes import RECIPES
+
+
+def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> EnergyConfig:
+    """The energy-based GAN of a preset, with what its ``--kind`` wants."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--kind", default="ebgan")
+    chosen = first.parse_known_args(arguments)[0].kind
+    return energy_settings(preset, model, chosen if chosen in ENERGY["other"] else "ebgan")  # tyro refuses unknown ones
+
+
+def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Options:
+    """The command line as options: the preset first, with what the SAE's variant wants, then whatever the user set.
+
+    Raises:
+      ConfigError: a setting that cannot work.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--dataset")
+    first.add_argument("--preset", default="auto")
+    if "recipe" in kind.__dataclass_fields__:
+        first.add_argument("--recipe", default="preset")
+    first.add_argument("--sae.variant", dest="variant")
+    chosen, _ = first.parse_known_args(arguments, argparse.Namespace(recipe="preset"))
+    name = preset_name(chosen.dataset, chosen.preset)
+    preset = PRESETS[name]
+    shared: dict[str, Any] = {
+        "dataset": chosen.dataset or preset.dataset,
+        "preset": name,
+        "log_every": preset.log_every,
+        "save_every": preset.save_every,
+        "picture_every": preset.picture_every,
+    }
+    model = preset.model
+    if chosen.variant is not None:
+        require_choice("sae.variant", chosen.variant, tuple(VARIANTS))
+        wanted = {"variant": chosen.variant, **VARIANTS[chosen.variant].defaults}
+        model = dataclasses.replace(model, sae=dataclasses.replace(model.sae, **wanted))
+    close = difflib.get_close_matches(chosen.recipe, RECIPES, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    require(chosen.recipe in RECIPES, "recipe", chosen.recipe, f"{hint}choose {', '.join(RECIPES)}.")
+    model = dataclasses.replace(model, gan=dataclasses.replace(model.gan, **RECIPES[chosen.recipe]))
+    parts: dict[str, Any] = {"model": model, "sae": model.sae, "gan": model.gan, "vae": preset.vae}
+    if "energy" in kind.__dataclass_fields__:
+        parts["energy"] = _energy(name, model, arguments)
+    parts["recipe"] = chosen.recipe
+    own = {f.name: parts[f.name] for f in dataclasses.fields(kind) if f.name in parts}
+    presets = "\n".join(f"  {key}: {value.purpose}" for key, value in PRESETS.items())
+    return tyro.cli(
+        kind,
+        args=arguments,
+        default=kind(**shared, **own),
+        description=f"{kind.__doc__}\n\nPresets (--preset); defaults shown are those of {name}:\n{presets}",
+    )

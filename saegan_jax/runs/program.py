@@ -1,0 +1,37 @@
+"""How every command runs: compiled programs are kept, and an error is one paragraph."""
+
+import sys
+from collections.abc import Callable
+
+import jax
+from rich.console import Console
+from rich.text import Text
+
+from saegan_jax.evaluation.features import cache_folder
+from saegan_jax.training.finite import NonFiniteError
+from saegan_jax.training.stop import StoppedError
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs between runs, in ``xla`` beside the feature networks, unless JAX was told where to or not to."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        # The many small programs of a job take as long together as its two large ones.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def main(script: Callable[[], None]) -> None:
+    """Run a script; what a person can mend is told in one paragraph, not in a traceback."""
+    keep_compiled()
+    try:
+        script()
+    except (ValueError, OSError, NonFiniteError) as error:
+        # As Text: in a string rich would take a name in brackets for markup, and leave it out.
+        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
+        sys.exit(2)
+    except StoppedError as stop:
+        Console(stderr=True).print(Text(f"{stop} Add --resume to the same command to continue."), soft_wrap=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(Text("Interrupted."))
+        sys.exit(130)

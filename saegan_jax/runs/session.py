@@ -1,0 +1,206 @@
+"""An open run: its folder, data, writers, and the training of its phases."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saegan_jax import __version__
+from saegan_jax.algorithms.base import Algorithm, Examples
+from saegan_jax.algorithms.registry import build
+from saegan_jax.data import Dataset, load, share
+from saegan_jax.data.sources import InMemory, OnDisk
+from saegan_jax.data.stream import Stream
+from saegan_jax.errors import require
+from saegan_jax.evaluation.features import load_feature_network
+from saegan_jax.evaluation.sample_evaluator import sample_evaluator
+from saegan_jax.report import image_grid
+from saegan_jax.runs.options import (
+    RunOptions,
+    StreamOptions,
+)
+from saegan_jax.training.callbacks import Callback, Scores
+from saegan_jax.training.loop import train
+from saegan_jax.training.memory import data_budget
+from saegan_jax.training.phase import Phase, check_batch, check_schedule
+from saegan_jax.training.run_folder import check_folder, lock_run, open_folder, to_json
+from saegan_jax.training.systems import draw, gan_members_per_vmap
+from saegan_jax.training.writers import Display, MetricsWriter
+
+# Where things lie here, not what is trained.
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe")
+SAMPLE_SEED = 0
+GRID = 64
+
+
+@dataclass
+class Run:
+    """An open run folder with its data, on the device or streamed to it."""
+
+    options: RunOptions
+    folder: Path
+    config: dict[str, Any]
+    dataset: Dataset
+    feed: Examples | Stream
+    writer: MetricsWriter
+    display: Display
+
+    @property
+    def n_seeds(self) -> int:
+        """Members trained at once."""
+        return self.options.seeds
+
+    @property
+    def data(self) -> Examples:
+        """The training images and labels on the device, where they are."""
+        assert isinstance(self.feed, Examples), "only the scripts that have --data-on stream"
+        return self.feed
+
+    def some_images(self, most: int) -> jax.Array:
+        """At most ``most`` training images, evenly taken, on the device: ``(n, height, width, channels)`` uint8."""
+        if isinstance(self.feed, Examples):
+            return self.feed.image[:: -(-len(self.feed.image) // most)]
+        n = len(self.feed.source)
+        return jnp.asarray(self.feed.source.read(np.arange(0, n, -(-n // most))).image)
+
+    def train(
+        self,
+        name: str,
+        step: Callable[..., Any],
+        init: Callable[[], Any],
+        settings: Any,
+        *,
+        shown: tuple[str, ...],
+        picture: Callable[[int, Any], None] | None = None,
+        score: Callable[[int, Any], Scores] | None = None,
+    ) -> Any:
+        """Train one phase (see :class:`Phase`) with the steps and batch size of ``settings``."""
+        phase = Phase(
+            name=name,
+            init=init,
+            step=step,
+            n_seeds=self.n_seeds,
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            log_every=self.options.log_every,
+            save_every=self.options.save_every,
+            picture_every=self.options.picture_every,
+            shown=shown,
+            score=score,
+            callbacks=() if picture is None else (Callback(on_evaluation=picture),),
+            members_per_vmap=gan_members_per_vmap(settings),
+        )
+        return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
+
+    def sample_evaluator(self, algorithm: Algorithm) -> Callable[[int, Any], Scores] | None:
+        """Scores of a few samples on the way, for curves and alarms; None where nothing is to be scored."""
+        if not self.options.evaluate:
+            return None
+        self.display.stop()  # rich before 14 allows one live display at a time
+        with self.display.console.status("training the feature network, or opening the cached one"):
+            network = load_feature_network(self.dataset)
+        return sample_evaluator(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
+
+    def sample_pictures(self, name: str, algorithm: Algorithm) -> Callable[[int, Any], None]:
+        """A picture of every member's samples, always of the same latents, under ``samples/``."""
+        count = GRID if self.n_seeds == 1 else 16
+
+        def picture(step: int, state: Any) -> None:
+            images = draw(algorithm, state, seed=SAMPLE_SEED, n=count, n_seeds=self.n_seeds)
+            images = np.nan_to_num(images, nan=0.5)  # a member that has failed is grey, and the others are drawn
+            columns = int(GRID**0.5) if self.n_seeds == 1 else count  # one row a member
+            path = self.folder / "samples" / f"{name}-{step:07d}.png"
+            image_grid(images.reshape(-1, *images.shape[2:]), path, columns=columns)
+
+        return picture
+
+
+def open_run(
+    stack: ExitStack,
+    options: RunOptions,
+    *,
+    name: str,
+    model: Any,
+    phases: dict[str, Any],
+) -> Run:
+    """Check everything that can be checked, then open the run folder.
+
+    Args:
+      stack: closes the writers.
+      options: of the script.
+      name: the default folder is ``runs/<name>``.
+      model: settings of what is trained.
+      phases: settings of each training phase, with ``steps`` and ``batch_size``.
+
+    Raises:
+      ValueError: whatever cannot work; nothing has been compiled or written then.
+    """
+    folder = options.out or Path("runs") / name
+    settings = {key: value for key, value in to_json_options(options).items() if key not in LOCAL}
+    for phase, phase_settings in phases.items():
+        check_schedule(
+            phase,
+            steps=phase_settings.steps,
+            log_every=options.log_every,
+            save_every=options.save_every,
+            picture_every=options.picture_every,
+        )
+    data_on = options.data_on if isinstance(options, StreamOptions) else "device"
+    in_memory = {"device": None, "auto": data_budget(), "host": 0}[data_on]
+    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
+    examples = training_examples(dataset, options.fraction)
+    for phase, phase_settings in phases.items():
+        check_batch(phase, phase_settings.batch_size, len(examples), steps=phase_settings.steps)
+    shape = dataset.image_shape
+    require(
+        shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
+    )
+    # Finds networks that cannot make such images.
+    build(model, image_shape=shape, n_classes=dataset.num_classes)
+    config = {
+        "script": name.split("-")[0],
+        "version": __version__,
+        "image_shape": list(shape),
+        "num_classes": dataset.num_classes,
+        "options": settings,
+    }
+    check_folder(folder, config, resume=options.resume)
+    open_folder(folder, config)
+    stack.enter_context(lock_run(folder))
+    writer, display = MetricsWriter(folder), Display()
+    stack.callback(writer.close)
+    stack.callback(display.stop)
+    feed: Examples | Stream
+    if isinstance(examples, InMemory) and data_on != "host":
+        feed = Examples(jnp.asarray(examples.split.image), jnp.asarray(examples.split.label))
+    else:
+        feed = Stream(source=examples)
+    return Run(options, folder, config, dataset, feed, writer, display)
+
+
+def training_examples(dataset: Dataset, fraction: float) -> InMemory | OnDisk:
+    """The share of the training images that is trained on.
+
+    Raises:
+      ConfigError: a share of images of which only a sample is in memory: scores compare with those trained on.
+    """
+    source = dataset.source
+    if source is None:
+        return InMemory(share(dataset.train, fraction))
+    if fraction == 1:
+        return source
+    fix = "only a sample of these images is in memory, and scores need those trained on; use 1, or --data-on device."
+    require(len(dataset.train.label) == len(source), "fraction", fraction, fix)
+    return source.share(fraction)
+
+
+def to_json_options(options: RunOptions) -> dict[str, Any]:
+    """All options as JSON values; paths as text."""
+    paths = {f.name: str(getattr(options, f.name)) for f in dataclasses.fields(options) if f.name in LOCAL}
+    return to_json(dataclasses.replace(options, out=None, manual_dir=None, data_dir=None)) | paths
