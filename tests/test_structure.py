@@ -15,7 +15,7 @@ import pytest
 import saegan_jax
 
 PACKAGE = Path(saegan_jax.__file__).parent
-PURE = {"losses", "networks", "algorithms", "priors", "metrics", "steering", "images", "activations", "errors"}
+PURE = {"losses", "networks", "algorithms", "priors", "metrics", "steering", "images", "activations", "errors", "stats"}
 WORLDLY = {
     *("saegan_jax.training", "saegan_jax.data", "saegan_jax.evaluation", "saegan_jax.runs", "saegan_jax.report"),
     *("saegan_jax.cli", "experiments", "benchmarks"),
