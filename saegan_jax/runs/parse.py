@@ -13,8 +13,10 @@ from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.sae import VARIANTS
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import require, require_choice
+from saegan_jax.runs.help import short_help
 from saegan_jax.runs.options import Options
 from saegan_jax.runs.presets import ENERGY, PRESETS, energy_settings, preset_name
+from saegan_jax.runs.program import program_name
 from saegan_jax.runs.recipes import RECIPES
 
 
@@ -26,13 +28,12 @@ def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> Energ
     return energy_settings(preset, model, chosen if chosen in ENERGY["other"] else "ebgan")  # tyro refuses unknown ones
 
 
-def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Options:
-    """The command line as options: the preset first, with what the SAE's variant wants, then whatever the user set.
+def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
+    """The options before the user's: the preset that they name, with what the SAE's variant and the recipe want.
 
     Raises:
-      ConfigError: a setting that cannot work.
+      ConfigError: an unknown preset, variant or recipe.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--dataset")
     first.add_argument("--preset", default="auto")
@@ -63,10 +64,27 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None) -> Option
         parts["energy"] = _energy(name, model, arguments)
     parts["recipe"] = chosen.recipe
     own = {f.name: parts[f.name] for f in dataclasses.fields(kind) if f.name in parts}
+    return kind(**shared, **own)
+
+
+def parse(kind: type[Options], arguments: Sequence[str] | None = None, *, first: tuple[str, ...] = ()) -> Options:
+    """The command line as options: :func:`defaults`, then whatever the user set.
+
+    ``--help`` prints the options that people meet first, ``first`` among them, ``--help-all`` every one; both end the program.
+
+    Raises:
+      ConfigError: a setting that cannot work.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    start = defaults(kind, arguments)
+    if {"-h", "--help"} & set(arguments):
+        short_help(program_name(), start, first)
+        sys.exit(0)
     presets = "\n".join(f"  {key}: {value.purpose}" for key, value in PRESETS.items())
     return tyro.cli(
         kind,
-        args=arguments,
-        default=kind(**shared, **own),
-        description=f"{kind.__doc__}\n\nPresets (--preset); defaults shown are those of {name}:\n{presets}",
+        prog=program_name(),
+        args=["--help" if word == "--help-all" else word for word in arguments],
+        default=start,
+        description=f"{kind.__doc__}\n\nPresets (--preset); defaults shown are those of {start.preset}:\n{presets}",
     )

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 from rich.console import Console
@@ -10,6 +11,14 @@ from rich.text import Text
 from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.stop import StoppedError
+
+
+def program_name() -> str:
+    """The running command as its user wrote it: ``saegan train gan``, or ``python -m experiments.train_gan``."""
+    if sys.argv[0].startswith("saegan "):
+        return sys.argv[0]
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return f"python -m {spec.name}" if spec is not None else Path(sys.argv[0]).name
 
 
 def keep_compiled() -> None:
@@ -25,6 +34,9 @@ def main(script: Callable[[], None]) -> None:
     keep_compiled()
     try:
         script()
+    except BrokenPipeError:  # whoever read the output has had enough, for instance `head`
+        sys.stderr.close()
+        sys.exit(0)
     except (ValueError, OSError, NonFiniteError) as error:
         # As Text: in a string rich would take a name in brackets for markup, and leave it out.
         Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)

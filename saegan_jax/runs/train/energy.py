@@ -54,4 +54,4 @@ def run(options: TrainEnergy) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainEnergy:
     """The command line as options."""
-    return parse(TrainEnergy, arguments)
+    return parse(TrainEnergy, arguments, first=("kind", "margin", "sae.variant", "gan.steps"))

@@ -33,4 +33,4 @@ def run(options: TrainGAN) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainGAN:
     """The command line as options."""
-    return parse(TrainGAN, arguments)
+    return parse(TrainGAN, arguments, first=("recipe", "gan.network", "gan.loss", "gan.r1_gamma", "gan.steps"))

@@ -36,4 +36,4 @@ def run(options: TrainSAE) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainSAE:
     """The command line as options."""
-    return parse(TrainSAE, arguments)
+    return parse(TrainSAE, arguments, first=("sae.variant", "sae.d_sae", "sae.k", "sae.rho", "sae.beta", "sae.steps"))

@@ -57,4 +57,8 @@ def run(options: TrainSAEGAN) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainSAEGAN:
     """The command line as options."""
-    return parse(TrainSAEGAN, arguments)
+    return parse(
+        TrainSAEGAN,
+        arguments,
+        first=("generator_input", "discriminator", "recipe", "sae.variant", "gan.network", "gan.steps"),
+    )

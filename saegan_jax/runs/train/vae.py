@@ -104,4 +104,4 @@ def run(options: TrainVAE) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainVAE:
     """The command line as options."""
-    return parse(TrainVAE, arguments)
+    return parse(TrainVAE, arguments, first=("vae.kind", "vae.d_latent", "vae.steps"))

@@ -1,0 +1,75 @@
+"""The short help of a training: the options that people meet first, with their defaults."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from itertools import pairwise
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COMMON = ("dataset", "preset", "seed", "seeds", "out", "resume", "evaluate")
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """The docstring below every field of a dataclass and its bases, by field."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        (body,) = (node.body for node in ast.parse(textwrap.dedent(inspect.getsource(base))).body)  # type: ignore[attr-defined]
+        for field, below in pairwise(body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                found[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+    return found
+
+
+def flag(name: str, value: Any) -> str:
+    """How an option is written: ``evaluate`` is on by default, so that its flag turns it off."""
+    words = name.replace("_", "-").split(".")
+    return "--" + ".".join([*words[:-1], f"no-{words[-1]}" if value is True else words[-1]])
+
+
+def option(options: Any, name: str) -> tuple[str, str, str]:
+    """Flag, default and description of an option such as ``seeds`` or ``gan.steps``.
+
+    A field of an unprefixed group, such as ``discriminator`` of the model, is found by its own name.
+    """
+    owner: Any = options
+    for part in name.split(".")[:-1]:
+        owner = getattr(owner, part) if hasattr(owner, part) else getattr(options.model, part)
+    last = name.split(".")[-1]
+    groups = [owner, *(getattr(owner, group) for group in ("model", "energy") if hasattr(owner, group))]
+    owner = next(group for group in groups if last in field_docs(type(group)))
+    value = getattr(owner, last)
+    shown = "" if isinstance(value, bool) or value is None else str(value)
+    text = field_docs(type(owner))[last]
+    return flag(name, value), shown, f"Turns off what is on: {text[0].lower()}{text[1:]}" if value is True else text
+
+
+def short_help(words: str, options: Any, first: tuple[str, ...], *, width: int | None = None) -> None:
+    """Print the options that people meet first.
+
+    Args:
+      words: the command, for instance ``saegan train gan``.
+      options: with the defaults.
+      first: of this training, beside those that all have.
+      width: of the text; by default the terminal's.
+    """
+    console = Console(width=width)
+    console.print(f"usage: {words} [options]\n", markup=False, highlight=False)
+    console.print((type(options).__doc__ or "").split("\n\n")[0], markup=False, highlight=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for name in (*COMMON, *first):
+        if hasattr(options, name) or name not in COMMON:
+            table.add_row(*option(options, name))
+    console.print(table)
+    console.print(f"\n{words} --help-all lists every option.", markup=False, highlight=False)
