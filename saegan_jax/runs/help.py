@@ -36,17 +36,26 @@ def flag(name: str, value: Any) -> str:
     return "--" + ".".join([*words[:-1], f"no-{words[-1]}" if value is True else words[-1]])
 
 
-def option(options: Any, name: str) -> tuple[str, str, str]:
-    """Flag, default and description of an option such as ``seeds`` or ``gan.steps``.
+def owner_of(group: Any, field: str) -> Any:
+    """The group that has ``field``: ``group``, or one of its groups whose options have no prefix.
 
-    A field of an unprefixed group, such as ``discriminator`` of the model, is found by its own name.
+    Raises:
+      ValueError: none has it.
     """
-    owner: Any = options
-    for part in name.split(".")[:-1]:
-        owner = getattr(owner, part) if hasattr(owner, part) else getattr(options.model, part)
-    last = name.split(".")[-1]
-    groups = [owner, *(getattr(owner, group) for group in ("model", "energy") if hasattr(owner, group))]
-    owner = next(group for group in groups if last in field_docs(type(group)))
+    unprefixed = [getattr(group, name) for name in ("model", "energy") if hasattr(group, name)]
+    for owner in (group, *unprefixed):
+        if any(f.name == field for f in dataclasses.fields(owner)):
+            return owner
+    raise ValueError(f"{type(group).__name__} has no option {field}.")
+
+
+def option(options: Any, name: str) -> tuple[str, str, str]:
+    """Flag, default and description of an option such as ``seeds`` or ``gan.steps``."""
+    *parts, last = name.split(".")
+    group = options
+    for part in parts:
+        group = getattr(owner_of(group, part), part)
+    owner = owner_of(group, last)
     value = getattr(owner, last)
     shown = "" if isinstance(value, bool) or value is None else str(value)
     text = field_docs(type(owner))[last]
