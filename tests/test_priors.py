@@ -13,7 +13,7 @@ from helpers import SHAPE, unit_batch
 
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig, sae
-from saegan_jax.algorithms.saegan import SAEGANConfig, freeze, saegan
+from saegan_jax.algorithms.saegan import SAEGANConfig, fit_pretrained, saegan
 from saegan_jax.errors import ConfigError
 from saegan_jax.priors import (
     MIN_SCALE,
@@ -455,10 +455,10 @@ def test_a_gan_trains_on_a_registered_prior(monkeypatch):
     with pytest.raises(ConfigError, match=r"sampler = 'normal'.*bootstrap, constant"):
         dataclasses.replace(config, sampler="normal")
     params = jax.jit(sae(config.sae, image_shape=SHAPE).init)(jax.random.key(0)).params
-    frozen = freeze(config, params, images.image, jax.random.key(1))
-    assert set(frozen.prior) == {"code", "scale"}
-    algorithm = saegan(config, frozen, image_shape=SHAPE)
-    step, state = jit(algorithm.step), jit(algorithm.init)(jax.random.key(2))
+    pretrained = fit_pretrained(config, params, images.image, jax.random.key(1))
+    assert set(pretrained.prior) == {"code", "scale"}
+    algorithm = saegan(config, image_shape=SHAPE)
+    step, state = jit(algorithm.step), jit(algorithm.init)(jax.random.key(2), pretrained)
     for _ in range(2):
         state, info = step(state, images)
     assert state.step == 2

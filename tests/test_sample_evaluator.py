@@ -10,10 +10,10 @@ import pytest
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.data import Dataset, Split
+from saegan_jax.evaluation import sample_evaluator as module
 from saegan_jax.evaluation.sample_evaluator import sample_evaluator
 from saegan_jax.evaluation.sample_quality import class_balance
 from saegan_jax.metrics import frechet_distance, neighbour_metrics
-from saegan_jax.training import sample_evaluator as module
 from saegan_jax.training.systems import draw
 
 SHAPE = (4, 4, 1)
