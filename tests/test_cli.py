@@ -207,10 +207,10 @@ def test_a_system_from_one_file_is_trained_resumed_and_sampled(tmp_path: Path, m
 def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
     """`saegan train gan --help-all | head -1`."""
     code = "import sys; sys.argv[1:] = ['train', 'gan', '--help-all']; from saegan_jax.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    )
-    assert process.stdout is not None
-    process.stdout.close()
-    assert "error" not in process.stderr.read()  # type: ignore[union-attr]
-    process.wait(timeout=60)
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "error" not in process.stderr.read()
