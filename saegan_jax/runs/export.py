@@ -9,8 +9,6 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from saegan_jax.algorithms.sae import SAEConfig
-from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs.restore import restore_run
 from saegan_jax.training.interchange import architecture, export_sae
@@ -38,14 +36,11 @@ def run(options: Export) -> None:
     state = restored.state
     if restored.n_seeds > 1:
         state = jax.tree.map(lambda leaf: leaf[options.member], state)
-    if isinstance(restored.settings, SAEConfig):
-        config, params = restored.settings, state.params
-    elif isinstance(restored.settings, SAEGANConfig):
-        config, params = restored.settings.sae, state.pretrained.sae
-    else:
+    if restored.training.autoencoder is None:
         what = type(restored.settings).__name__.removesuffix("Config")
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
         raise ConfigError("run", str(options.run), fix)
+    config, params = restored.training.autoencoder(restored.settings, state)
     folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
     what = f"{config.variant} autoencoder of {config.d_sae} units, step {restored.step}"
     text = f"{folder}: {what}, architecture {architecture(config)!r}"

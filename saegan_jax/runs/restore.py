@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.runs.options import RunOptions
-from saegan_jax.runs.registry import TRAININGS
+from saegan_jax.runs.registry import TRAININGS, Training
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.run_folder import from_json, read_config
 from saegan_jax.training.systems import abstract_system
@@ -17,6 +17,7 @@ class Restored(NamedTuple):
     """A run's result as it lies on disk.
 
     Attributes:
+      training: its entry in the registry.
       options: of the training.
       settings: of what was trained.
       image_shape: ``(height, width, channels)``.
@@ -27,6 +28,7 @@ class Restored(NamedTuple):
       n_classes: of the data; a conditional system knows them.
     """
 
+    training: Training
     options: Any
     settings: Any
     image_shape: tuple[int, int, int]
@@ -48,7 +50,7 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
     settings, n_classes = getattr(trained, training.settings), config.get("num_classes", 0)
     algorithm, like = abstract_system(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
     found, state = _saved(run, training.phase, like, step)
-    return Restored(trained, settings, shape, algorithm, state, trained.seeds, found, n_classes)
+    return Restored(training, trained, settings, shape, algorithm, state, trained.seeds, found, n_classes)
 
 
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:

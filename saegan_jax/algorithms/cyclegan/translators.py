@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from saegan_jax.activations import topk
 from saegan_jax.algorithms.cyclegan.config import DIRECTIONS, CycleGANConfig, Kind
-from saegan_jax.algorithms.sae import Autoencoder, SAEConfig, autoencoder
+from saegan_jax.algorithms.sae import VARIANTS, Autoencoder, SAEConfig, autoencoder
 from saegan_jax.errors import require
 from saegan_jax.images import to_signed, to_unit
 from saegan_jax.networks.translators import CodeShift, ResNetTranslator
@@ -102,7 +102,7 @@ def sparse(config: CycleGANConfig, *, image_shape: ImageShape, sae: SAEConfig | 
     if sae is None:
         raise ValueError("kind='sparse' needs sae, the settings of the autoencoder whose codes it translates by.")
     fix = "the code of a translation has k active units; use 'topk'."
-    require(sae.variant == "topk", "sae.variant", sae.variant, fix)
+    require(VARIANTS[sae.variant].k_per_example, "sae.variant", sae.variant, fix)
     fix = "a translation takes one code per image; set it to 0."
     require(sae.patch_size == 0, "sae.patch_size", sae.patch_size, fix)
     fix = "each domain trains a decoder apart from the encoder; set it to False."
