@@ -18,7 +18,7 @@ def symmetric_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def unit_columns(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Directions at random, each column of norm 1."""
-    w = jax.random.normal(key, shape)
+    w = jax.random.normal(key, shape, jnp.float32)
     return w / jnp.linalg.norm(w, axis=0, keepdims=True)
 
 
@@ -97,7 +97,7 @@ class SparseAutoencoder(nn.Module):
 
     def setup(self) -> None:
         def bias(name: str, size: int, value: float = 0.0) -> jax.Array:
-            return self.param(name, nn.initializers.constant(value), (size,))
+            return self.param(name, nn.initializers.constant(value, jnp.float32), (size,))
 
         def transposed(_: jax.Array, shape: tuple[int, ...]) -> jax.Array:
             # Each unit already draws what it detects, and fewer die. `+ 0`: two parameters may not be one buffer, which a

@@ -123,8 +123,8 @@ class _Strided(nn.Module):
     ) -> jax.Array:
         if self.form not in ("matrix", "native"):
             raise ValueError(f"form must be 'matrix' or 'native', got {self.form!r}.")
-        kernel = self.param("kernel", kernel_init, (4, 4, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", kernel_init, (4, 4, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         y = (matrix if self.form == "matrix" else native)(x, kernel)
         return y + bias.reshape(1, 1, 1, -1)
 
@@ -208,11 +208,11 @@ class Conv3x3(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.form not in ("matrix", "native"):
             raise ValueError(f"form must be 'matrix' or 'native', got {self.form!r}.")
-        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1] // self.groups, self.features))
+        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1] // self.groups, self.features), jnp.float32)
         y = conv3x3(x, kernel, groups=self.groups) if self.form == "matrix" else _native_conv3x3(x, kernel, self.groups)
         if not self.use_bias:
             return y
-        return y + self.param("bias", nn.initializers.zeros_init(), (self.features,)).reshape(1, 1, 1, -1)
+        return y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).reshape(1, 1, 1, -1)
 
 
 def _resample(x: jax.Array, axis: int, *, up: bool) -> jax.Array:
@@ -350,8 +350,8 @@ class RowConv3x3(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", HE, (3, 3, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", HE, (3, 3, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         return row_conv3x3(x, kernel, stride=self.stride) + bias.reshape(1, 1, 1, -1)
 
 
@@ -366,6 +366,6 @@ class RowConvTranspose3x3(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", HE_TRANSPOSED, (3, 3, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", HE_TRANSPOSED, (3, 3, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         return row_conv3x3_transpose(x, kernel, size=self.size) + bias.reshape(1, 1, 1, -1)

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from saegan_jax.errors import require, require_positive
 from saegan_jax.networks.discriminators import beside, head
@@ -73,7 +74,7 @@ class DepthwiseProduct(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", _PLAIN, (*x.shape[1:3], 1, x.shape[3]))
+        kernel = self.param("kernel", _PLAIN, (*x.shape[1:3], 1, x.shape[3]), jnp.float32)
         return (x * kernel.reshape(1, *x.shape[1:])).sum(axis=(1, 2))
 
 
@@ -110,7 +111,7 @@ class ResidualGenerator(nn.Module):
         widths = _widths(self.width, self.stages)
         depth = self.blocks * len(widths)
         basis_shape = (height >> self.stages, width >> self.stages, widths[-1])
-        basis = self.param("basis", nn.initializers.normal(1.0), basis_shape)
+        basis = self.param("basis", nn.initializers.normal(1.0), basis_shape, jnp.float32)
         scale = nn.Dense(widths[-1], use_bias=False, kernel_init=_PLAIN)(z)
         x = basis.reshape(1, *basis_shape) * scale.reshape(-1, 1, 1, widths[-1])
         for stage, features in reversed(list(enumerate(widths))):

@@ -38,7 +38,7 @@ class _Normed(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features), jnp.float32)
         return instance_norm(self.convolve(x, kernel))
 
 
@@ -98,8 +98,8 @@ class PatchDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         # The first layer has a bias, as no normalisation follows that would subtract it.
-        kernel = self.param("kernel", HE, (4, 4, x.shape[-1], self.width))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
+        kernel = self.param("kernel", HE, (4, 4, x.shape[-1], self.width), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32)
         x = nn.leaky_relu(conv4x4(x, kernel) + bias.reshape(1, 1, 1, -1), 0.2)
         for stage in range(1, self.stages):
             x = nn.leaky_relu(_Normed(self.width << stage, 4, conv4x4, name=f"down_{stage}")(x), 0.2)

@@ -68,7 +68,7 @@ def quantile_table(ordered: jax.Array, end: int | jax.Array, count: jax.Array, *
       ``(n_quantiles, d_sae)``, 0 where the block is empty.
     """
     n = ordered.shape[0]
-    level = jnp.linspace(0.0, 1.0, n_quantiles).reshape(-1, 1)
+    level = jnp.linspace(0.0, 1.0, n_quantiles, dtype=jnp.float32).reshape(-1, 1)
     rank = level * jnp.maximum(count - 1, 0).astype(ordered.dtype).reshape(1, -1)
     weight = rank - jnp.floor(rank)
     below = jnp.minimum((end - count).reshape(1, -1) + jnp.floor(rank).astype(jnp.int32), n - 1)

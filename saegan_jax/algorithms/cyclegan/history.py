@@ -25,7 +25,7 @@ def empty_history(size: int, image_shape: tuple[int, int, int]) -> History | Non
     """A history of ``size`` empty slots; None for size 0, as arrays without elements cannot be saved."""
     if size == 0:
         return None
-    return History(jnp.zeros((size, *image_shape)), jnp.zeros((), jnp.int32))
+    return History(jnp.zeros((size, *image_shape), jnp.float32), jnp.zeros((), jnp.int32))
 
 
 def query(history: History | None, images: jax.Array, key: jax.Array) -> tuple[History | None, jax.Array]:

@@ -61,7 +61,7 @@ def init_state(
     """
     params_key, run_key = jax.random.split(key)
     generator_key, a_key, b_key = jax.random.split(params_key, 3)
-    one = jnp.zeros((1, *image_shape))
+    one = jnp.zeros((1, *image_shape), jnp.float32)
     params = Nets(
         parts.translator.init(generator_key, pretrained),
         {"a": parts.discriminator.init(a_key, one), "b": parts.discriminator.init(b_key, one)},
@@ -85,7 +85,7 @@ def learning_rate_share(config: CycleGANConfig, step: jax.Array) -> jax.Array:
     """
     rest = (1 - config.constant_share) * config.steps
     if rest == 0:
-        return jnp.ones(())
+        return jnp.ones((), jnp.float32)
     return jnp.clip((config.steps - step).astype(jnp.float32) / rest, 0.0, 1.0)
 
 
@@ -143,7 +143,7 @@ def discriminator_loss(parts: Parts, params: Any, real: TwoDomains, fake: TwoDom
     Returns:
       The loss, and the share of patches in which the real image scores higher, both scalars.
     """
-    total, accuracy = jnp.zeros(()), jnp.zeros(())
+    total, accuracy = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
     for name, x, y in (("a", real.a, fake.a), ("b", real.b, fake.b)):
         # Instance norm treats images alone, so that one pass for both is the same as two.
         logits: Any = parts.discriminator.apply(params[name], jnp.concatenate([x, y]))
@@ -183,7 +183,7 @@ def mean_l0(parts: Parts, state: CycleGANState, real: TwoDomains) -> jax.Array:
     """Active codes of a translation, mean over both directions; 0 where translations have no codes."""
     codes_of = parts.translator.codes
     if codes_of is None:
-        return jnp.zeros(())
+        return jnp.zeros((), jnp.float32)
     codes = [
         codes_of(state.params.generator, state.pretrained, images, direction)
         for images, direction in zip(real, DIRECTIONS, strict=True)

@@ -69,7 +69,7 @@ def init_plain(network: ResNetTranslator, image_shape: ImageShape, key: jax.Arra
     """
     if pretrained is not None:
         raise ValueError("kind='plain' has no autoencoder: call init(key) without pretrained, or use kind='sparse'.")
-    one = jnp.zeros((1, *image_shape))
+    one = jnp.zeros((1, *image_shape), jnp.float32)
     return {name: network.init(k, one) for name, k in zip(DIRECTIONS, jax.random.split(key), strict=True)}
 
 
@@ -126,7 +126,7 @@ def init_sparse(parts: SparseParts, key: jax.Array, pretrained: Any) -> Any:
     weights = pretrained["params"]
     params: dict[str, Any] = {}
     for name, k in zip(DIRECTIONS, jax.random.split(key), strict=True):
-        params[name] = {"shift": parts.shift.init(k, jnp.zeros((1, parts.sae.d_sae)))}
+        params[name] = {"shift": parts.shift.init(k, jnp.zeros((1, parts.sae.d_sae), jnp.float32))}
         if parts.config.decoder == "refined":
             params[name]["decoder"] = {weight: jnp.copy(weights[weight]) for weight in ("W_dec", "b_dec")}
     if parts.config.encoder == "trained":

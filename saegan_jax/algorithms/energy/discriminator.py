@@ -79,8 +79,8 @@ def _init_discriminator(config: EnergyConfig, layers: _Layers, key: jax.Array, s
     enter, leave = layers.enter, layers.leave
     return {
         "sae": params,
-        "enter": () if enter is None else enter.init(enter_key, jnp.zeros((1, layers.d_in))),
-        "leave": () if leave is None else leave.init(leave_key, jnp.zeros((1, config.hidden[-1]))),
+        "enter": () if enter is None else enter.init(enter_key, jnp.zeros((1, layers.d_in), jnp.float32)),
+        "leave": () if leave is None else leave.init(leave_key, jnp.zeros((1, config.hidden[-1]), jnp.float32)),
     }
 
 

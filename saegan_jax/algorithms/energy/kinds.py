@@ -59,7 +59,7 @@ def _margin_generator(config: "EnergyConfig", judged: Judged) -> tuple[jax.Array
 def _margin_balance(
     config: "EnergyConfig", k: jax.Array, real: jax.Array, fake_before: jax.Array, fake: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return k, jnp.zeros(()), (fake_before > config.margin).mean(dtype=jnp.float32)
+    return k, jnp.zeros((), jnp.float32), (fake_before > config.margin).mean(dtype=jnp.float32)
 
 
 def _ratio_discriminator(config: "EnergyConfig", k: jax.Array, real: jax.Array, fake: jax.Array) -> jax.Array:
@@ -67,14 +67,14 @@ def _ratio_discriminator(config: "EnergyConfig", k: jax.Array, real: jax.Array, 
 
 
 def _ratio_generator(config: "EnergyConfig", judged: Judged) -> tuple[jax.Array, jax.Array]:
-    return judged.energy.mean(), jnp.zeros(())
+    return judged.energy.mean(), jnp.zeros((), jnp.float32)
 
 
 def _ratio_balance(
     config: "EnergyConfig", k: jax.Array, real: jax.Array, fake_before: jax.Array, fake: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     k, convergence = losses.began_balance(k, real, fake, gamma=config.gamma, lambda_k=config.lambda_k)
-    return k, convergence, jnp.zeros(())
+    return k, convergence, jnp.zeros((), jnp.float32)
 
 
 KINDS: dict[str, EnergyKind] = {

@@ -100,7 +100,7 @@ def critic_terms(
     else:
         logits = logits_of(both)
     real_logits, fake_logits = logits[:n], logits[n:]
-    gradient_norm = other = jnp.zeros(())
+    gradient_norm = other = jnp.zeros((), jnp.float32)
     values, new = {}, {}
     for name, penalty in objective.penalties.items():
         inputs = PenaltyInputs(
@@ -139,7 +139,7 @@ def discriminator_loss(
         fake=diff_augment(jax.random.fold_in(key, 1), pairs.fake, policy=objective.augment),
     )
     context = context._replace(key=key)
-    total, other, zero = jnp.zeros(()), jnp.zeros(()), jnp.zeros(())
+    total, other, zero = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
     info = dict.fromkeys(("real_logits", "fake_logits", "r1", "r2", "accuracy"), zero)
     kept = {}
     for name, critic in objective.game.critics.items():
@@ -184,7 +184,7 @@ def generator_loss(
     params = normalised(objective, discriminator, state.spectral)[0]
     key, pretrained = jax.random.fold_in(context.key, 1), context.pretrained
     seen = diff_augment(jax.random.fold_in(key, 1), fake, policy=objective.augment)
-    total = jnp.zeros(())
+    total = jnp.zeros((), jnp.float32)
     for critic in objective.game.critics.values():
         fake_logits = critic(params, pretrained, seen, pairs.label)
         real_logits = None
@@ -193,7 +193,7 @@ def generator_loss(
             real_logits = critic(params, pretrained, real, pairs.label)
         total += objective.loss.generator(real_logits, fake_logits).mean()
     extra = objective.game.generator_extra
-    term = jnp.zeros(()) if extra is None else extra(pretrained, latent, fake)
+    term = jnp.zeros((), jnp.float32) if extra is None else extra(pretrained, latent, fake)
     return total + term, term
 
 

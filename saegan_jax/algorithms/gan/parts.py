@@ -56,12 +56,12 @@ class Game(NamedTuple):
 def init_params(module: nn.Module, key: jax.Array, shape: tuple[int, ...], *, n_classes: int = 0) -> Any:
     """Parameters of ``module`` for an input of ``shape``, and a label where there are classes."""
     label = (jnp.zeros(shape[:1], jnp.int32),) if n_classes else ()
-    return module.init(key, jnp.zeros(shape), *label)
+    return module.init(key, jnp.zeros(shape, jnp.float32), *label)
 
 
 def gaussian_latent(n_dims: int) -> Callable[[Any, jax.Array, int], jax.Array]:
     """``latent(pretrained, key, n) -> (n, n_dims)`` standard normal."""
-    return lambda pretrained, key, n: jax.random.normal(key, (n, n_dims))
+    return lambda pretrained, key, n: jax.random.normal(key, (n, n_dims), jnp.float32)
 
 
 def _to_bfloat16(tree: Any) -> Any:

@@ -124,7 +124,7 @@ def lecam(config: ObjectiveConfig) -> Penalty | None:
         found = jax.lax.stop_gradient(jnp.stack([inputs.real_logits.mean(), inputs.fake_logits.mean()]))
         return value, ema_update(means, found, decay=LECAM_DECAY)
 
-    return Penalty(constant(config.lecam), apply, init=lambda: jnp.zeros(2))
+    return Penalty(constant(config.lecam), apply, init=lambda: jnp.zeros(2, jnp.float32))
 
 
 # A penalty's key is the step's at its place here, behind the two keys of the augmentation: new ones go to the end.

@@ -60,7 +60,7 @@ def _directions(config: SAEConfig, axis_name: str | None, state: SAEState, terms
     loss = jnp.maximum(jnp.sum(residual**2, axis=-1), jnp.finfo(residual.dtype).tiny)
     draw_key, direction_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     chosen = jax.random.categorical(draw_key, jnp.where(sound, 2 * jnp.log(loss), -jnp.inf), shape=(d_sae,))
-    anywhere = jax.random.normal(direction_key, (d_sae, d_in))
+    anywhere = jax.random.normal(direction_key, (d_sae, d_in), jnp.float32)
     direction = jnp.where(sound[chosen].reshape(-1, 1), seen[chosen], anywhere)
     return direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
 

@@ -144,7 +144,7 @@ def _initial_params(training: Training, key: jax.Array, start: Start) -> Any:
 
 
 def _random_params(config: SAEConfig, d_in: int, key: jax.Array) -> Any:
-    return module(config, d_in).init(key, jnp.zeros((1, d_in)))
+    return module(config, d_in).init(key, jnp.zeros((1, d_in), jnp.float32))
 
 
 def _check_center(center: jax.Array | None, d_in: int) -> None:

@@ -132,7 +132,7 @@ def fit_projection(width: int, pre_activations: jax.Array, key: jax.Array) -> Pr
     return Projection(
         mean=pre_activations.mean(axis=0),
         scale=jnp.maximum(pre_activations.std(axis=0), MIN_SCALE),
-        matrix=jax.random.normal(key, (d_sae, width)) / d_sae**0.5,
+        matrix=jax.random.normal(key, (d_sae, width), jnp.float32) / d_sae**0.5,
     )
 
 
@@ -175,7 +175,7 @@ def lossless_critic(parts: CriticParts) -> Critic:
 
     def init(key: jax.Array, pretrained: Pretrained) -> Any:
         label = jnp.zeros(1, jnp.int32) if parts.n_classes else None
-        images, side = seen(pretrained, jnp.zeros((1, *parts.image_shape)))
+        images, side = seen(pretrained, jnp.zeros((1, *parts.image_shape), jnp.float32))
         return net.init(key, images, label, side)
 
     def logits(params: Any, pretrained: Pretrained, images: jax.Array, label: Label) -> Any:

@@ -49,7 +49,7 @@ def sparse_latent(config: "SAEGANConfig", sae: FrozenSAE) -> Callable[[Any, jax.
     def latent(pretrained: Pretrained, key: jax.Array, n: int) -> jax.Array:
         code_key, noise_key = jax.random.split(key)
         codes = sae.scaled(pretrained, sample_prior(config.sampler, pretrained.prior, code_key, n))
-        return jnp.concatenate([codes, jax.random.normal(noise_key, (n, config.gan.d_noise))], axis=-1)
+        return jnp.concatenate([codes, jax.random.normal(noise_key, (n, config.gan.d_noise), jnp.float32)], axis=-1)
 
     return latent
 

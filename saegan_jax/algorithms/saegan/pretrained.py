@@ -70,6 +70,6 @@ def pretrained_shapes(config: SAEGANConfig, *, image_shape: tuple[int, int, int]
 
     def fit(key: jax.Array) -> Pretrained:
         params = sae(config.sae, image_shape=image_shape).init(key).params
-        return fit_pretrained(config, params, jnp.zeros((1, *image_shape)), key)
+        return fit_pretrained(config, params, jnp.zeros((1, *image_shape), jnp.float32), key)
 
     return jax.eval_shape(fit, jax.random.key(0))

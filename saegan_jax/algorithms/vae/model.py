@@ -57,8 +57,8 @@ def init_params(config: VAEConfig, encoder: VAEEncoder, decoder: VAEDecoder, key
     """Initial parameters of both networks."""
     encoder_key, decoder_key = jax.random.split(key)
     return VAEParams(
-        encoder.init(encoder_key, jnp.zeros((1, *decoder.image_shape))),
-        decoder.init(decoder_key, jnp.zeros((1, config.d_latent))),
+        encoder.init(encoder_key, jnp.zeros((1, *decoder.image_shape), jnp.float32)),
+        decoder.init(decoder_key, jnp.zeros((1, config.d_latent), jnp.float32)),
     )
 
 

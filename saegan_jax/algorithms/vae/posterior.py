@@ -39,7 +39,7 @@ def divergence(posterior: Posterior, alpha: jax.Array) -> jax.Array:
 
 def slab(posterior: Posterior, key: jax.Array) -> jax.Array:
     """``mu + s eps``, ``(batch, d_latent)``."""
-    noise = jax.random.normal(key, posterior.mean.shape)
+    noise = jax.random.normal(key, posterior.mean.shape, jnp.float32)
     return posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
 
 
@@ -67,7 +67,7 @@ def draw_relaxed(posterior: Posterior, key: jax.Array, temperature: jax.Array) -
     z = slab(posterior, slab_key)
     if posterior.gate_logits is None:
         return z
-    noise = jax.random.logistic(gate_key, z.shape)
+    noise = jax.random.logistic(gate_key, z.shape, jnp.float32)
     return z * jax.nn.sigmoid((posterior.gate_logits + noise) / temperature)
 
 

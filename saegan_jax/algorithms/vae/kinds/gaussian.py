@@ -13,7 +13,7 @@ from saegan_jax.algorithms.vae.state import VAEHyper
 def sample_prior(hyper: VAEHyper, key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """``N(0, 1)``."""
     # Split as for a spike and slab, so that both kinds draw the same slabs from a key.
-    return jax.random.normal(jax.random.split(key)[0], shape)
+    return jax.random.normal(jax.random.split(key)[0], shape, jnp.float32)
 
 
 def warm_up(config: Any, posterior: Posterior, alpha: jax.Array, step: jax.Array) -> tuple[Posterior, jax.Array]:
@@ -33,12 +33,12 @@ def decoder_input(config: Any, z: jax.Array, hyper: VAEHyper) -> jax.Array:
 
 def sparsity(config: Any, z: jax.Array, hyper: VAEHyper) -> jax.Array:
     """0: there is no penalty."""
-    return jnp.zeros(())
+    return jnp.zeros((), jnp.float32)
 
 
 def mean_l0(config: Any, posterior: Posterior, z: jax.Array, hyper: VAEHyper) -> jax.Array:
     """``d_latent``."""
-    return jnp.full((), float(z.shape[1]))
+    return jnp.full((), float(z.shape[1]), dtype=jnp.float32)
 
 
 def active(config: Any, draw: Draw, hyper: VAEHyper) -> jax.Array:

@@ -92,7 +92,7 @@ def draw(config: SparseConfig, posterior: Posterior, key: jax.Array, progress: j
 def sample_prior(hyper: VAEHyper, key: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """``alpha N(0, 1) + (1 - alpha) delta_0``: exactly 0 where a unit is off."""
     slab_key, gate_key = jax.random.split(key)
-    z = jax.random.normal(slab_key, shape)
+    z = jax.random.normal(slab_key, shape, jnp.float32)
     return jnp.where(jax.random.bernoulli(gate_key, hyper.alpha, shape), z, 0.0)
 
 
