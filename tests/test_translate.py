@@ -24,6 +24,7 @@ from saegan_jax.errors import ConfigError
 from saegan_jax.runs.options import TrainCycleGAN, TrainGAN
 from saegan_jax.runs.restore import restore_run
 from saegan_jax.runs.translate import SHOWN, Translate, arrange, read_images
+from saegan_jax.runs.translations import Scored
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.run_folder import open_folder, to_json
 from saegan_jax.training.systems import abstract_system
@@ -62,9 +63,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, quick_to_compile: None) -> di
     folder = tmp_path_factory.mktemp("runs")
     left: list[Any] = []
 
-    def scores(domains: Any, algorithm: Any, state: Any, **options: Any) -> script.Scored:
+    def scores(domains: Any, algorithm: Any, state: Any, **options: Any) -> Scored:
         left.extend([algorithm, state])
-        return script.Scored({}, {})
+        return Scored({}, {})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "scores", scores)
