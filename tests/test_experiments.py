@@ -157,7 +157,7 @@ def test_a_member_that_fails_is_told_scored_as_nan_and_drawn_grey(
         return algorithm._replace(step=step)
 
     score_quickly(monkeypatch, runs["train_gan"].parent / "cache")
-    monkeypatch.setattr(saegan_jax.algorithms.gan, "gan", broken_gan)
+    monkeypatch.setattr("saegan_jax.runs.train.gan.gan", broken_gan)
     folder = tmp_path / "run"
     arguments = tiny("train_gan", *QUICK_TO_COMPILE, "--evaluate", "--seeds", 2, "--picture-every", 10, "--out", folder)
     code, out, err = command("train_gan", *arguments)
@@ -270,7 +270,7 @@ def test_runs_are_left_alone_unless_resumed_with_the_same_configuration(runs: di
 
 @pytest.mark.parametrize("script", [*SCRIPTS, "sample"])
 def test_help_names_every_default(script: str) -> None:
-    code, out, err = command(script, "--help")
+    code, out, err = command(script, "--help" if script == "sample" else "--help-all")
     assert (code, err) == (0, "")
     assert not CONTROL.search(out)
     described = [text for text in re.split(r"\n[ │]+(?=-)", out)[1:] if not text.startswith(("-h,", "---"))]
@@ -466,7 +466,7 @@ def test_a_conditional_run_draws_the_class_asked_for(runs: dict[str, Path], tmp_
     three = draw(folder, tmp_path / "three.png", "--n", 12, "--label", 3)["images"]
     key = jax.random.fold_in(jax.random.key(0), 0)
     for label in (3, 8):
-        own = restored.algorithm.sample(restored.state, key, 12, jnp.full(12, label, jnp.int32))
+        own = restored.algorithm.sample(restored.state, key, 12, label=jnp.full(12, label, jnp.int32))
         same = np.abs(np.rint(np.asarray(own) * 255) - three.astype(np.float64)).max() <= 1
         assert same == (label == 3)
     mixed = draw(folder, tmp_path / "all.png", "--n", 12)["images"]

@@ -296,7 +296,7 @@ def test_scripts_that_draw_or_export_refuse_it(runs: dict[str, Trained], tmp_pat
     folder = Path(shutil.copytree(runs[kind].folder, tmp_path / "run"))
     before = tree(tmp_path)
     for name, message in (
-        ("sample", "it is a CycleGAN, which translates images and draws none; python -m experiments.translate is its"),
+        ("sample", "it is a CycleGAN, which translates images and draws none; saegan translate is its command."),
         ("export_sae", "without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."),
     ):
         assert message in refused(name, "--run", folder, "--out", tmp_path / "a.png")
