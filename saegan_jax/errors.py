@@ -1,5 +1,6 @@
 """Errors that a person reads: each names the field, its value and the fix."""
 
+import difflib
 from typing import Any
 
 
@@ -37,5 +38,7 @@ def require_integer(**fields: int) -> None:
 
 
 def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is one of ``choices``."""
-    require(value in choices, field, value, f"choose one of {', '.join(choices)}.")
+    """Raise :class:`ConfigError` unless ``value`` is one of ``choices``; the message names the one most like it."""
+    close = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    require(value in choices, field, value, f"{hint}choose one of {', '.join(choices)}.")

@@ -766,5 +766,10 @@ def test_golden_step(name):
     assert_same(state.pretrained, pretrained)
     state, info, images = program(config)[1](state, unit_batch(BATCH, seed=5), jax.random.key(7))
     kernels = [np.abs(x.astype(np.float64)).sum() for path, x in numpy_leaves(state.params).items() if "kernel" in path]
-    got = [*np.array(info, np.float64), *kernels, float(images.mean())]
-    np.testing.assert_allclose(got, WANT[name], rtol=1e-5, atol=1e-6)
+    got, want = [*np.array(info, np.float64), *kernels, float(images.mean())], list(WANT[name])
+    if config.gan.loss == "relativistic" and config.gan.d_steps > 1:
+        # The loss does not see a shift of both logits: the last bias has a gradient of rounding alone, of which Adam makes a
+        # whole step. Its sign differs between processors, and the second discriminator step starts from there.
+        for numbers in (got, want):
+            numbers[2:4] = [numbers[2] - numbers[3]]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6)
