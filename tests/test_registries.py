@@ -234,3 +234,8 @@ def test_a_new_system(monkeypatch):
         algorithm.sample(state, jax.random.key(0), 2)
     alone = init_members(algorithm, seed=4, n_seeds=1, pretrained=origins[1])
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], start.mean), alone.mean)
+
+
+def test_a_penalty_with_an_option_of_its_own_is_not_taken_twice():
+    with pytest.raises(ConfigError, match="it has an option of its own"):
+        gan(replace(PLAIN, penalties=(("r1", 0.5),)), image_shape=SHAPE)

@@ -532,7 +532,7 @@ def test_every_field_has_its_help_and_groups_keep_the_order(capsys: pytest.Captu
     names = [field.name for field in dataclasses.fields(VAEConfig)]
     assert names[:2] + names[-2:] == ["kind", "d_latent", "batch_size", "steps"]
     with pytest.raises(SystemExit):
-        parse(TrainVAE, ["--help"])
+        parse(TrainVAE, ["--help-all"])
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name in names:
         assert f"--vae.{name.replace('_', '-')} " in words

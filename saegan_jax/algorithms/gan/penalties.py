@@ -12,7 +12,7 @@ from saegan_jax import losses
 from saegan_jax.algorithms.ema import ema_update
 from saegan_jax.algorithms.gan.config import ObjectiveConfig
 from saegan_jax.algorithms.gan.schedule import GANHyper, Scheduled
-from saegan_jax.errors import require_choice
+from saegan_jax.errors import require, require_choice
 
 LECAM_DECAY = 0.99  # of the running means of the logits, as in the authors' code
 
@@ -135,16 +135,19 @@ PENALTIES: dict[str, Callable[[ObjectiveConfig], Penalty | None]] = {
     "r1": r1,
     "r2": r2,
 }
+WITH_OPTIONS = tuple(PENALTIES)  # their weights are fields of ObjectiveConfig
 
 
 def penalties_of(config: ObjectiveConfig) -> Mapping[str, Penalty]:
     """The penalties that ``config`` gives a weight, in the registry's order.
 
     Raises:
-      ConfigError: a weight for a name that nobody has registered.
+      ConfigError: a weight for a name that nobody has registered, or for one whose weight is an option of its own.
     """
-    for name, _ in config.penalties:
+    for name, weight in config.penalties:
         require_choice("penalties", name, tuple(PENALTIES))
+        fix = "it has an option of its own, such as r1_gamma or lecam; set that one."
+        require(name not in WITH_OPTIONS, "penalties", (name, weight), fix)
     found = {name: build(config) for name, build in PENALTIES.items()}
     return {name: penalty for name, penalty in found.items() if penalty is not None}
 
