@@ -14,6 +14,7 @@ from saegan_jax import data
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier, random_shift
 from saegan_jax.evaluation import features
+from saegan_jax.evaluation import sample_quality as quality
 from saegan_jax.evaluation.features import FeatureNetwork, FeatureRecipe, load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.metrics import frechet_distance, kernel_distance, memorisation, neighbour_metrics
@@ -327,17 +328,17 @@ def test_pairs_can_be_left_out_and_are_capped(
     assert sample_quality(network, images[:5], digits, pairs=False)["samples"] == 5
 
     for name, value in (("_PAIRED", 60), ("_PAIRED_SETS", 2), ("_PAIRED_TRAINING", 500)):
-        monkeypatch.setattr(features, name, value)
+        monkeypatch.setattr(quality, name, value)
     calls: list[tuple[str, int, int]] = []
 
     def counted(name: str) -> None:
-        original = getattr(features, name)
+        original = getattr(quality, name)
 
         def measure(a: np.ndarray, b: np.ndarray | None = None, **options: int) -> object:
             calls.append((name, len(a), -1 if b is None else len(b)))
             return original(a, b, **options)
 
-        monkeypatch.setattr(features, name, measure)
+        monkeypatch.setattr(quality, name, measure)
 
     for name in ("kernel_distance", "neighbour_metrics", "nearest_distances"):
         counted(name)
