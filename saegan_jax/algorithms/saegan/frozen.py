@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from saegan_jax.algorithms.sae import Autoencoder
 from saegan_jax.images import to_signed, to_unit
@@ -76,4 +77,4 @@ class FrozenSAE(NamedTuple):
         The faint part of sigmoid codes would give every real away.
         """
         codes = self.codes(pretrained, to_signed(images))
-        return self.scaled(pretrained, jax.numpy.where(codes > self.active_above, codes, 0.0))
+        return self.scaled(pretrained, jnp.where(codes > self.active_above, codes, 0.0))

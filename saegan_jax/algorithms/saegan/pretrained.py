@@ -12,7 +12,7 @@ from saegan_jax.algorithms.saegan.config import SAEGANConfig
 from saegan_jax.algorithms.saegan.critics import DISCRIMINATORS
 from saegan_jax.algorithms.saegan.frozen import Pretrained
 from saegan_jax.algorithms.saegan.generators import INPUTS
-from saegan_jax.priors import MIN_SCALE, fit_prior
+from saegan_jax.priors import code_scale, fit_prior
 
 MOST_IMAGES = 8192  # from which the statistics of convolutional codes are taken: several numbers of each
 
@@ -61,8 +61,7 @@ def fit_pretrained(
     if fits:
         a = over_images(lambda x: functions.pre_activations(sae_params, x), images, d_sae, batch_size=batch_size)
         fitted = {name: fit(a, critic_key) for name, fit in fits.items()}
-    scale = jnp.maximum(jnp.sqrt(jnp.mean(codes**2, axis=0)), MIN_SCALE)
-    return Pretrained(sae=sae_params, scale=scale, prior=prior, critics=fitted)
+    return Pretrained(sae=sae_params, scale=code_scale(codes), prior=prior, critics=fitted)
 
 
 def pretrained_shapes(config: SAEGANConfig, *, image_shape: tuple[int, int, int]) -> Any:
