@@ -121,7 +121,9 @@ def gan_game(config: GANConfig, *, image_shape: ImageShape, n_classes: int = 0) 
         init=partial(init_networks, nets, shapes, n_classes),
         latent=gaussian_latent(config.d_noise),
         generate=generated(applied(nets.generator, config.precision), n_classes=n_classes),
-        critics={"pixels": lambda params, pretrained, images, label: discriminator(params, images, label)},
+        critics={
+            "pixels": lambda params, pretrained, images, condition: discriminator(params, images, condition.label)
+        },
     )
 
 
