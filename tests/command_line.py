@@ -1,6 +1,7 @@
 """Running the scripts inside this process or in one of their own, and looking at what they left on disk."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -14,6 +15,10 @@ from typing import NamedTuple
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+
+import saegan_jax.runs.scores
+import saegan_jax.runs.session
+from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -59,6 +64,14 @@ def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+def score_quickly(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """With classifiers that are hardly trained, kept in ``cache``."""
+    patch.setenv("SAEGAN_JAX_CACHE", str(cache))
+    quick = functools.partial(load_feature_network, recipe=FeatureRecipe(epochs=1, batch_size=256, width=4))
+    for module in (saegan_jax.runs.session, saegan_jax.runs.scores):
+        patch.setattr(module, "load_feature_network", quick)
 
 
 class Outcome(NamedTuple):

@@ -1,11 +1,13 @@
 """Tiny data and whole-pytree comparisons for the tests of the pure core."""
 
+import io
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from saegan_jax.algorithms.base import Batch, Examples
@@ -50,6 +52,12 @@ def filled(shapes: Any, *, seed: int = 0, **given: Any) -> Any:
     params = jax.tree.map(lambda s: jnp.asarray(0.4 * rng.normal(size=s.shape), s.dtype), shapes.params)
     rest = jax.tree.map(lambda s: jnp.asarray(np.zeros(s.shape, s.dtype)), shapes.replace(key=(), params=()))
     return rest.replace(key=jax.random.key(0), params=params, **given)
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def numpy_leaves(tree: Any) -> dict[str, np.ndarray]:

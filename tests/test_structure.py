@@ -5,6 +5,7 @@ Every rule lists all violations, one a line, and has a test in which it finds a 
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import saegan_jax
 
 PACKAGE = Path(saegan_jax.__file__).parent
+TESTS = Path(__file__).parent
 PURE = {"losses", "networks", "algorithms", "priors", "metrics", "steering", "images", "activations", "errors", "stats"}
 WORLDLY = {
     *("saegan_jax.training", "saegan_jax.data", "saegan_jax.evaluation", "saegan_jax.runs", "saegan_jax.report"),
@@ -56,6 +58,11 @@ def modules_of(folder: Path) -> list[Module]:
         is_package = parts[-1] == "__init__"
         found.append(Module(".".join(parts[:-1] if is_package else parts), is_package, path.read_text()))
     return found
+
+
+def modules_of_tests() -> list[Module]:
+    """The files of tests and their helpers."""
+    return [Module(str(path.relative_to(TESTS)), False, path.read_text()) for path in sorted(TESTS.rglob("*.py"))]
 
 
 def functions_of(node: ast.AST, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Function, int]]:
@@ -251,8 +258,7 @@ def test_every_module_is_walked_and_every_pure_part_is_there() -> None:
 
 def test_library_and_tests_check_by_chex() -> None:
     assert importers(MODULES, "chex")
-    tests = [Module(path.stem, False, path.read_text()) for path in Path(__file__).parent.glob("*.py")]
-    assert importers(tests, "chex")
+    assert importers(modules_of_tests(), "chex")
     assert importers([Module("a", False, "import chex"), Module("b", False, "import chess")], "chex") == ["a"]
 
 
@@ -350,3 +356,35 @@ def test_worldly_imports_and_calls_are_found() -> None:
     ]  # fmt: skip
     assert not is_worldly("saegan_jax.losses")
     assert not is_worldly("functools")
+
+
+def foreign_folders(root: Path) -> list[str]:
+    """Folders of tests that mirror neither a package within ``saegan_jax`` nor one beside it."""
+    folders = sorted({path.parent.relative_to(root / "tests") for path in (root / "tests").rglob("test_*.py")})
+    packages = (root / "saegan_jax", root)
+    return [
+        str(f) for f in folders if f.parts and not any((package / f / "__init__.py").is_file() for package in packages)
+    ]
+
+
+def private_imports(modules: Sequence[Module]) -> list[str]:
+    """Private names that tests take from ``algorithms`` or ``training``."""
+    pattern = re.compile(r"saegan_jax\.(algorithms|training)\b.*\._(?!_)")
+    return [f"{module.name} imports {name}" for module in modules for name in imports_of(module) if pattern.match(name)]
+
+
+def test_every_folder_of_tests_mirrors_a_package(tmp_path: Path) -> None:
+    assert foreign_folders(TESTS.parent) == []
+    for path in ("tests", "tests/a", "tests/a/b", "tests/c", "tests/old"):
+        (tmp_path / path).mkdir()
+        (tmp_path / path / "test_x.py").touch()
+    for package in ("saegan_jax/a", "c"):
+        (tmp_path / package).mkdir(parents=True)
+        (tmp_path / package / "__init__.py").touch()
+    assert foreign_folders(tmp_path) == ["a/b", "old"]
+
+
+def test_tests_take_no_private_function_of_algorithms_or_training() -> None:
+    assert private_imports(modules_of_tests()) == []
+    planted = "from saegan_jax.training.loop import _run\nfrom saegan_jax.priors.copula import _root\n"
+    assert private_imports([Module("t", False, planted)]) == ["t imports saegan_jax.training.loop._run"]

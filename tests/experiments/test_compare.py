@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
-from test_experiments import score_quickly
+from command_line import command, compile_cache, metrics, score_quickly, tiny, tree  # noqa: F401 (a fixture)
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, count_parameters, matched, with_controls
 from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of, tables

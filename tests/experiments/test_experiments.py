@@ -1,7 +1,6 @@
 """The scripts from end to end, on the embedded digits and at tiny size."""
 
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -13,7 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import QUICK_TO_COMPILE, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
+from command_line import (  # noqa: F401 (a fixture)
+    QUICK_TO_COMPILE,
+    command,
+    compile_cache,
+    finished,
+    metrics,
+    score_quickly,
+    start,
+    tiny,
+    tree,
+)
 from PIL import Image
 
 import saegan_jax.algorithms.gan
@@ -22,7 +31,6 @@ import saegan_jax.runs.scores
 import saegan_jax.runs.session
 from saegan_jax.algorithms.gan import gan
 from saegan_jax.algorithms.sae import VARIANTS, SAEInfo
-from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.runs.options import TrainGAN, TrainSAE, TrainSAEGAN
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.presets import PRESETS
@@ -39,14 +47,6 @@ MEASURES = ("class balance KL", "kernel distance", "precision", "recall", "densi
 SAMPLE_ROWS = {"Frechet distance", "Frechet / floor", "Frechet / floor, second network", *MEASURES}
 EVALUATIONS = {"first evaluation", "best evaluation", "last evaluation"}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-
-
-def score_quickly(patch: pytest.MonkeyPatch, cache: Path) -> None:
-    """With classifiers that are hardly trained, kept in ``cache``."""
-    patch.setenv("SAEGAN_JAX_CACHE", str(cache))
-    quick = functools.partial(load_feature_network, recipe=FeatureRecipe(epochs=1, batch_size=256, width=4))
-    for module in (saegan_jax.runs.session, saegan_jax.runs.scores):
-        patch.setattr(module, "load_feature_network", quick)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from command_line import command, compile_cache, metrics, tiny  # noqa: F401 (a fixture)
-from helpers import uint8_data
+from helpers import png, uint8_data
 
 from saegan_jax import data
 from saegan_jax.algorithms.base import Batch
@@ -250,8 +250,6 @@ class TinyManySizes(TinyStreamed):
         )
 
     def _generate_examples(self, split: str) -> Any:
-        from test_data_tfds import png
-
         for i in range(self.COUNTS[split]):
             yield i, {"image": png(np.full((4 + (i > 40), 4, 3), i, np.uint8)), "label": i % 3}
 

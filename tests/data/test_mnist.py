@@ -271,7 +271,7 @@ def child(*args: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
 
 
@@ -457,7 +457,7 @@ assert "tensorflow_datasets" in sys.modules
 assert not {"tensorflow", "jax", "torch"} & set(sys.modules)
 """
     env = {k: v for k, v in os.environ.items() if k != idx.MANUAL_DIR_VARIABLE}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, str(mnist[1])], check=True, timeout=60, env=env, cwd=root)
 
 
@@ -468,5 +468,5 @@ def test_preparing_needs_no_tensorflow(fake, tmp_path):
         check=True,
         timeout=60,
         stdout=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )

@@ -1,7 +1,6 @@
 """Other TFDS sets by name. The builders here yield encoded PNGs and raw tensors, so none needs TensorFlow to prepare."""
 
 import importlib.util
-import io
 import json
 import re
 import socket
@@ -11,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
+from helpers import png
 
 from saegan_jax import data
 
@@ -21,12 +20,6 @@ COUNTS = {"train": 60, "validation": 12, "test": 18}
 
 def picture(i: int, shape=(12, 10, 3)) -> np.ndarray:
     return np.random.default_rng(i).integers(0, 256, shape, np.uint8)
-
-
-def png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 class TinyPictures(tfds.core.GeneratorBasedBuilder):
