@@ -1,5 +1,6 @@
 """How every command runs: compiled programs are kept, and an error is one paragraph."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,11 @@ def program_name() -> str:
         return sys.argv[0]
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return f"python -m {spec.name}" if spec is not None else Path(sys.argv[0]).name
+
+
+def experiment_command(name: str) -> str:
+    """The running command of the experiment ``name``, as its published result records it."""
+    return f"python -m experiments.{name} {shlex.join(sys.argv[1:])}".strip()
 
 
 def keep_compiled() -> None:
