@@ -14,17 +14,12 @@ from command_line import ROOT
 from experiments import (
     gaussians,
     modes,
-    paper_tables,
-    prior_gap,
     publish,
-    shift,
     stacked_mnist,
-    steer,
-    sweep_sae,
 )
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import write_json
-from saegan_jax.report import comparison
+from saegan_jax.report import comparison, papers, prior_gap, shift, steering, sweep
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.stats import effects
 
@@ -39,10 +34,10 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "gaussians": partial(modes.tables, metrics=gaussians.METRICS),
     "stacked_mnist": partial(modes.tables, metrics=stacked_mnist.METRICS),
     "prior_gap_": prior_gap.tables,
-    "sae_frontier_": sweep_sae.tables,
+    "sae_frontier_": sweep.tables,
     "sae_shift_": shift.tables,
-    "sae_papers": paper_tables.tables,
-    "steer_": steer.tables,
+    "sae_papers": papers.tables,
+    "steer_": steering.tables,
 }
 # Markdown beside the results that is not made from one of them, and why.
 WRITTEN_BY_HAND = {"does-sparsity-help.md": "an answer in words, whose numbers are quoted from several results"}

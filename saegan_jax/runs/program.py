@@ -27,6 +27,11 @@ def experiment_command(name: str) -> str:
     return f"python -m experiments.{name} {shlex.join(sys.argv[1:])}".strip()
 
 
+def prefixed(say: Callable[[str], None], prefix: str) -> Callable[[str], None]:
+    """``say`` with ``prefix`` before every text: who it is that makes progress."""
+    return lambda text: say(f"{prefix}{text}")
+
+
 def keep_compiled() -> None:
     """Keep compiled programs between runs, in ``xla`` beside the feature networks, unless JAX was told where to or not to."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
