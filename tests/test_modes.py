@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_line import command
 from helpers import uint8_data
 
 from experiments import gaussians, stacked_mnist
@@ -24,6 +25,7 @@ from saegan_jax.report.table import Result
 from saegan_jax.runs.modes.case import rows_of
 from saegan_jax.runs.modes.mixtures import CEILING
 from saegan_jax.runs.modes.stacked import DCGAN_RECIPE, PROTOCOLS
+from saegan_jax.training.stop import StoppedError
 from saegan_jax.training.writers import read_metrics
 
 
@@ -124,6 +126,22 @@ def test_gaussians_keeps_what_is_finished_and_refuses_other_settings(ring):
     assert json.loads((ring / "results.json").read_text())["rows"] == first
     with pytest.raises(ConfigError, match=r"another configuration .*options\.gan\.batch_size: 8 there, 16 here"):
         gaussians.run(small(ring, gan=replace(TINY, batch_size=16)))
+
+
+def test_a_stopped_study_says_how_to_go_on(monkeypatch, tmp_path):
+    def stop(case, **intervals):
+        raise StoppedError("Stopped.")
+
+    monkeypatch.setattr("saegan_jax.runs.modes.case.train_case", stop)
+    outcome = command("gaussians", "--out", tmp_path)
+    assert outcome.code == 130
+    assert "Stopped. Give the same command again" in outcome.err
+
+
+def test_an_interval_that_does_not_fit_is_named_as_its_option_is(tmp_path):
+    with pytest.raises(ConfigError, match=r"^evaluate_every = 12 cannot be used: .*multiple of log_every = 5"):
+        gaussians.run(small(tmp_path / "out", evaluate_every=12))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
