@@ -18,7 +18,7 @@ from saegan_jax.runs.compare.budgets import Equal
 from saegan_jax.runs.compare.plan import blocks, collect, plan, size_arms, train_missing
 from saegan_jax.runs.options import TrainSAEGAN
 from saegan_jax.runs.parse import parse
-from saegan_jax.runs.program import experiment_command, main
+from saegan_jax.runs.program import AGAIN, experiment_command, main
 from saegan_jax.runs.session import to_json_options
 from saegan_jax.training.phase import check_batch
 
@@ -127,4 +127,4 @@ def parse_options(arguments: Sequence[str] | None = None) -> Compare:
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse_options()))
+    main(lambda: run(parse_options()), after_stop=AGAIN)

@@ -40,8 +40,12 @@ def keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def main(script: Callable[[], None]) -> None:
-    """Run a script; what a person can mend is told in one paragraph, not in a traceback."""
+RESUME = "Add --resume to the same command to continue."
+AGAIN = "Give the same command again to continue."  # a study resumes the runs that it finds
+
+
+def main(script: Callable[[], None], *, after_stop: str = RESUME) -> None:
+    """Run a script; what a person can mend is told in one paragraph, not in a traceback; ``after_stop`` says how to go on."""
     keep_compiled()
     try:
         script()
@@ -53,7 +57,7 @@ def main(script: Callable[[], None]) -> None:
         Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
     except StoppedError as stop:
-        Console(stderr=True).print(Text(f"{stop} Add --resume to the same command to continue."), soft_wrap=True)
+        Console(stderr=True).print(Text(f"{stop} {after_stop}"), soft_wrap=True)
         sys.exit(130)
     except KeyboardInterrupt:
         Console(stderr=True).print(Text("Interrupted."))
