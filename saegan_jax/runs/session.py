@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Examples
@@ -30,11 +31,12 @@ from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, lock_run, open_folder, to_json
+from saegan_jax.training.sharding import DATA, open_mesh
 from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
 
 # Where things lie here, not what is trained.
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe")
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh")
 SAMPLE_SEED = 0
 GRID = 64
 
@@ -50,6 +52,7 @@ class Run:
     feed: Examples | Stream
     writer: MetricsWriter
     display: Display
+    mesh: Mesh | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -58,14 +61,14 @@ class Run:
 
     @property
     def data(self) -> Examples:
-        """The training images and labels on the device, where they are."""
+        """The training images and labels, where they do not stream."""
         assert isinstance(self.feed, Examples), "only the scripts that have --data-on stream"
         return self.feed
 
     def some_images(self, most: int) -> jax.Array:
         """At most ``most`` training images, evenly taken, on the device: ``(n, height, width, channels)`` uint8."""
         if isinstance(self.feed, Examples):
-            return self.feed.image[:: -(-len(self.feed.image) // most)]
+            return jnp.asarray(self.feed.image[:: -(-len(self.feed.image) // most)])
         n = len(self.feed.source)
         return jnp.asarray(self.feed.source.read(np.arange(0, n, -(-n // most))).image)
 
@@ -95,6 +98,7 @@ class Run:
             score=score,
             callbacks=() if picture is None else (Callback(on_evaluation=picture),),
             members_per_vmap=gan_members_per_vmap(settings),
+            mesh=self.mesh,
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
@@ -152,7 +156,10 @@ def open_run(
             picture_every=options.picture_every,
         )
     data_on = options.data_on if isinstance(options, StreamOptions) else "device"
-    in_memory = {"device": None, "auto": data_budget(), "host": 0}[data_on]
+    batch_sizes = {phase: phase_settings.batch_size for phase, phase_settings in phases.items()}
+    mesh = open_mesh(options.mesh, n_seeds=options.seeds, batch_sizes=batch_sizes)
+    shares = 1 if mesh is None else mesh.shape.get(DATA, 1)
+    in_memory = {"device": None, "auto": data_budget() * shares, "host": 0}[data_on]
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
     examples = training_examples(dataset, options.fraction)
     for phase, phase_settings in phases.items():
@@ -178,10 +185,15 @@ def open_run(
     stack.callback(display.stop)
     feed: Examples | Stream
     if isinstance(examples, InMemory) and data_on != "host":
-        feed = Examples(jnp.asarray(examples.split.image), jnp.asarray(examples.split.label))
+        feed = on_device(Examples(examples.split.image, examples.split.label), mesh)
     else:
         feed = Stream(source=examples)
-    return Run(options, folder, config, dataset, feed, writer, display)
+    return Run(options, folder, config, dataset, feed, writer, display, mesh)
+
+
+def on_device(data: Any, mesh: Mesh | None) -> Any:
+    """Data on the default device; for a mesh, on the host, from where each training spreads them."""
+    return jax.tree.map(jnp.asarray if mesh is None else np.asarray, data)
 
 
 def training_examples(dataset: Dataset, fraction: float) -> InMemory | OnDisk:

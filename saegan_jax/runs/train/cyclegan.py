@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.sharding import Mesh
 
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
@@ -27,12 +28,13 @@ from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 from saegan_jax.runs.options import TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
-from saegan_jax.runs.session import Run, to_json_options
+from saegan_jax.runs.session import Run, on_device, to_json_options
 from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, members_of, scores
 from saegan_jax.training.callbacks import Callback
 from saegan_jax.training.loop import train
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, lock_run, open_folder
+from saegan_jax.training.sharding import open_mesh
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.writers import Display, MetricsWriter
 
@@ -162,14 +164,14 @@ def check(options: TrainCycleGAN, domains: Domains, *, sparse: bool) -> None:
         require(sae_config.batch_size % 2 == 0, "sae.batch_size", sae_config.batch_size, fix)
 
 
-def open_job(stack: ExitStack, options: TrainCycleGAN, domains: Domains, folder: Path) -> Run:
+def open_job(stack: ExitStack, options: TrainCycleGAN, domains: Domains, folder: Path, mesh: Mesh | None) -> Run:
     """The run folder, opened, with the training images of both domains on the device.
 
     Raises:
       ConfigError: a folder that holds something else.
     """
     # What is drawn beside it is no part of a run, and a path no JSON.
-    skipped = ("out", "resume", "manual_dir", "data_dir", "dataset", "preset", "beside")
+    skipped = ("out", "resume", "manual_dir", "data_dir", "dataset", "preset", "beside", "mesh")
     values = to_json_options(replace(options, beside=()))
     record = {
         "script": "cyclegan",
@@ -183,8 +185,8 @@ def open_job(stack: ExitStack, options: TrainCycleGAN, domains: Domains, folder:
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)
-    data: Any = TwoDomains(jnp.asarray(domains.a.train.image), jnp.asarray(domains.b.train.image))
-    return Run(options, folder, record, domains.a, data, writer, display)
+    data = on_device(TwoDomains(domains.a.train.image, domains.b.train.image), mesh)
+    return Run(options, folder, record, domains.a, data, writer, display, mesh)
 
 
 def train_phase(
@@ -198,7 +200,7 @@ def train_phase(
 
     phase = Phase(
         name=name, init=jax.jit(init), step=algorithm.step, n_seeds=job.n_seeds, steps=settings.steps,
-        batch_size=settings.batch_size, **intervals_of(options), **extra,
+        batch_size=settings.batch_size, mesh=job.mesh, **intervals_of(options), **extra,
     )  # fmt: skip
     return train(phase, job.feed, folder=job.folder, config=job.config, writer=job.writer, display=job.display)
 
@@ -239,8 +241,10 @@ def run(options: TrainCycleGAN) -> None:
     algorithm = cyclegan(config, image_shape=domains.image_shape, sae=options.sae)
     sparse = algorithm.codes is not None
     check(options, domains, sparse=sparse)
+    batch_sizes = {"cyclegan": config.batch_size} | ({"sae": options.sae.batch_size} if sparse else {})
+    mesh = open_mesh(options.mesh, n_seeds=n_seeds, batch_sizes=batch_sizes)
     with ExitStack() as stack:
-        job = open_job(stack, options, domains, folder)
+        job = open_job(stack, options, domains, folder, mesh)
         label_of = labellers(domains) if options.evaluate else None
         sae_params, rows = train_autoencoder(job, domains) if sparse else (None, {})
         state = train_phase(
