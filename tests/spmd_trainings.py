@@ -4,6 +4,7 @@ Run by test_spmd.py in a process of its own, which has several virtual devices.
 """
 
 import json
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,9 @@ from spmd_steps import AUTOENCODERS, N, algorithms, difference
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.cyclegan import TwoDomains
 from saegan_jax.algorithms.sae import sae
-from saegan_jax.data.domains import two_batches
 from saegan_jax.data.sources import InMemory
 from saegan_jax.data.stream import Stream
+from saegan_jax.runs.train.cyclegan import two_batches
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.chunks import open_chunks
 from saegan_jax.training.phase import Phase
@@ -30,14 +31,13 @@ from saegan_jax.training.systems import init_members
 
 STEPS = 2
 DATA = uint8_data(30, seed=2)  # a number that the devices do not divide
-MESHES = {
-    "gan": "data=4",
-    "saegan": "data=2,model=2",
-    "energy": "data=2,model=4",
-    "vae": "data=2",
-    "cyclegan": "data=4",
-    "classifier": "seed=2,data=4",
-}
+ALGORITHMS = algorithms()
+EVERY = "every" in sys.argv[1:]  # case, and not only one of each kind
+
+
+def meshes(two: str, four: str, eight: str) -> tuple[str, ...]:
+    """Of two, four and eight devices; or that of four alone."""
+    return (two, four, eight) if EVERY else (four,)
 
 
 def phase_of(algorithm: Any, given: Any = None, *, n_seeds: int = 1, mesh: str = "none", **extra: Any) -> Phase:
@@ -71,32 +71,33 @@ def trained(phase: Phase, data: Any) -> Any:
 
 def bytes_of(state: Any, device: Any) -> int:
     """Of the arrays of a state, those on one device."""
-    shards = (s for x in jax.tree.leaves(state) if hasattr(x, "addressable_shards") for s in _raw(x).addressable_shards)
+    shards = (shard for x in jax.tree.leaves(state) for shard in raw(x).addressable_shards)
     return sum(s.data.nbytes for s in shards if s.device == device)
 
 
-def _raw(x: jax.Array) -> jax.Array:
+def raw(x: jax.Array) -> jax.Array:
     return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
-def autoencoders(found: dict[str, float]) -> None:
-    for name, config in AUTOENCODERS.items():
-        algorithm = sae(replace(config, auxk=1 / 32), image_shape=SHAPE)
+def autoencoders(found: dict[str, float], names: Any) -> None:
+    for name in names:
+        algorithm = sae(replace(AUTOENCODERS[name], auxk=1 / 32), image_shape=SHAPE)
         want = trained(phase_of(algorithm), DATA)
-        found[f"{name}, data=2,model=2"] = difference(trained(phase_of(algorithm, mesh="data=2,model=2"), DATA), want)
+        for mesh in meshes("data=2", "data=2,model=2", "data=4,model=2"):
+            found[f"{name}, {mesh}"] = difference(trained(phase_of(algorithm, mesh=mesh), DATA), want)
 
 
-def systems(found: dict[str, float]) -> None:
-    for name, (algorithm, _, batch, *given) in algorithms(pretrained=True).items():
+def systems(found: dict[str, float], names: Any) -> None:
+    for name in names:
+        algorithm, given, batch = ALGORITHMS[name]
         data, extra = DATA, {}
         if isinstance(batch, TwoDomains):
             data, extra = TwoDomains(DATA.image, DATA.image[::-1]), {"draw": two_batches(N)}
-        n_seeds = 2 if "seed" in MESHES[name] else 1
-        wants = {"n_seeds": n_seeds, **extra}
-        want = trained(phase_of(algorithm, *given, **wants), data)
-        found[f"{name}, {MESHES[name]}"] = difference(
-            trained(phase_of(algorithm, *given, mesh=MESHES[name], **wants), data), want
-        )
+        want = trained(phase_of(algorithm, *given, n_seeds=2, **extra), data)
+        model = ",model=2" if name in ("saegan", "energy") else ""
+        for mesh in meshes("data=2", "seed=2,data=2", f"seed=2,data=2{model}" if model else "seed=2,data=4"):
+            got = trained(phase_of(algorithm, *given, n_seeds=2, mesh=mesh, **extra), data)
+            found[f"{name}, {mesh}"] = difference(got, want)
 
 
 def products(found: dict[str, float]) -> None:
@@ -109,7 +110,9 @@ def products(found: dict[str, float]) -> None:
         found[f"four seeds, {mesh}"] = difference(got, want)
         shares = phase.mesh.shape.get("seed", 1) * phase.mesh.shape.get("model", 1)
         # b_dec and what is no array of units lie on every device along model.
-        found[f"memory, {mesh}"] = bytes_of(got[0], jax.devices()[0]) / bytes_of(want[0], jax.devices()[0]) - 1.15 / shares
+        found[f"memory, {mesh}"] = (
+            bytes_of(got[0], jax.devices()[0]) / bytes_of(want[0], jax.devices()[0]) - 1.15 / shares
+        )
     streamed = Stream(source=InMemory(Examples(np.asarray(DATA.image), np.asarray(DATA.label))))
     phase = phase_of(algorithm, n_seeds=n_seeds, mesh="seed=2,data=2,model=2")
     found["streamed"] = difference(trained(phase, streamed), want)
@@ -121,30 +124,28 @@ def products(found: dict[str, float]) -> None:
 
 
 def checkpoints(found: dict[str, float], algorithm: Any, state: Any) -> None:
-    """From each mesh onto each other one, to the bit."""
-    phases = [phase_of(algorithm, n_seeds=4, mesh=m) for m in ("none", "seed=2", "data=2,model=2", "seed=2,data=2,model=2")]
-    shapes = jax.eval_shape(phases[0].init)
+    """From one device to eight, and from there to fewer, one after the other, to the bit."""
+    shapes = jax.eval_shape(phase_of(algorithm, n_seeds=4).init)
+    want = jax.device_get(jax.tree.map(raw, state))
     with tempfile.TemporaryDirectory() as folder:
-        for step, phase in enumerate((*phases[::-1], *phases)):
-            placed, _ = placed_state(phase)
+        for step, mesh in enumerate(
+            ("none", "seed=2,data=2,model=2", "data=2,model=2", "none", "seed=2", "seed=4,data=2")
+        ):
+            placed, _ = placed_state(phase_of(algorithm, n_seeds=4, mesh=mesh))
             with Checkpoints(Path(folder)) as kept:
                 if step:
                     like = shapes if placed is None else placed_shapes(placed, shapes)
                     state = kept.restore(like)[1]
-                    if placed is not None:
-                        assert jax.tree.map(lambda x: x.sharding, state) == state_shardings(placed)
-                elif placed is not None:
-                    state = jax.device_put(state, state_shardings(placed))
+                    assert placed is None or jax.tree.map(lambda x: x.sharding, state) == state_shardings(placed)
                 kept.save(step, state, {})
-            if step:
-                found[f"checkpoint {step}"] = 0.0 if difference(state, before) == 0 else np.inf  # noqa: F821
-            before = jax.device_get(jax.tree.map(_raw, state)) and state
+            same = jax.tree.map(np.array_equal, jax.device_get(jax.tree.map(raw, state)), want)
+            found[f"checkpoint {step}, {mesh}"] = 0.0 if all(jax.tree.leaves(same)) else np.inf
 
 
 def main() -> None:
     found: dict[str, float] = {}
-    autoencoders(found)
-    systems(found)
+    autoencoders(found, AUTOENCODERS if EVERY else ("batch_topk", "jumprelu", "conv topk", "sparse decoder"))
+    systems(found, ALGORITHMS if EVERY else ("gan", "energy", "cyclegan"))
     products(found)
     print(json.dumps(found))  # noqa: T201
 

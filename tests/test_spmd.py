@@ -1,4 +1,4 @@
-"""Several devices beside one, in processes with several virtual ones: ``shard_map``, explicit axes, placements of a training."""
+"""Several devices beside one, in processes with several virtual ones: ``shard_map``, explicit axes, whole trainings."""
 
 import json
 import os
