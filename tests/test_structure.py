@@ -18,7 +18,19 @@ import saegan_jax
 
 PACKAGE = Path(saegan_jax.__file__).parent
 TESTS = Path(__file__).parent
-PURE = {"losses", "networks", "algorithms", "priors", "metrics", "steering", "images", "activations", "errors", "stats"}
+PURE = {
+    "losses",
+    "networks",
+    "algorithms",
+    "priors",
+    "metrics",
+    "steering",
+    "images",
+    "activations",
+    "errors",
+    "stats",
+    "spmd",
+}
 WORLDLY = {
     *("saegan_jax.training", "saegan_jax.data", "saegan_jax.evaluation", "saegan_jax.runs", "saegan_jax.report"),
     *("saegan_jax.cli", "experiments", "benchmarks"),

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Examples
@@ -28,11 +29,12 @@ from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, lock_run, open_folder, to_json
+from saegan_jax.training.sharding import DATA, open_mesh
 from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
 
 # Where things lie here, not what is trained.
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe")
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh")
 SAMPLE_SEED = 0
 GRID = 64
 
@@ -72,6 +74,7 @@ class Run:
     feed: Any
     writer: MetricsWriter
     display: Display
+    mesh: Mesh | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -80,14 +83,14 @@ class Run:
 
     @property
     def data(self) -> Examples:
-        """The training images and labels on the device, where they are."""
+        """The training images and labels, where they do not stream."""
         assert isinstance(self.feed, Examples), "only the scripts that have --data-on stream"
         return self.feed
 
     def some_images(self, most: int) -> jax.Array:
         """At most ``most`` training images, evenly taken, on the device: ``(n, height, width, channels)`` uint8."""
         if isinstance(self.feed, Examples):
-            return self.feed.image[:: -(-len(self.feed.image) // most)]
+            return jnp.asarray(self.feed.image[:: -(-len(self.feed.image) // most)])
         n = len(self.feed.source)
         return jnp.asarray(self.feed.source.read(np.arange(0, n, -(-n // most))).image)
 
@@ -117,6 +120,7 @@ class Run:
             shown=shown,
             score=score,
             callbacks=() if picture is None else (Callback(on_evaluation=picture),),
+            mesh=self.mesh,
             **({"members_per_vmap": gan_members_per_vmap(settings)} | extra),
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
@@ -144,10 +148,11 @@ class Run:
         return picture
 
 
-def labelled_images(options: RunOptions) -> RunData:
+def labelled_images(options: RunOptions, mesh: Mesh | None) -> RunData:
     """The training images of the data set that the options name, and their labels."""
     data_on = options.data_on if isinstance(options, StreamOptions) else "device"
-    in_memory = {"device": None, "auto": data_budget(), "host": 0}[data_on]
+    shares = 1 if mesh is None else mesh.shape.get(DATA, 1)
+    in_memory = {"device": None, "auto": data_budget() * shares, "host": 0}[data_on]
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
     examples = training_examples(dataset, options.fraction)
     channels = dataset.image_shape[2]
@@ -157,7 +162,7 @@ def labelled_images(options: RunOptions) -> RunData:
         dataset=dataset,
         image_shape=dataset.image_shape,
         n_classes=dataset.num_classes,
-        feed=partial(examples_or_stream, examples, streamed=data_on == "host"),
+        feed=partial(examples_or_stream, examples, mesh, streamed=data_on == "host"),
         check_phase=partial(check_phase_batch, len(examples)),
     )
 
@@ -167,11 +172,16 @@ def check_phase_batch(n_examples: int, name: str, settings: Any) -> None:
     check_batch(name, settings.batch_size, n_examples, steps=settings.steps)
 
 
-def examples_or_stream(examples: InMemory | OnDisk, *, streamed: bool) -> Examples | Stream:
+def examples_or_stream(examples: InMemory | OnDisk, mesh: Mesh | None, *, streamed: bool) -> Examples | Stream:
     """The examples on the device, or, where they are ``streamed`` or on disk, a stream of them."""
     if isinstance(examples, InMemory) and not streamed:
-        return Examples(jnp.asarray(examples.split.image), jnp.asarray(examples.split.label))
+        return on_device(Examples(examples.split.image, examples.split.label), mesh)
     return Stream(source=examples)
+
+
+def on_device(data: Any, mesh: Mesh | None) -> Any:
+    """Data on the default device; for a mesh, on the host, from where each training spreads them."""
+    return jax.tree.map(jnp.asarray if mesh is None else np.asarray, data)
 
 
 def holds_run(folder: Path) -> bool:
@@ -186,7 +196,7 @@ def open_run(
     name: str,
     model: Any,
     phases: Mapping[str, Any],
-    data: Callable[[RunOptions], RunData] = labelled_images,
+    data: Callable[[RunOptions, Mesh | None], RunData] = labelled_images,
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
 
@@ -198,7 +208,7 @@ def open_run(
       name: the default folder is ``runs/<name>``; its first word names the training.
       model: settings of what is trained.
       phases: settings of each training phase, with ``steps`` and ``batch_size``.
-      data: ``data(options)``, what is trained on; called once the intervals are known to fit.
+      data: ``data(options, mesh)``, what is trained on; called once the intervals are known to fit.
 
     Raises:
       ValueError: whatever cannot work; nothing has been compiled or written then.
@@ -207,7 +217,9 @@ def open_run(
     intervals = {key: getattr(options, key) for key in ("log_every", "save_every", "picture_every")}
     for phase, settings in phases.items():
         check_schedule(phase, steps=settings.steps, **intervals)
-    found = data(options)
+    batch_sizes = {phase: settings.batch_size for phase, settings in phases.items()}
+    mesh = open_mesh(options.mesh, n_seeds=options.seeds, batch_sizes=batch_sizes)
+    found = data(options, mesh)
     for phase, settings in phases.items():
         found.check_phase(phase, settings)
     # Finds networks that cannot make such images.
@@ -227,7 +239,7 @@ def open_run(
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)
-    return Run(options, folder, config, found.dataset, found.feed(), writer, display)
+    return Run(options, folder, config, found.dataset, found.feed(), writer, display, mesh)
 
 
 def recorded_options(options: RunOptions, unrecorded: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.chunks import Chunks, open_chunks
 from saegan_jax.training.finite import check_infos, check_state, finite_members
 from saegan_jax.training.phase import Phase
+from saegan_jax.training.sharding import Placement, placed_shapes, placement, state_shardings
 from saegan_jax.training.stop import StoppedError, stop_requests
 from saegan_jax.training.writers import Display, MetricsWriter, Rate, Scalars, read_alarms, read_metrics, warn
 
@@ -65,13 +66,14 @@ def train(
     with ExitStack() as stack:
         stop_requested = stack.enter_context(stop_requests())
         checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints" / phase.name))
-        step, state = _begin(phase, checkpoints, writer)
+        placed = _placement(phase)
+        step, state = _begin(phase, checkpoints, writer, placed)
         if step == phase.steps:
             return state
         alarms = _resumed_alarms(phase, folder, writer)
         display.start(phase.name, step, phase.steps)
         stack.callback(display.end)
-        chunks = stack.enter_context(open_chunks(phase, data, state, step))
+        chunks = stack.enter_context(open_chunks(phase, data, state, step, placed=placed))
         callbacks = [write_rows(writer, phase.name), show_progress(display, alarms, phase.shown)]
         if phase.score is not None:
             callbacks.append(score_samples(phase.score, alarms, writer, phase.name, n_seeds=phase.n_seeds))
@@ -79,13 +81,23 @@ def train(
         return _run(_Parts(phase, chunks, alarms, tuple(callbacks), Rate(step)), step, state, stop_requested)
 
 
-def _begin(phase: Phase, checkpoints: Checkpoints, writer: MetricsWriter) -> tuple[int, Any]:
+def _placement(phase: Phase) -> Placement | None:
+    """Where state and batches of ``phase`` lie; None for the default device."""
+    if phase.mesh is None:
+        return None
+    return placement(phase.mesh, jax.eval_shape(phase.init), n_seeds=phase.n_seeds)
+
+
+def _begin(phase: Phase, checkpoints: Checkpoints, writer: MetricsWriter, placed: Placement | None) -> tuple[int, Any]:
     """The step and state to go on from; rows past that step, which will be written again, are taken out of the metrics."""
-    restored = checkpoints.restore(jax.eval_shape(phase.init))
+    shapes, init = jax.eval_shape(phase.init), phase.init
+    if placed is not None:
+        shapes, init = placed_shapes(placed, shapes), jax.jit(phase.init, out_shardings=state_shardings(placed))
+    restored = checkpoints.restore(shapes)
     for step, reason in checkpoints.damaged:
         warn(f"Checkpoint {phase.name}/{step} is damaged and was skipped ({reason}).")
     checkpoints.set_aside_damaged()
-    step, state = restored if restored else (0, phase.init())
+    step, state = restored if restored else (0, init())
     if step > phase.steps:
         raise ConfigError(
             f"{phase.name}.steps", phase.steps, f"the run folder is already at step {step}; ask for more."

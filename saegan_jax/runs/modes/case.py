@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.gan import GANConfig
@@ -57,7 +58,7 @@ def endless(name: str, settings: Any) -> None:
     """Of data of which there is no end: every batch size fits."""
 
 
-def case_data(case: Case, options: RunOptions) -> RunData:
+def case_data(case: Case, options: RunOptions, mesh: Mesh | None) -> RunData:
     """What a case is trained on."""
     return RunData(
         dataset=None,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.sharding import Mesh
 
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, TwoDomains, cyclegan
@@ -26,7 +27,7 @@ from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 from saegan_jax.runs.options import RunOptions, TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
-from saegan_jax.runs.session import Run, RunData, open_run
+from saegan_jax.runs.session import Run, RunData, on_device, open_run
 from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, scores
 from saegan_jax.training.members import members_of
 from saegan_jax.training.phase import check_batch
@@ -153,13 +154,13 @@ CHECKS: Mapping[str, Callable[[Domains, Any], None]] = {"cyclegan": check_transl
 """What is checked of each phase before anything is trained."""
 
 
-def both_domains(domains: Domains, options: RunOptions) -> RunData:
+def both_domains(domains: Domains, options: RunOptions, mesh: Mesh | None) -> RunData:
     """The training images of both domains, which have no labels."""
     return RunData(
         dataset=domains.a,
         image_shape=domains.image_shape,
         n_classes=None,
-        feed=lambda: TwoDomains(jnp.asarray(domains.a.train.image), jnp.asarray(domains.b.train.image)),
+        feed=lambda: on_device(TwoDomains(domains.a.train.image, domains.b.train.image), mesh),
         check_phase=lambda name, settings: CHECKS[name](domains, settings),
         # What is drawn beside it is no part of a run.
         unrecorded=("dataset", "beside"),
