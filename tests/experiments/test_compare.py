@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import command, compile_cache, metrics, score_quickly, tiny, tree  # noqa: F401 (a fixture)
+from command_line import command, metrics, score_quickly, tiny, tree
 
 from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, count_parameters, matched, with_controls
 from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of, tables
@@ -18,7 +18,6 @@ from saegan_jax.errors import ConfigError
 from saegan_jax.report.table import Result, Row, cell
 from saegan_jax.runs.presets import PRESETS
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
 DIGITS = {"image_shape": (8, 8, 1), "n_classes": 10}
 QUICK = ["--gan.loss", "hinge", "--gan.r1-gamma", "0", "--gan.r2-gamma", "0", "--evaluate"]
 
