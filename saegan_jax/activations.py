@@ -1,12 +1,15 @@
 """Sparse activation functions: the k largest by bisection, and steps with a straight-through gradient."""
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
+
+from saegan_jax.spmd import spec_of, varying_alike, with_auto_axes
 
 Axis = int | tuple[int, ...]
 
@@ -36,17 +39,8 @@ def topk_mask(
     """
     if where is not None and where.shape != x.shape:
         raise ValueError(f"where has shape {where.shape}, but must match x, {x.shape}: nothing is broadcast.")
-    k = jnp.asarray(k, jnp.int32)
-    order = _ordered_integers(x)
-    if where is not None:
-        order = jnp.where(where, order, jnp.iinfo(order.dtype).min)
-    compared = _Compared(axis, axis_name)
-    level, n_level = _kth_largest(order, k, compared)
-    # Where more than k are at or above the level, all of the excess is equal to it: of those the first ones are kept.
-    above, tied = order > level, order == level
-    crowded, room = n_level > k, k - _count(above, compared)
-    index, end = _first_tied(tied, room, jnp.any(crowded), compared)
-    return (order >= level) & (~crowded | above | (index < end))
+    mask = partial(_topk_mask, _Compared(axis, axis_name))
+    return with_auto_axes(mask, lax.stop_gradient(x), jnp.asarray(k, jnp.int32), where, spec=lambda x, *_: spec_of(x))
 
 
 class _Compared(NamedTuple):
@@ -57,6 +51,18 @@ class _Compared(NamedTuple):
 
     def axes(self, ndim: int) -> set[int]:
         return {a % ndim for a in ((self.axis,) if isinstance(self.axis, int) else self.axis)}
+
+
+def _topk_mask(compared: _Compared, x: Array, k: Array, where: Array | None) -> Array:
+    order = _ordered_integers(x)
+    if where is not None:
+        order = jnp.where(where, order, jnp.iinfo(order.dtype).min)
+    level, n_level = _kth_largest(order, k, compared)
+    # Where more than k are at or above the level, all of the excess is equal to it: of those the first ones are kept.
+    above, tied = order > level, order == level
+    crowded, room = n_level > k, k - _count(above, compared)
+    index, end = _first_tied(tied, room, jnp.any(crowded), compared)
+    return (order >= level) & (~crowded | above | (index < end))
 
 
 def _ordered_integers(x: Array) -> Array:
@@ -165,7 +171,6 @@ def topk(pre_activations: Array, k: ArrayLike, *, axis: Axis = -1, axis_name: st
     return jnp.where(kept, pre_activations, 0.0)
 
 
-@jax.custom_vjp
 def heaviside(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
     """H(x - threshold), 1 above and 0 elsewhere, whose gradient in the threshold is estimated.
 
@@ -182,6 +187,12 @@ def heaviside(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
 
     Source: Rajamanoharan et al., Jumping ahead: improving reconstruction fidelity with JumpReLU sparse autoencoders, 2024.
     """
+    x, threshold = varying_alike(x, threshold)
+    return with_auto_axes(_heaviside, x, threshold, bandwidth, spec=lambda x, *_: spec_of(x))
+
+
+@jax.custom_vjp
+def _heaviside(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
     return (x > threshold).astype(x.dtype)
 
 
@@ -194,10 +205,9 @@ def _heaviside_backward(residuals: tuple[Array, Array, ArrayLike], g: Array) -> 
     return jnp.zeros_like(x), -g * _window(x, threshold, bandwidth), jnp.zeros_like(jnp.asarray(bandwidth))
 
 
-heaviside.defvjp(lambda x, t, b: (heaviside(x, t, b), (x, t, b)), _heaviside_backward)
+_heaviside.defvjp(lambda x, t, b: (_heaviside(x, t, b), (x, t, b)), _heaviside_backward)
 
 
-@jax.custom_vjp
 def jumprelu(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
     """x H(x - threshold): x above the threshold, 0 elsewhere.
 
@@ -211,6 +221,12 @@ def jumprelu(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
 
     Source: as for :func:`heaviside`.
     """
+    x, threshold = varying_alike(x, threshold)
+    return with_auto_axes(_jumprelu, x, threshold, bandwidth, spec=lambda x, *_: spec_of(x))
+
+
+@jax.custom_vjp
+def _jumprelu(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
     return jnp.where(x > threshold, x, 0.0)
 
 
@@ -220,4 +236,4 @@ def _jumprelu_backward(residuals: tuple[Array, Array, ArrayLike], g: Array) -> t
     return jnp.where(x > threshold, g, 0.0), in_threshold, jnp.zeros_like(jnp.asarray(bandwidth))
 
 
-jumprelu.defvjp(lambda x, t, b: (jumprelu(x, t, b), (x, t, b)), _jumprelu_backward)
+_jumprelu.defvjp(lambda x, t, b: (_jumprelu(x, t, b), (x, t, b)), _jumprelu_backward)

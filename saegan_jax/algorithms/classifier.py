@@ -15,6 +15,7 @@ from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.errors import require, require_integer, require_non_negative, require_positive
 from saegan_jax.images import check_unit
 from saegan_jax.networks.classifiers import Classifier
+from saegan_jax.spmd import step_on_any_mesh
 
 
 @dataclass(frozen=True)
@@ -177,5 +178,7 @@ def classifier(config: ClassifierConfig) -> Algorithm:
         optimiser=optax.adamw(schedule, weight_decay=config.weight_decay),
     )
     return Algorithm(
-        init=partial(init_state, parts), step=partial(train_step, parts), predict=partial(predict, parts.network)
+        init=partial(init_state, parts),
+        step=step_on_any_mesh(partial(train_step, parts)),
+        predict=partial(predict, parts.network),
     )

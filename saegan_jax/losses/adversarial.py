@@ -11,9 +11,11 @@ from typing import NamedTuple
 import jax
 from jax import Array
 from jax import numpy as jnp
+from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from saegan_jax.losses._arrays import floating, floatings, hyper, safe_sqrt, unit_max
+from saegan_jax.spmd import with_auto_axes
 
 
 def minimax_discriminator_loss(real_logits: ArrayLike, fake_logits: ArrayLike) -> Array:
@@ -162,6 +164,11 @@ def pulling_away(pre_activations: ArrayLike) -> Array:
         raise ValueError(
             f"pre_activations has shape {s.shape}, one example, but pulling away compares pairs: pass a batch."
         )
+    return with_auto_axes(_pulling_away, s, spec=lambda s: PartitionSpec())
+
+
+def _pulling_away(s: Array) -> Array:
+    n = s.shape[0]
     s = unit_max(s.reshape(n, -1), axis=1)
     norm = safe_sqrt(jnp.sum(jnp.square(s), axis=1, keepdims=True))
     s = s / jnp.where(norm > 0, norm, jnp.ones_like(norm))

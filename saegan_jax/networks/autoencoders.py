@@ -6,6 +6,9 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from saegan_jax.spmd import spec_of, varying_alike, with_auto_axes
 
 Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
@@ -27,7 +30,6 @@ def per_unit(vector: jax.Array, like: jax.Array) -> jax.Array:
     return vector.reshape((1,) * (like.ndim - 1) + (-1,))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def sparse_product(codes: jax.Array, weights: jax.Array, k: int) -> jax.Array:
     """``codes @ weights`` of codes of which at most ``k`` a row are not 0, from k rows of ``weights`` instead of all.
 
@@ -44,10 +46,17 @@ def sparse_product(codes: jax.Array, weights: jax.Array, k: int) -> jax.Array:
 
     Source: Gao et al., Scaling and evaluating sparse autoencoders, 2024, appendix (sparse kernels).
     """
-    return _sparse_forward(codes, weights, k)[0]
+    codes, weights = varying_alike(codes, weights)
+    product = partial(_sparse_product, k)
+    return with_auto_axes(product, codes, weights, spec=lambda codes, weights: PartitionSpec(*spec_of(codes)[:1]))
 
 
-def _sparse_forward(codes: jax.Array, weights: jax.Array, k: int) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sparse_product(k: int, codes: jax.Array, weights: jax.Array) -> jax.Array:
+    return _sparse_forward(k, codes, weights)[0]
+
+
+def _sparse_forward(k: int, codes: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     values, index = jax.lax.top_k(codes, k)
     # The codes are kept for their shape alone: they exist anyway, and a shape cannot be a residual.
     return jnp.einsum("nk,nkd->nd", values, weights[index]), (codes, values, index, weights)
@@ -61,7 +70,7 @@ def _sparse_backward(k: int, residuals: tuple[jax.Array, ...], g: jax.Array) -> 
     return d_codes, jnp.zeros_like(weights).at[index.reshape(-1)].add(parts.reshape(-1, g.shape[-1]))
 
 
-sparse_product.defvjp(_sparse_forward, _sparse_backward)
+_sparse_product.defvjp(_sparse_forward, _sparse_backward)
 
 
 class SparseAutoencoder(nn.Module):

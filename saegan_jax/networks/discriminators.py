@@ -1,7 +1,8 @@
 """Critics: images ``(batch, height, width, channels)`` or codes ``(batch, d_sae)`` to logits ``(batch,)``.
 
 Conditional ones (``n_classes > 0``) also take each example's class, ``label (batch,)`` int32. ``side (batch, d_side)`` is
-a further input, which is appended where the image has become a vector.
+a further input, which is appended where the image has become a vector; ``code (batch, d_code)`` is one whose projection
+multiplies the last features.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ import jax.numpy as jnp
 from saegan_jax.networks.layers import HE, Conv4x4, ConvForm, RowConv3x3
 
 
-def head(features: jax.Array, label: jax.Array | None, n_classes: int) -> jax.Array:
-    """``features (batch, d)`` to logits ``(batch,)``, inside a compact module: ``w.h + b``, and ``v_label.h`` with classes.
+def head(features: jax.Array, label: jax.Array | None, n_classes: int, code: jax.Array | None = None) -> jax.Array:
+    """``features f (batch, d)`` to logits ``(batch,)``, inside a compact module: ``w . f + b``, ``v_label . f`` with classes,
+    and ``<f, V code> / sqrt(d)`` with a ``code (batch, d_code)``.
 
     Raises:
       ValueError: a label without classes, or classes without a label.
@@ -25,6 +27,9 @@ def head(features: jax.Array, label: jax.Array | None, n_classes: int) -> jax.Ar
         given = "no label" if label is None else "a label"
         raise ValueError(f"the critic has n_classes={n_classes} and got {given}; classes and labels go together.")
     logits = nn.Dense(1)(features).reshape(-1)
+    if code is not None:
+        d = features.shape[-1]
+        logits += (features * nn.Dense(d, use_bias=False, name="code")(code)).sum(axis=-1) / d**0.5
     if label is None:
         return logits
     per_class = nn.Dense(n_classes, use_bias=False, name="classes")(features)
@@ -45,11 +50,13 @@ class MLPDiscriminator(nn.Module):
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None, code: jax.Array | None = None
+    ) -> jax.Array:
         x = beside(self.scale * x, side)
         for features in self.hidden:
             x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x), 0.2)
-        return head(x, label, self.n_classes)
+        return head(x, label, self.n_classes, code)
 
 
 class DCGANDiscriminator(nn.Module):
@@ -66,13 +73,15 @@ class DCGANDiscriminator(nn.Module):
     hidden: Sequence[int] = ()
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None, code: jax.Array | None = None
+    ) -> jax.Array:
         for stage in range(self.stages):
             x = nn.leaky_relu(Conv4x4(self.width * 2**stage, form=self.conv_form)(x), 0.2)
         x = beside(x, side)
         for features in self.hidden:
             x = nn.leaky_relu(nn.Dense(features, kernel_init=HE)(x), 0.2)
-        return head(x, label, self.n_classes)
+        return head(x, label, self.n_classes, code)
 
 
 class UnrolledDiscriminator(nn.Module):
@@ -86,10 +95,12 @@ class UnrolledDiscriminator(nn.Module):
     n_classes: int = 0
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None, code: jax.Array | None = None
+    ) -> jax.Array:
         for stage in range(3):
             x = nn.leaky_relu(RowConv3x3(self.width * 2**stage, stride=2)(x), 0.3)
-        return head(beside(x, side), label, self.n_classes)
+        return head(beside(x, side), label, self.n_classes, code)
 
 
 class CodeDiscriminator(nn.Module):

@@ -149,7 +149,9 @@ class ResidualDiscriminator(nn.Module):
     n_classes: int = 0
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, label: jax.Array | None = None, side: jax.Array | None = None, code: jax.Array | None = None
+    ) -> jax.Array:
         _check("image shape", x.shape[1:], self.width, self.stages, self.blocks, self.expansion, self.group_size)
         widths = _widths(self.width, self.stages)
         depth = self.blocks * len(widths)
@@ -161,4 +163,4 @@ class ResidualDiscriminator(nn.Module):
                 x = nn.Dense(features, use_bias=False, kernel_init=_PLAIN)(x)
             for _ in range(self.blocks):
                 x = ResidualBlock(depth, self.expansion, self.group_size, self.conv_form)(x)
-        return head(beside(DepthwiseProduct()(x), side), label, self.n_classes)
+        return head(beside(DepthwiseProduct()(x), side), label, self.n_classes, code)

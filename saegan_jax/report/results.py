@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from saegan_jax.errors import require
 from saegan_jax.files import write_bytes, write_json
 
 
@@ -62,6 +63,16 @@ def provenance(command: str) -> dict[str, Any]:
         "device": device(),
         "versions": versions("saegan_jax", "jax", "flax", "optax", "numpy"),
     }
+
+
+def require_json(results: Path | None) -> None:
+    """Refuse a name for a result that would not show what the file is; None is for a default.
+
+    Raises:
+      ConfigError: it does not end in ``.json``.
+    """
+    fix = "give it a name that ends in .json."
+    require(results is None or results.suffix == ".json", "results", str(results), fix)
 
 
 def write_result(path: Path, result: dict[str, Any], table: str) -> None:

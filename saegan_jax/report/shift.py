@@ -1,4 +1,4 @@
-"""What a shift of the data costs every model, as one picture."""
+"""What a shift of the data costs every model, as published rows, tables and one picture."""
 
 import io
 import os
@@ -9,14 +9,63 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from saegan_jax.evaluation.shift import UNSEEN, UNSHIFTED, ShiftScores
 from saegan_jax.files import write_bytes
+from saegan_jax.report.table import Result, Row, document, origin, pivot
 
+LIVE = 1e-3  # a feature lives in a set if it is active in at least this share of it
+METRICS = {
+    "reconstruction_ratio": "squared error over that on unshifted test images",
+    "fvu": "share of the shifted set's variance",
+    "l0": "active units",
+    "live_overlap": "features live in both sets over those live in either",
+    "probe_accuracy": "share of images, probe fitted on unshifted codes",
+}
+"""Measures and their units."""
 PANELS = {
     "reconstruction_ratio": "squared error / unshifted",
     "l0": "active units (L0)",
     "live_overlap": "overlap of live features",
     "probe_accuracy": "probe accuracy",
 }
+
+
+def measures(here: ShiftScores, there: ShiftScores) -> dict[str, float]:
+    """Every measure of one seed on a shifted set, beside the unshifted one."""
+    live_here, live_there = here.density >= LIVE, there.density >= LIVE
+    both, either = (float(np.sum(live)) for live in (live_here & live_there, live_here | live_there))
+    return {
+        "reconstruction_ratio": there.mse / here.mse,
+        "fvu": there.fvu,
+        "l0": there.l0,
+        "live_overlap": both / max(either, 1.0),
+        "probe_accuracy": there.accuracy,
+    }
+
+
+def rows_of(model: str, scores: Mapping[str, Sequence[ShiftScores]]) -> list[Row]:
+    """One row per test set and measure; none of a probe's accuracy on classes of which it has seen no label."""
+    rows = []
+    for name, shifted in scores.items():
+        found = [measures(here, there) for here, there in zip(scores[UNSHIFTED], shifted, strict=True)]
+        shown = {metric: unit for metric, unit in METRICS.items() if (name, metric) != (UNSEEN, "probe_accuracy")}
+        rows += [
+            Row.of(model, metric, [one[metric] for one in found], unit=unit, shift=name)
+            for metric, unit in shown.items()
+        ]
+    return rows
+
+
+def tables(result: Result) -> str:
+    """One table per measure: shifts down, models across."""
+    parts = [origin(result), result.extra["note"]]
+    shifts = dict.fromkeys(row["shift"] for row in result.rows)
+    for metric, unit in METRICS.items():
+        # A shift without this measure has its line too, so that all tables have the same lines.
+        empty = [Row(arm=result.rows[0].arm, metric=metric, extra={"shift": shift}) for shift in shifts]
+        rows = [*empty, *(row for row in result.rows if row.metric == metric)]
+        parts += [f"## {metric.replace('_', ' ')} ({unit})", pivot(rows, index="shift", columns="arm")]
+    return document(*parts)
 
 
 def shift_curves(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *, title: str = "") -> None:

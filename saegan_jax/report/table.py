@@ -214,6 +214,11 @@ def document(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def seeds_text(n: int) -> str:
+    """How many seeds, and what the cells of a table over several of them show."""
+    return f"{n} seeds; mean [bootstrap 95 % interval over seeds]" if n > 1 else f"{n} seed"
+
+
 def cell(row: Row | None, *, digits: int = 3, count_failed: bool = True) -> str:
     """``mean [low, high]`` to so many digits, or what there is of it.
 

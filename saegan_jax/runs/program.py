@@ -1,5 +1,6 @@
 """How every command runs: compiled programs are kept, and an error is one paragraph."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,16 @@ def program_name() -> str:
         return sys.argv[0]
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return f"python -m {spec.name}" if spec is not None else Path(sys.argv[0]).name
+
+
+def experiment_command(name: str) -> str:
+    """The running command of the experiment ``name``, as its published result records it."""
+    return f"python -m experiments.{name} {shlex.join(sys.argv[1:])}".strip()
+
+
+def prefixed(say: Callable[[str], None], prefix: str) -> Callable[[str], None]:
+    """``say`` with ``prefix`` before every text: who it is that makes progress."""
+    return lambda text: say(f"{prefix}{text}")
 
 
 def keep_compiled() -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.algorithms.saegan.generators import INPUTS
 from saegan_jax.runs.options import (
     RunOptions,
     TrainCycleGAN,
@@ -13,6 +16,16 @@ from saegan_jax.runs.options import (
     TrainSAEGAN,
     TrainVAE,
 )
+
+
+def no_sampler(settings: Any) -> None:
+    """Of a generator that reads no codes, or of no generator."""
+    return
+
+
+def code_sampler(model: SAEGANConfig) -> str | None:
+    """The sampler of the codes that a SAE-GAN's generator reads; None where it reads none."""
+    return model.sampler if INPUTS[model.generator_input].has_code else None
 
 
 class Training(NamedTuple):
@@ -27,6 +40,8 @@ class Training(NamedTuple):
         does not need the others.
       autoencoder: ``autoencoder(settings, state)``, settings and parameters of the sparse autoencoder of images that a run
         leaves; None where there is none.
+      sampler: ``sampler(settings)``, the sampler of the codes that the generator reads; None where it reads none.
+      gan: ``gan(settings)``, settings of the GAN whose generator draws the images; None where there is none.
     """
 
     options: type[RunOptions]
@@ -34,17 +49,23 @@ class Training(NamedTuple):
     phase: str
     module: str
     autoencoder: Callable[[Any, Any], tuple[SAEConfig, Any]] | None = None
+    sampler: Callable[[Any], str | None] = no_sampler
+    gan: Callable[[Any], GANConfig] | None = None
 
 
 TRAININGS: dict[str, Training] = {
-    "sae": Training(TrainSAE, "sae", "sae", "saegan_jax.runs.train.sae", lambda sae, state: (sae, state.params)),
-    "gan": Training(TrainGAN, "gan", "gan", "saegan_jax.runs.train.gan"),
+    "sae": Training(
+        TrainSAE, "sae", "sae", "saegan_jax.runs.train.sae", autoencoder=lambda sae, state: (sae, state.params)
+    ),
+    "gan": Training(TrainGAN, "gan", "gan", "saegan_jax.runs.train.gan", gan=lambda gan: gan),
     "saegan": Training(
         TrainSAEGAN,
         "model",
         "gan",
         "saegan_jax.runs.train.saegan",
-        lambda model, state: (model.sae, state.pretrained.sae),
+        autoencoder=lambda model, state: (model.sae, state.pretrained.sae),
+        sampler=code_sampler,
+        gan=lambda model: model.gan,
     ),
     "vae": Training(TrainVAE, "vae", "vae", "saegan_jax.runs.train.vae"),
     "energy": Training(TrainEnergy, "energy", "gan", "saegan_jax.runs.train.energy"),

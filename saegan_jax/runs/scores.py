@@ -12,6 +12,7 @@ from rich.text import Text
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
+from saegan_jax.evaluation.autoencoders import decoder
 from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.files import write_json
@@ -36,8 +37,7 @@ def score_sae(run: Run, config: SAEConfig, params: Any, *, active_only: bool = F
 def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
     """Draw the dictionary and score the autoencoder: rows of the closing table."""
     metrics = score_sae(run, config, params)
-    weights = params["params"]
-    W_dec = np.asarray(np.swapaxes(weights["W_enc"], -1, -2) if config.tied else weights["W_dec"])
+    W_dec = decoder(config, params)
     first = W_dec if run.n_seeds == 1 else W_dec[0]
     shape = run.dataset.image_shape
     atom = (config.patch_size, config.patch_size, shape[2]) if config.patch_size else shape

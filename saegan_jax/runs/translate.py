@@ -22,7 +22,8 @@ from saegan_jax.files import write_bytes
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
 from saegan_jax.runs.restore import Restored, restore_run
-from saegan_jax.runs.translations import NAMES, cycled, held_out, members_of
+from saegan_jax.runs.translations import NAMES, cycled, held_out
+from saegan_jax.training.members import members_of
 
 SHOWN = 1024  # images in the picture, sources and the way back counted; the .npz has all
 COLUMNS = 16

@@ -15,6 +15,7 @@ from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.runs.scores import row
+from saegan_jax.training.members import members_of
 
 SCORED = 1000  # test images a domain
 NAMES: Mapping[Direction, str] = {"ab": "A to B", "ba": "B to A"}
@@ -85,11 +86,6 @@ def held_out(domains: Domains, direction: Direction, *, n: int = SCORED, seed: i
     chosen = np.random.default_rng(seed).permutation(len(split.test.label))[:n]
     truth = None if domains.to_b is None else to_unit_float(jnp.asarray(other.test.image[chosen]))
     return Held(to_unit_float(jnp.asarray(split.test.image[chosen])), split.test.label[chosen], truth)
-
-
-def members_of(state: Any, n_seeds: int) -> list[Any]:
-    """The states of an ensemble's members, one by one."""
-    return [state] if n_seeds == 1 else [jax.tree.map(lambda x, i=i: x[i], state) for i in range(n_seeds)]
 
 
 def on_host(function: Callable[[Any], Any]) -> Callable[[jax.Array], jax.Array]:

@@ -1,6 +1,6 @@
 """Steering a trained generator: its activations at one layer, directions to push them along, and what that does to images."""
 
-from saegan_jax.steering.cut import Layer, Split, layers, split
+from saegan_jax.steering.cut import Layer, Split, default_layer, layers, split
 from saegan_jax.steering.directions import (
     association,
     class_directions,
@@ -36,6 +36,7 @@ __all__ = [
     "association",
     "at_level",
     "class_directions",
+    "default_layer",
     "difference_directions",
     "dose_response",
     "effect",

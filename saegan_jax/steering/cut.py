@@ -97,3 +97,8 @@ def split(sample: Sample, state: Any, *, layer: int) -> Split:
     require(1 <= (layer if layer >= 0 else len(known) + layer) < len(known), "layer", layer, fix)
     chosen = known[layer]
     return Split(chosen, partial(activations_before, sample, chosen), partial(images_after, sample, chosen))
+
+
+def default_layer(sample: Sample, state: Any) -> int:
+    """The number of the last hidden layer where its activations are vectors, else of the first."""
+    return -1 if len(layers(sample, state)[-1].shape) == 1 else 1

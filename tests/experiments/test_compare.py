@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from command_line import command, metrics, score_quickly, tiny, tree
 
-from experiments.arms import BASELINE, PLACEMENTS, arm_settings, cost, count_parameters, matched, with_controls
-from experiments.compare import METRICS, SHOWN, Arm, Compare, blocks, percent, rows_of, tables
 from experiments.readme import ROOT
-from saegan_jax.algorithms.gan import GANConfig, Nets
+from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.report.comparison import BASELINE, MEASURES, Measured, percent, rows_of, tables
 from saegan_jax.report.table import Result, Row, cell
+from saegan_jax.runs.compare.arms import ARMS, SAE_GAN, arm_names, make_arm
+from saegan_jax.runs.compare.budgets import cost
+from saegan_jax.runs.compare.plan import blocks
+from saegan_jax.runs.compare.sizes import count_parameters, matched
 from saegan_jax.runs.presets import PRESETS
 
 DIGITS = {"image_shape": (8, 8, 1), "n_classes": 10}
@@ -25,15 +28,16 @@ QUICK = ["--gan.loss", "hinge", "--gan.r1-gamma", "0", "--gan.r2-gamma", "0", "-
 @pytest.mark.parametrize(
     ("preset", "name"),
     [
-        *(("digits", name) for name in PLACEMENTS),
+        *(("digits", name) for name, arm in ARMS.items() if arm.family is SAE_GAN or name == BASELINE),
         *(("mnist-cpu", name) for name in ("sparse", "ensemble", "lossless", "init")),
     ],
 )
 def test_every_arm_has_the_baselines_size(preset, name):
     model = PRESETS[preset].model
     known = DIGITS if preset == "digits" else {"image_shape": (28, 28, 1), "n_classes": 10}
-    target = count_parameters(arm_settings(BASELINE, model), **known)
-    settings, reached = matched(arm_settings(name, model), target, **known)
+    target = count_parameters(make_arm(BASELINE, model).settings, **known)
+    arm = make_arm(name, model)
+    settings, reached = matched(arm.settings, target, widths=arm.family.widths, **known)
     assert reached == count_parameters(settings, **known)
     np.testing.assert_allclose(reached, target, rtol=0.01)
     assert settings.gan.steps == model.gan.steps
@@ -42,42 +46,47 @@ def test_every_arm_has_the_baselines_size(preset, name):
     assert replace(settings.gan, **{u: getattr(model.gan, u) for u in units}) == model.gan
 
 
+def settings_of(name, model, **options):
+    return make_arm(name, model, **options).settings
+
+
 def test_arms_by_name():
     model = SAEGANConfig(sae=SAEConfig(variant="topk", k=4, d_sae=16, auxk=0.1), alignment=0.2, sampler="copula")
-    assert arm_settings("pixels", model) == replace(
+    assert settings_of("pixels", model) == replace(
         model, generator_input="gaussian", discriminator="pixels", alignment=0.0, sampler="factorised"
     )
-    dense = arm_settings("ensemble+dense", model)
+    dense = settings_of("ensemble+dense", model)
     assert (dense.sae.variant, dense.sae.beta, dense.sae.auxk, dense.sae.d_sae) == ("l1", 0.0, 0.0, 16)
-    assert arm_settings("latent-codes+dense", model).sae.k == 16
-    sigmoid = arm_settings("codes+dense", SAEGANConfig())
+    assert settings_of("latent-codes+dense", model).sae.k == 16
+    sigmoid = settings_of("codes+dense", SAEGANConfig())
     assert (sigmoid.sae.variant, sigmoid.sae.beta) == ("kl", 0.0)
-    changed = arm_settings("codes+random+augment", model)
+    changed = settings_of("codes+random+augment", model)
     assert (changed.encoder, changed.gan.augment) == ("random", ("translation", "cutout"))
-    assert arm_settings("sparse-clusters", model).sampler == "clusters"
+    assert settings_of("sparse-clusters", model).sampler == "clusters"
     for wrong in ("pixel", "codes+sparse", "pixels+dense", "codes+", ""):
         with pytest.raises(ConfigError, match=r"^arms = "):
-            arm_settings(wrong, model)
-    assert with_controls(("pixels", "codes", "sparse+dense")) == (
+            settings_of(wrong, model)
+    assert arm_names(("codes", "sparse+dense"), controls=True) == (
         "pixels", "codes", "codes+dense", "codes+random", "sparse+dense",
     )  # fmt: skip
+    assert arm_names(("codes", "pixels"), controls=False) == ("pixels", "codes")
 
 
 def test_energy_based_arms_have_the_baselines_generator_and_the_presets_margin():
     model = PRESETS["digits"].model
-    settings = arm_settings("ebgan+dense", model, preset="digits")
+    settings = settings_of("ebgan+dense", model, preset="digits")
     assert (settings.kind, settings.margin, settings.sae.beta) == ("ebgan", 1.0, 0.0)
-    assert arm_settings("ebgan", model, preset="mnist-cpu").margin == 10.0
-    target = count_parameters(arm_settings(BASELINE, model), **DIGITS)
-    own, reached = matched(settings, target, **DIGITS)
+    assert settings_of("ebgan", model, preset="mnist-cpu").margin == 10.0
+    target = count_parameters(settings_of(BASELINE, model), **DIGITS)
+    own, reached = matched(settings, target, widths=ARMS["ebgan"].family.widths, **DIGITS)
     assert own == settings
     assert reached.generator == target.generator
     # 128 units of 64 pixels, encoder and decoder, and both biases.
     assert reached.discriminator == 2 * 128 * 64 + 128 + 64
-    assert with_controls(("began",)) == ("began", "began+dense")
+    assert arm_names(("began",), controls=True) == ("pixels", "began", "began+dense")
     for wrong in ("ebgan+random", "began+augment"):
         with pytest.raises(ConfigError, match=r"^arms = .*trained in the game"):
-            arm_settings(wrong, model)
+            settings_of(wrong, model)
 
 
 def test_costs_charge_the_autoencoder_and_grow_with_the_work():
@@ -85,7 +94,7 @@ def test_costs_charge_the_autoencoder_and_grow_with_the_work():
     model = SAEGANConfig(sae=SAEConfig(d_sae=32, batch_size=64, steps=100), gan=gan, code_hidden=(32,))
 
     def of(name, own=model):
-        return cost(arm_settings(name, own), **DIGITS, n_images=1000)
+        return cost(make_arm(name, own), **DIGITS, n_images=1000)
 
     plain, codes, ensemble, random = (of(name) for name in ("pixels", "codes", "ensemble", "ensemble+random"))
     # Products with the matrices of the generator (4 x 32, 32 x 64) and the critic (64 x 32, 32 x 1), 2 operations an element
@@ -152,21 +161,20 @@ def test_a_comparison_leaves_runs_tables_and_a_picture(compared):
 
 
 def test_seeds_are_trained_in_blocks():
-    assert blocks(Compare(seeds=6, block=2, seed=3)) == [(3, 2), (5, 2), (7, 2)]
-    assert blocks(Compare(seeds=3)) == [(0, 3)]
+    assert blocks(seeds=6, block=2, seed=3) == [(3, 2), (5, 2), (7, 2)]
+    assert blocks(seed=0, seeds=3, block=8) == [(0, 3)]
 
 
 def test_an_arm_with_fewer_seeds_is_compared_on_those_it_has():
     def measured(values):
-        return {metric: list(values) for metric in (*METRICS, *SHOWN)}
+        return {metric: list(values) for metric in MEASURES}
 
     rng = np.random.default_rng(0)
     base = np.exp(rng.normal(0, 0.3, 6))
     found = {(1.0, BASELINE): measured(base), (1.0, "codes"): measured(2 * base[:4]), (1.0, "both"): measured(base)}
     found[1.0, "both"]["recall"][1] = float("nan")
-    settings = SAEGANConfig()
-    arms = [Arm(name, 1.0, settings, Nets(1, 1), None) for name in (BASELINE, "codes", "both", "sparse")]
-    rows = {(row["arm"], row["metric"]): row for row in rows_of(arms, found)}
+    arms = [Measured(arm, fraction, values, (1, 1), 10, None) for (fraction, arm), values in found.items()]
+    rows = {(row["arm"], row["metric"]): row for row in rows_of(arms)}
     assert {arm for arm, _ in rows} == {BASELINE, "codes", "both"}
     codes = rows["codes", "Frechet / floor"]
     assert codes["seeds"] == 4

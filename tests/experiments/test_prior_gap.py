@@ -10,10 +10,10 @@ import pytest
 from command_line import QUICK_TO_COMPILE, command, tiny
 from PIL import Image
 
-from experiments.prior_gap import Drawer, Subject, order
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.data import load
 from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
+from saegan_jax.evaluation.prior_gap import Drawer, Subject, ordered
 from saegan_jax.metrics import two_sample_accuracy
 from saegan_jax.priors import SAMPLERS, BootstrapPrior
 
@@ -37,7 +37,7 @@ TINY = [
 def quick(monkeypatch, tmp_path_factory):
     """Few steps of both classifiers, whose own tests are elsewhere."""
     few = functools.partial(two_sample_accuracy, folds=2, epochs=1, hidden=(8,))
-    monkeypatch.setattr("saegan_jax.metrics.two_sample_accuracy", few)
+    monkeypatch.setattr("saegan_jax.evaluation.prior_gap.two_sample_accuracy", few)
     cache = tmp_path_factory.getbasetemp() / "prior_gap"
     recipe = FeatureRecipe(epochs=1, batch_size=256, width=4)
     network = functools.partial(load_feature_network, cache_dir=cache, recipe=recipe)
@@ -116,8 +116,8 @@ def test_bad_options_are_named_and_nothing_is_written(tmp_path, monkeypatch, arg
 
 
 def test_the_bootstrap_comes_last_whatever_was_asked_for():
-    assert order(("bootstrap", "copula")) == ["copula", "bootstrap"]
-    assert order(("clusters", "factorised")) == ["factorised", "clusters", "bootstrap"]
+    assert ordered(("bootstrap", "copula")) == ("copula", "bootstrap")
+    assert ordered(("clusters", "factorised")) == ("factorised", "clusters", "bootstrap")
 
 
 def test_codes_for_the_classifier_do_not_repeat_and_images_are_whole():

@@ -9,11 +9,12 @@ from command_line import command
 from helpers import uint8_data
 from PIL import Image
 
-from experiments.shift import UNSEEN, Scores, rows_of
 from saegan_jax.data.shifts import enlarged, inverted, noisy, rotated
 from saegan_jax.data.synthetic import draw_mixture, sparse_mixture
 from saegan_jax.errors import ConfigError
+from saegan_jax.evaluation.shift import UNSEEN, ShiftScores
 from saegan_jax.report import frontier, shift_curves
+from saegan_jax.report.shift import rows_of
 
 IMAGES = np.asarray(uint8_data(6, (5, 5, 1)).image)
 
@@ -60,8 +61,8 @@ def test_sparse_mixtures():
 
 
 def test_rows_of_a_shift_by_hand():
-    here = Scores(mse=0.2, fvu=0.1, l0=3.0, density=np.array([0.5, 0.5, 0.0005, 0.0]), accuracy=0.9)
-    there = Scores(mse=0.5, fvu=0.4, l0=4.0, density=np.array([0.5, 0.0, 0.3, 0.0]), accuracy=0.6)
+    here = ShiftScores(mse=0.2, fvu=0.1, l0=3.0, density=np.array([0.5, 0.5, 0.0005, 0.0]), accuracy=0.9)
+    there = ShiftScores(mse=0.5, fvu=0.4, l0=4.0, density=np.array([0.5, 0.0, 0.3, 0.0]), accuracy=0.6)
     rows = rows_of("model", {"none": [here], "s": [there], UNSEEN: [there]})
     found = {(row["shift"], row["metric"]): row["mean"] for row in rows}
     assert found["s", "reconstruction_ratio"] == pytest.approx(2.5)

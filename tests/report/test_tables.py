@@ -12,19 +12,14 @@ import pytest
 from command_line import ROOT
 
 from experiments import (
-    compare,
     gaussians,
     modes,
-    paper_tables,
-    prior_gap,
     publish,
-    shift,
     stacked_mnist,
-    steer,
-    sweep_sae,
 )
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import write_json
+from saegan_jax.report import comparison, papers, prior_gap, shift, steering, sweep
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.stats import effects
 
@@ -32,17 +27,17 @@ RESULTS = ROOT / "experiments" / "results"
 PUBLISHED = sorted([*RESULTS.glob("*.json"), *(ROOT / "benchmarks" / "results").glob("*.json")])
 # By the beginning of a file's name.
 TABLES: dict[str, Callable[[Result], str]] = {
-    "compare_": partial(compare.tables, every=False),
+    "compare_": partial(comparison.tables, every=False),
     "energy_": publish.tables,
     "gan_": publish.tables,
     "saegan_": publish.tables,
     "gaussians": partial(modes.tables, metrics=gaussians.METRICS),
     "stacked_mnist": partial(modes.tables, metrics=stacked_mnist.METRICS),
     "prior_gap_": prior_gap.tables,
-    "sae_frontier_": sweep_sae.tables,
+    "sae_frontier_": sweep.tables,
     "sae_shift_": shift.tables,
-    "sae_papers": paper_tables.tables,
-    "steer_": steer.tables,
+    "sae_papers": papers.tables,
+    "steer_": steering.tables,
 }
 # Markdown beside the results that is not made from one of them, and why.
 WRITTEN_BY_HAND = {"does-sparsity-help.md": "an answer in words, whose numbers are quoted from several results"}
@@ -51,7 +46,7 @@ WRITTEN_BY_HAND = {"does-sparsity-help.md": "an answer in words, whose numbers a
 def table_of(path: Path) -> tuple[Path, Callable[[Result], str]]:
     """The JSON file and the function that made a Markdown file."""
     if path.stem.endswith("-all"):
-        return path.with_name(path.stem.removesuffix("-all") + ".json"), partial(compare.tables, every=True)
+        return path.with_name(path.stem.removesuffix("-all") + ".json"), partial(comparison.tables, every=True)
     (make,) = (make for name, make in TABLES.items() if path.stem.startswith(name))
     return path.with_suffix(".json"), make
 
@@ -87,15 +82,15 @@ def test_every_published_result_survives_reading_and_writing(path: Path, tmp_pat
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("compare_*.json")), ids=lambda path: path.stem)
 def test_published_changes_are_those_of_the_published_values(path: Path) -> None:
     rows = Result.read(path).rows
-    for metric, lower in compare.METRICS.items():
+    for metric, lower in comparison.METRICS.items():
         values = {
             (row["fraction"], row.arm): [math.nan if v is None else v for v in row.values]
             for row in rows
             if row.metric == metric
         }
-        arms = {key: found for key, found in values.items() if key[1] != compare.BASELINE}
-        paired = {key: min(len(found), len(values[key[0], compare.BASELINE])) for key, found in arms.items()}
-        base = {key: values[key[0], compare.BASELINE][:n] for key, n in paired.items()}
+        arms = {key: found for key, found in values.items() if key[1] != comparison.BASELINE}
+        paired = {key: min(len(found), len(values[key[0], comparison.BASELINE])) for key, found in arms.items()}
+        base = {key: values[key[0], comparison.BASELINE][:n] for key, n in paired.items()}
         found = effects(base, {key: arms[key][:n] for key, n in paired.items()}, lower_is_better=lower)
         saved = {
             (row["fraction"], row.arm): row["change"] for row in rows if row.metric == metric and row.get("change")

@@ -20,8 +20,11 @@ from saegan_jax.algorithms.gan import GANConfig, gan, image_networks
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.evaluation import steering as measuring
 from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
-from saegan_jax.report.steering import dose_response_curves, strips
+from saegan_jax.report.steering import dose_response_curves, rows_of, strips
+from saegan_jax.runs import steering as runs
+from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.training.systems import abstract_system
 
 SHAPE = (8, 8, 1)
@@ -273,7 +276,7 @@ def planted():
 
     cut = steering.Split(steering.Layer("x", (12,)), before, after)
     real = before(jnp.asarray(ATOMS), jax.random.key(9), 50)
-    return script.Programs(
+    return measuring.Programs(
         cut, jax.jit(before, static_argnums=2), jax.jit(after), jax.jit(response), jax.jit(classify), real
     )
 
@@ -286,29 +289,29 @@ def found():
     )  # fmt: skip
     state = jnp.asarray(ATOMS)
     untrained = normal(12, 12, seed=7) / 12**0.5
-    return script.measure(options, planted(), state, untrained, KEY, lambda text: None), options
+    return measuring.measure(options.settings, planted(), (state, untrained), KEY, lambda text: None), options
 
 
 def test_a_feature_that_is_known_to_control_one_class_is_found_and_beats_the_controls(found):
     one, options = found
     assert all(m.fvu < 0.2 for m in one.metrics)
-    cosine = np.einsum("scfd,cd->scf", np.asarray(one.arms[script.SAE].directions), ATOMS[:4])
+    cosine = np.einsum("scfd,cd->scf", np.asarray(one.arms[measuring.SAE].directions), ATOMS[:4])
     assert cosine.min() > 0.9
-    assert one.arms[script.SAE].associated.min() > 0.4
-    assert one.arms[script.SAE].directions.shape == (2, 4, 1, 12)
-    assert one.arms[script.CLASS_MEAN].directions.shape == one.arms["principal component"].directions.shape
-    rows = {(r["arm"], r["metric"], r["dose"]): r for r in script.rows_of([one], options.alphas)}
-    mine = rows[script.SAE, "target", 2.0]
+    assert one.arms[measuring.SAE].associated.min() > 0.4
+    assert one.arms[measuring.SAE].directions.shape == (2, 4, 1, 12)
+    assert one.arms[measuring.CLASS_MEAN].directions.shape == one.arms["principal component"].directions.shape
+    rows = {(r["arm"], r["metric"], r["dose"]): r for r in rows_of([one], options.alphas)}
+    mine = rows[measuring.SAE, "target", 2.0]
     assert mine["mean"] > 0.5
     assert len(mine["values"]) == 4  # one per class
     assert mine["low"] <= mine["mean"] <= mine["high"]
-    for control in script.CONTROLS:
+    for control in measuring.CONTROLS:
         assert mine["mean"] > rows[control, "target", 2.0]["mean"] + 0.05
         for metric in ("target", "selectivity"):
-            difference = rows[f"{script.SAE} - {control}", metric, "matched"]
+            difference = rows[f"{measuring.SAE} - {control}", metric, "matched"]
             # Principal components and differences of sparse samples may be the atoms themselves here, others not.
-            assert difference["low"] > 0 or control in script.CONTROLS[1::2]
-            expected = rows[script.SAE, metric, "matched"]["mean"] - rows[control, metric, "matched"]["mean"]
+            assert difference["low"] > 0 or control in measuring.CONTROLS[1::2]
+            expected = rows[measuring.SAE, metric, "matched"]["mean"] - rows[control, metric, "matched"]["mean"]
             assert difference["mean"] == pytest.approx(expected, abs=1e-6)
     # Images are linear in the activations: equal norms change the pixels equally, by a tenth of the dose over root 12.
     for arm in one.arms:
@@ -317,14 +320,14 @@ def test_a_feature_that_is_known_to_control_one_class_is_found_and_beats_the_con
             one.effects[arm].pixels.shape), rtol=1e-3,
         )  # fmt: skip
     # Intervals over generators where there are several.
-    several = script.rows_of([one, one], options.alphas)
-    again = next(r for r in several if (r["arm"], r["metric"], r["dose"]) == (script.SAE, "target", 2.0))
+    several = rows_of([one, one], options.alphas)
+    again = next(r for r in several if (r["arm"], r["metric"], r["dose"]) == (measuring.SAE, "target", 2.0))
     assert again["values"] == pytest.approx((mine["mean"], mine["mean"]))
 
 
 def test_features_are_measured_on_samples_that_had_no_part_in_choosing_them():
     options = script.Steer(run="", choose=700, measure=150)
-    chosen, measured = script.halves(options, planted(), jnp.asarray(ATOMS), KEY)
+    chosen, measured = measuring.halves(options.settings, planted(), jnp.asarray(ATOMS), KEY)
     assert (len(chosen), len(measured)) == (700, 150)
     rows = {row.tobytes() for row in np.asarray(chosen)} & {row.tobytes() for row in np.asarray(measured)}
     assert rows <= {np.zeros(12, np.float32).tobytes()}  # the empty code is no sample in particular
@@ -386,13 +389,13 @@ def test_the_script(tmp_path, monkeypatch):
     assert {"name", "command", "commit", "device", "versions", "note", "config", "rows"} <= set(result)
     assert "8 x 8" not in result["name"]
     assert result["config"]["sae"]["d_sae"] == 12
-    arms = {script.SAE, *script.CONTROLS, script.CLASS_MEAN}
+    arms = {measuring.SAE, *measuring.CONTROLS, measuring.CLASS_MEAN}
     for row in result["rows"]:
         assert len(row["values"]) == 2  # one per generator
         assert np.isfinite([row["mean"], row["low"], row["high"]]).all()
     doses = {(row["arm"], row["dose"]) for row in result["rows"] if row["metric"] == "target"}
     assert {(arm, dose) for arm in arms for dose in (0.5, 2.0, "matched")} <= doses
-    assert {(f"{script.SAE} - {arm}", "matched") for arm in arms - {script.SAE}} <= doses
+    assert {(f"{measuring.SAE} - {arm}", "matched") for arm in arms - {measuring.SAE}} <= doses
     table = (out / "results.md").read_text()
     assert all(f"| {arm} |" in table for arm in arms)
     pictures = sorted(path.name for path in out.glob("*.png"))
@@ -415,7 +418,7 @@ def test_the_script(tmp_path, monkeypatch):
 
 
 def test_only_a_gan_can_be_steered(tmp_path, monkeypatch):
-    restored = SimpleNamespace(settings=SAEConfig(), state=(), n_seeds=1)
-    monkeypatch.setattr(script, "restore_run", lambda *args, **kwargs: restored)
+    restored = SimpleNamespace(training=TRAININGS["sae"], settings=SAEConfig(), state=(), n_seeds=1)
+    monkeypatch.setattr(runs, "restore_run", lambda *args, **kwargs: restored)
     with pytest.raises(ConfigError, match=r"run = .*not trained as a GAN; give a run of train_gan"):
         script.run(script.Steer(run=tmp_path))

@@ -11,11 +11,11 @@ from command_line import command
 from helpers import assert_close, assert_same, numpy_leaves, uint8_data
 from PIL import Image
 
-from experiments.sweep_sae import recommend
 from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.sae import SAEConfig, Start, autoencoder, sae
 from saegan_jax.errors import ConfigError
 from saegan_jax.metrics import sae_metrics
+from saegan_jax.report.sweep import recommend
 from saegan_jax.training import sweep
 from saegan_jax.training.sweep import Member, data_center, encode_all, grid, score, score_members, train_members
 from saegan_jax.training.transforms import many_steps
@@ -216,7 +216,7 @@ def test_the_script_keeps_what_is_finished_and_refuses_another_sweep(folder):
     assert (out / "topk.json").read_bytes() == before
     other = command("sweep_sae", *arguments, "--probe-images", "100", "--out", out)
     assert other.code == 2
-    assert "of another sweep" in other.err
+    assert "its topk.json is of other settings" in other.err
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,7 @@ def test_the_script_keeps_what_is_finished_and_refuses_another_sweep(folder):
         (["--results", "table.md"], "results"),
         (["--probe-images", "-1"], "probe_images"),
         (["--want-l0", "0"], "want_l0"),
+        (["--members-per-vmap", "0"], "members_per_vmap"),
     ],
 )
 def test_the_script_refuses_what_cannot_work(arguments, message, tmp_path):

@@ -22,6 +22,7 @@ from saegan_jax.algorithms.cyclegan.translators import TRANSLATORS, Translator, 
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.sae import sae as sparse_autoencoder
 from saegan_jax.networks.translators import PatchDiscriminator
+from saegan_jax.spmd import step_on_any_mesh
 
 __all__ = [
     "TRANSLATORS",
@@ -81,7 +82,7 @@ def cyclegan(config: CycleGANConfig, *, image_shape: tuple[int, int, int], sae: 
     )
     return Algorithm(
         init=partial(init_state, parts, image_shape),
-        step=partial(train_step, parts),
+        step=step_on_any_mesh(partial(train_step, parts)),
         translate=partial(translate, parts),
         codes=None if translator.codes is None else partial(translation_codes, parts),
     )

@@ -19,6 +19,7 @@ from saegan_jax.algorithms.gan.step import Context, Pairs, Rules, init_state, sa
 from saegan_jax.algorithms.nets import Nets
 from saegan_jax.algorithms.sae import Start, project_params, remove_parallel_gradient
 from saegan_jax.images import to_unit
+from saegan_jax.spmd import step_on_any_mesh
 
 
 class EnergyInfo(NamedTuple):
@@ -172,4 +173,5 @@ def energy(
         project_params=lambda p: p | {"sae": project_params(config.sae, p["sae"])},
     )
     hyper = optimiser_hyper(config.gan) if member is None else member
-    return Algorithm(init=partial(init, rules, hyper), step=partial(train_step, rules), sample=partial(sample, rules))
+    step = step_on_any_mesh(partial(train_step, rules))
+    return Algorithm(init=partial(init, rules, hyper), step=step, sample=partial(sample, rules))

@@ -11,7 +11,7 @@ from saegan_jax.algorithms.gan.config import (
 )
 from saegan_jax.algorithms.gan.networks import NETWORKS, NetworkPair, image_generator, image_networks
 from saegan_jax.algorithms.gan.objectives import ADVERSARIAL_LOSSES, AdversarialLoss
-from saegan_jax.algorithms.gan.parts import Game, applied, gaussian_latent, generated, init_params
+from saegan_jax.algorithms.gan.parts import Condition, Game, applied, gaussian_latent, generated, init_params
 from saegan_jax.algorithms.gan.penalties import PENALTIES, Penalty, PenaltyInputs
 from saegan_jax.algorithms.gan.schedule import GANHyper, OptimiserHyper, Scheduled, hyper, optimiser_hyper, scheduled
 from saegan_jax.algorithms.gan.state import GANInfo, GANState, ObjectiveState
@@ -23,6 +23,7 @@ __all__ = [
     "NETWORKS",
     "PENALTIES",
     "AdversarialLoss",
+    "Condition",
     "DiscriminatorConfig",
     "GANConfig",
     "GANHyper",

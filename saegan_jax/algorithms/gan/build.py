@@ -16,6 +16,7 @@ from saegan_jax.algorithms.gan.schedule import GANHyper, hyper, scheduled
 from saegan_jax.algorithms.gan.step import Rules, init_state, sample, train_step
 from saegan_jax.algorithms.nets import Nets
 from saegan_jax.errors import require
+from saegan_jax.spmd import step_on_any_mesh
 
 
 def known_classes(config: GANConfig, n_classes: int) -> int:
@@ -89,7 +90,7 @@ def adversarial(config: GANConfig, game: Game, *, n_classes: int = 0, member: GA
     settings = hyper(config) if member is None else member
     return Algorithm(
         init=partial(init_state, rules, settings, partial(init_objective, objective)),
-        step=partial(train_step, rules),
+        step=step_on_any_mesh(partial(train_step, rules)),
         sample=partial(sample, rules),
     )
 
@@ -121,7 +122,9 @@ def gan_game(config: GANConfig, *, image_shape: ImageShape, n_classes: int = 0) 
         init=partial(init_networks, nets, shapes, n_classes),
         latent=gaussian_latent(config.d_noise),
         generate=generated(applied(nets.generator, config.precision), n_classes=n_classes),
-        critics={"pixels": lambda params, pretrained, images, label: discriminator(params, images, label)},
+        critics={
+            "pixels": lambda params, pretrained, images, condition: discriminator(params, images, condition.label)
+        },
     )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from saegan_jax.algorithms.augment import Augmentation, diff_augment
 from saegan_jax.algorithms.gan.objectives import AdversarialLoss
-from saegan_jax.algorithms.gan.parts import Game, Logits
+from saegan_jax.algorithms.gan.parts import Condition, Game, Logits
 from saegan_jax.algorithms.gan.penalties import Penalty, PenaltyInputs
 from saegan_jax.algorithms.gan.state import GANInfo, ObjectiveState
 from saegan_jax.algorithms.gan.step import Context, Pairs
@@ -80,18 +80,18 @@ def critic_terms(
 
     Args:
       objective: see :class:`Objective`.
-      critic: ``(params, pretrained, x, label) -> logits``.
+      critic: ``(params, pretrained, x, condition) -> logits``.
       params: the discriminator's, normalised.
       kept: by name, what the penalties keep for this critic.
       pairs: reals and fakes, augmented.
       context: its key is that of penalties.
     """
-    n, label = pairs.real.shape[0], pairs.label
+    n = pairs.real.shape[0]
     both = jnp.concatenate([pairs.real, pairs.fake])
-    labels = None if label is None else jnp.concatenate([label, label])
+    conditions = jax.tree.map(lambda *x: jnp.concatenate(x), pairs.real_condition, pairs.fake_condition)
 
-    def logits_of(x: jax.Array, label: jax.Array | None = labels) -> jax.Array:
-        return critic(params, context.pretrained, x, label)
+    def logits_of(x: jax.Array, condition: Condition = conditions) -> jax.Array:
+        return critic(params, context.pretrained, x, condition)
 
     real_norms = fake_norms = None
     if any(penalty.needs_gradient_norm for penalty in objective.penalties.values()):
@@ -104,8 +104,8 @@ def critic_terms(
     values, new = {}, {}
     for name, penalty in objective.penalties.items():
         inputs = PenaltyInputs(
-            partial(logits_of, label=label), pairs.real, pairs.fake, real_logits, fake_logits, real_norms, fake_norms,
-            jax.random.fold_in(context.key, objective.streams[name]),
+            partial(logits_of, condition=pairs.real_condition), pairs.real, pairs.fake, real_logits, fake_logits,
+            real_norms, fake_norms, jax.random.fold_in(context.key, objective.streams[name]),
         )  # fmt: skip
         values[name], new[name] = penalty.apply(kept.get(name, ()), inputs)
         term = penalty.weight(context.hyper, context.now) * values[name]  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ def discriminator_loss(
       objective: see :class:`Objective`.
       params: of the discriminator.
       state: what the losses keep.
-      pairs: reals and fakes in critic space, ``(batch, ...)``, and labels.
+      pairs: reals and fakes in critic space, ``(batch, ...)``, and what critics are given beside them.
       context: settings, what was pretrained, and the key of this step.
 
     Returns:
@@ -175,7 +175,7 @@ def generator_loss(
       discriminator: its parameters, after its steps.
       state: what the losses keep, after the discriminator's steps.
       latent: ``(batch, d_latent)`` of the fakes.
-      pairs: reals and labels that the fakes are paired with.
+      pairs: reals that the fakes are paired with, and what critics are given beside both.
       context: settings, what was pretrained, and the key of this step.
 
     Returns:
@@ -186,11 +186,11 @@ def generator_loss(
     seen = diff_augment(jax.random.fold_in(key, 1), fake, policy=objective.augment)
     total = jnp.zeros((), jnp.float32)
     for critic in objective.game.critics.values():
-        fake_logits = critic(params, pretrained, seen, pairs.label)
+        fake_logits = critic(params, pretrained, seen, pairs.fake_condition)
         real_logits = None
         if objective.loss.reads_real:
             real = diff_augment(jax.random.fold_in(key, 0), pairs.real, policy=objective.augment)
-            real_logits = critic(params, pretrained, real, pairs.label)
+            real_logits = critic(params, pretrained, real, pairs.real_condition)
         total += objective.loss.generator(real_logits, fake_logits).mean()
     extra = objective.game.generator_extra
     term = jnp.zeros((), jnp.float32) if extra is None else extra(pretrained, latent, fake)

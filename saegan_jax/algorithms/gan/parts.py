@@ -11,7 +11,20 @@ from saegan_jax.algorithms.gan.config import Precision
 from saegan_jax.algorithms.nets import Nets
 from saegan_jax.images import to_signed, to_unit
 
-Logits = Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]
+
+class Condition(NamedTuple):
+    """What a critic is given beside an image; each is None where the game has none.
+
+    Attributes:
+      label: ``(batch,)`` int32, the class.
+      code: ``(batch, d_code)`` float32, the sparse code that goes with the image.
+    """
+
+    label: jax.Array | None = None
+    code: jax.Array | None = None
+
+
+Logits = Callable[[Any, Any, jax.Array, Condition], jax.Array]
 
 
 def signed_images(pretrained: Any, images: jax.Array) -> jax.Array:
@@ -35,12 +48,17 @@ class Game(NamedTuple):
       init: ``init(key, pretrained) -> Nets`` of parameters.
       latent: ``latent(pretrained, key, n) -> (n, d_latent)``.
       generate: ``generate(generator_params, pretrained, latent, label) -> (n, ...)`` in critic space.
-      critics: named functions ``logits(discriminator_params, pretrained, x, label) -> (batch,)``; their losses and penalties
-        are summed.
+      critics: named functions ``logits(discriminator_params, pretrained, x, condition) -> (batch,)``; their losses and
+        penalties are summed.
       generator_extra: ``generator_extra(pretrained, latent, generated) -> scalar`` added to the generator's loss, or None.
       to_critic_space: ``to_critic_space(pretrained, images)``, of real images in [0, 1].
       to_image: ``to_image(pretrained, generated) -> images`` in [0, 1], for samples; values may lie slightly outside.
       in_pixels: whether critic space is that of images, so that augmentation can be applied.
+      latent_of: ``latent_of(pretrained, key, codes) -> (n, d_latent)`` for given codes ``(n, d_code)``, as the autoencoder
+        makes them; None where the generator reads none.
+      real_codes: ``real_codes(pretrained, images) -> (n, d_code)`` of reals in [0, 1], where critics read pairs of image and
+        code; a generator then learns from ``latent_of`` codes of training images. None elsewhere.
+      fake_codes: ``fake_codes(codes) -> codes``, those of the fakes, of the codes of the reals that they are paired with.
     """
 
     init: Callable[[jax.Array, Any], Nets]
@@ -51,6 +69,9 @@ class Game(NamedTuple):
     to_critic_space: Callable[[Any, jax.Array], jax.Array] = signed_images
     to_image: Callable[[Any, jax.Array], jax.Array] = unit_images
     in_pixels: bool = True
+    latent_of: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
+    real_codes: Callable[[Any, jax.Array], jax.Array] | None = None
+    fake_codes: Callable[[jax.Array], jax.Array] = lambda codes: codes
 
 
 def init_params(module: nn.Module, key: jax.Array, shape: tuple[int, ...], *, n_classes: int = 0) -> Any:
@@ -73,8 +94,8 @@ def applied(module: nn.Module, precision: Precision) -> Callable[..., jax.Array]
     if precision == "float32":
         return module.apply  # type: ignore[return-value]
 
-    def apply(params: Any, *inputs: jax.Array | None) -> jax.Array:
-        out: jax.Array = module.apply(_to_bfloat16(params), *_to_bfloat16(inputs))  # type: ignore[assignment]
+    def apply(params: Any, *inputs: jax.Array | None, **named: jax.Array) -> jax.Array:
+        out: jax.Array = module.apply(_to_bfloat16(params), *_to_bfloat16(inputs), **_to_bfloat16(named))  # type: ignore[assignment]
         return out.astype(jnp.float32)
 
     return apply

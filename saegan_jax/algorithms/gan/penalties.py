@@ -21,7 +21,7 @@ class PenaltyInputs(NamedTuple):
     """What a penalty may read of one discriminator step, for one critic.
 
     Attributes:
-      critic: ``critic(images) -> (batch,)`` logits, at the labels of the batch.
+      critic: ``critic(images) -> (batch,)`` logits, at the labels and codes of the reals.
       real, fake: ``(batch, ...)`` images as the critic reads them, in [-1, 1].
       real_logits, fake_logits: ``(batch,)``.
       real_norms, fake_norms: ``(batch,)``, squared gradient norms of the critic there, from the same forward pass as the

@@ -10,7 +10,7 @@ import optax
 
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.ema import ema_update
-from saegan_jax.algorithms.gan.parts import Game
+from saegan_jax.algorithms.gan.parts import Condition, Game
 from saegan_jax.algorithms.gan.schedule import OptimiserHyper, Scheduled
 from saegan_jax.algorithms.gan.state import GANState
 from saegan_jax.algorithms.nets import Nets
@@ -20,11 +20,40 @@ from saegan_jax.images import check_unit
 
 class Pairs(NamedTuple):
     """Reals ``(batch, ...)`` in critic space, the fakes they are paired with (None in the generator's step, which makes
-    them), and the class of both, ``(batch,)`` int32, or None."""
+    them), and what critics are given beside each."""
 
     real: jax.Array
     fake: Any
-    label: jax.Array | None
+    real_condition: Condition
+    fake_condition: Condition
+
+
+class Share(NamedTuple):
+    """What one network takes a step on.
+
+    Attributes:
+      key: of its loss.
+      latent: ``(n, d_latent)``, of the fakes.
+      batch: ``n`` examples.
+      real_code, fake_code: ``(n, d_code)``, codes of the reals and those that the fakes are made from; None where critics
+        read none.
+    """
+
+    key: jax.Array
+    latent: jax.Array
+    batch: Batch
+    real_code: jax.Array | None
+    fake_code: jax.Array | None
+
+    def label(self, rules: "Rules") -> jax.Array | None:
+        """The classes, of a conditional system."""
+        return self.batch.label if rules.n_classes else None
+
+    def pairs(self, rules: "Rules", state: GANState, fake: Any) -> Pairs:
+        """The reals beside ``fake``."""
+        label = self.label(rules)
+        real = rules.game.to_critic_space(state.pretrained, self.batch.image)
+        return Pairs(real, fake, Condition(label, self.real_code), Condition(label, self.fake_code))
 
 
 class Context(NamedTuple):
@@ -87,7 +116,7 @@ def discriminator_step(
     state: GANState,
     now: Scheduled,
     carry: Carry,
-    given: tuple[jax.Array, jax.Array, Batch],
+    share: Share,
     fake: Any = None,
 ) -> tuple[Carry, tuple[jax.Array, Any]]:
     """One step of the discriminator against the generator of ``state``: a scan body over shares of the batch.
@@ -97,18 +126,16 @@ def discriminator_step(
       state: of the whole system, before the step.
       now: this step's settings.
       carry: the discriminator so far.
-      given: a key, latents ``(n, d_latent)`` and the share of the batch, ``n`` examples.
+      share: of the batch.
       fake: ``(n, ...)`` in critic space, where they have been made already.
 
     Returns:
       The discriminator after the step; its loss and what the loss reports.
     """
-    key, latent, (image, label) = given
-    known = label if rules.n_classes else None
     if fake is None:
-        fake = rules.game.generate(state.params.generator, state.pretrained, latent, known)
-    pairs = Pairs(rules.game.to_critic_space(state.pretrained, image), fake, known)
-    context = Context(state.hyper, now, state.pretrained, key)
+        fake = rules.game.generate(state.params.generator, state.pretrained, share.latent, share.label(rules))
+    pairs = share.pairs(rules, state, fake)
+    context = Context(state.hyper, now, state.pretrained, share.key)
     (loss, (objective, aux)), gradients = jax.value_and_grad(rules.discriminator_loss, has_aux=True)(
         carry.params, carry.objective, pairs, context
     )
@@ -118,19 +145,17 @@ def discriminator_step(
 
 
 def discriminator_steps(
-    rules: Rules, state: GANState, now: Scheduled, keys: jax.Array, latents: jax.Array, batch: Batch, fake: Any
+    rules: Rules, state: GANState, now: Scheduled, shares: Share, fake: Any
 ) -> tuple[Carry, tuple[jax.Array, Any]]:
-    """All of the discriminator's steps on shares of the batch, and the means of what they report."""
+    """All of the discriminator's steps, one on each of ``shares``, and the means of what they report."""
     carry = Carry(state.params.discriminator, state.opt_state.discriminator, state.objective)
-    m = rules.d_steps
-    if m == 1:
-        return discriminator_step(rules, state, now, carry, (keys[0], latents[0], batch), fake)
-    shares = jax.tree.map(lambda x: x.reshape(m, x.shape[0] // m, *x.shape[1:]), batch)
+    if rules.d_steps == 1:
+        return discriminator_step(rules, state, now, carry, jax.tree.map(lambda x: x[0], shares), fake)
 
-    def body(carry: Carry, given: Any) -> tuple[Carry, Any]:
-        return discriminator_step(rules, state, now, carry, given)
+    def body(carry: Carry, share: Share) -> tuple[Carry, Any]:
+        return discriminator_step(rules, state, now, carry, share)
 
-    carry, reports = jax.lax.scan(body, carry, (keys[:m], latents[:m], shares))
+    carry, reports = jax.lax.scan(body, carry, shares)
     return carry, jax.tree.map(lambda x: x.mean(axis=0), reports)
 
 
@@ -139,9 +164,8 @@ def generator_step(
     state: GANState,
     now: Scheduled,
     discriminator: Carry,
-    key: jax.Array,
+    share: Share,
     generated: "Generated",
-    batch: Batch,
 ) -> tuple[Any, Any, tuple[jax.Array, Any]]:
     """One step of the generator against the updated discriminator.
 
@@ -150,18 +174,16 @@ def generator_step(
       state: of the whole system, before the step.
       now: this step's settings.
       discriminator: after its steps.
-      key: of the loss.
-      generated: fakes, the latents they are from, and their way back to the parameters.
-      batch: as many reals, with which they are paired.
+      share: of the batch: its latents are those of ``generated``.
+      generated: fakes, and their way back to the parameters.
 
     Returns:
       New parameters and optimiser state of the generator; its loss and what the loss reports.
     """
-    real = rules.game.to_critic_space(state.pretrained, batch.image)
-    pairs = Pairs(real, None, batch.label if rules.n_classes else None)
-    context = Context(state.hyper, now, state.pretrained, key)
+    pairs = share.pairs(rules, state, None)
+    context = Context(state.hyper, now, state.pretrained, share.key)
     report, image_grad = jax.value_and_grad(rules.generator_loss, has_aux=True)(
-        generated.fake, discriminator.params, discriminator.objective, generated.latent, pairs, context
+        generated.fake, discriminator.params, discriminator.objective, share.latent, pairs, context
     )
     (gradients,) = generated.vjp(image_grad)
     optimiser = adam(rules, now, rules.generator_rate)
@@ -170,21 +192,46 @@ def generator_step(
 
 
 class Generated(NamedTuple):
-    """Fakes ``(n, ...)`` in critic space, their latents, and ``vjp(gradient of the fakes) -> (gradient of the params,)``."""
+    """Fakes ``(n, ...)`` in critic space, and ``vjp(gradient of the fakes) -> (gradient of the params,)``."""
 
     fake: jax.Array
-    latent: jax.Array
     vjp: Callable[[jax.Array], tuple[Any]]
 
 
-def generate_vjp(rules: Rules, state: GANState, latent: jax.Array, label: jax.Array | None) -> Generated:
+def generate_vjp(rules: Rules, state: GANState, share: Share) -> Generated:
     """Fakes of the generator of ``state``, and the way back to its parameters."""
 
     def generate(params: Any) -> jax.Array:
-        return rules.game.generate(params, state.pretrained, latent, label)
+        return rules.game.generate(params, state.pretrained, share.latent, share.label(rules))
 
     fake, vjp = jax.vjp(generate, state.params.generator)
-    return Generated(fake, latent, vjp)
+    return Generated(fake, vjp)
+
+
+def shares_of(
+    rules: Rules, state: GANState, discriminator_key: jax.Array, generator_key: jax.Array, batch: Batch
+) -> tuple[Share, Share]:
+    """What the discriminator's steps are taken on, each leaf ``(d_steps, ...)``, and what the generator's is."""
+    game, m = rules.game, rules.d_steps
+    n = batch.image.shape[0] // m
+    keys = discriminator_key.reshape(1) if m == 1 else jax.random.split(discriminator_key, m)
+    if not rules.reuse_fakes:
+        keys = jnp.concatenate([keys, generator_key.reshape(1)])
+    batches = jax.tree.map(lambda x: x.reshape(m, n, *x.shape[1:]), batch)
+    real_codes = fake_codes = None
+    # All latents in one call: a generator of random numbers is a loop of small operations.
+    if game.real_codes is None:
+        latents = jax.vmap(lambda key: game.latent(state.pretrained, key, n))(keys)
+    else:
+        assert game.latent_of is not None
+        codes = game.real_codes(state.pretrained, batch.image)
+        real_codes = codes.reshape(m, n, *codes.shape[1:])
+        fake_codes = jax.vmap(game.fake_codes)(real_codes)
+        given = fake_codes if rules.reuse_fakes else jnp.concatenate([fake_codes, fake_codes[:1]])
+        latents = jax.vmap(game.latent_of, in_axes=(None, 0, 0))(state.pretrained, keys, given)
+    shares = Share(keys[:m], latents[:m], batches, real_codes, fake_codes)
+    first = jax.tree.map(lambda x: x[0], shares)
+    return shares, first._replace(key=generator_key, latent=latents[-1])
 
 
 def train_step(rules: Rules, state: GANState, batch: Batch) -> tuple[GANState, Any]:
@@ -204,19 +251,12 @@ def train_step(rules: Rules, state: GANState, batch: Batch) -> tuple[GANState, A
     check_unit(batch.image)
     discriminator_key, generator_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     now = rules.schedule(state.hyper, state.step)
-    m = rules.d_steps
-    n = batch.image.shape[0] // m
-    keys = discriminator_key.reshape(1) if m == 1 else jax.random.split(discriminator_key, m)
-    if not rules.reuse_fakes:
-        keys = jnp.concatenate([keys, generator_key.reshape(1)])
-    # All latents in one call: a generator of random numbers is a loop of small operations.
-    latents = jax.vmap(lambda key: rules.game.latent(state.pretrained, key, n))(keys)
-    first = Batch(batch.image[:n], batch.label[:n])
-    generated = generate_vjp(rules, state, latents[-1], first.label if rules.n_classes else None)
+    shares, share = shares_of(rules, state, discriminator_key, generator_key, batch)
+    generated = generate_vjp(rules, state, share)
 
     fake = generated.fake if rules.reuse_fakes else None
-    discriminator, report_d = discriminator_steps(rules, state, now, keys, latents, batch, fake)
-    generator, opt_state, report_g = generator_step(rules, state, now, discriminator, generator_key, generated, first)
+    discriminator, report_d = discriminator_steps(rules, state, now, shares, fake)
+    generator, opt_state, report_g = generator_step(rules, state, now, discriminator, share, generated)
     objective, info = rules.finish(discriminator.objective, report_d, report_g)
     state = replace(
         state,
@@ -260,7 +300,15 @@ def init_state(
     )
 
 
-def sample(rules: Rules, state: GANState, key: jax.Array, n: int, *, label: jax.Array | None = None) -> jax.Array:
+def sample(
+    rules: Rules,
+    state: GANState,
+    key: jax.Array,
+    n: int,
+    *,
+    label: jax.Array | None = None,
+    code: jax.Array | None = None,
+) -> jax.Array:
     """``n`` images in [0, 1] from the averaged weights.
 
     Args:
@@ -269,12 +317,22 @@ def sample(rules: Rules, state: GANState, key: jax.Array, n: int, *, label: jax.
       key: of latents and labels.
       n: static.
       label: ``(n,)`` int32, classes to draw (conditional systems); by default in the proportions of the reals seen.
+      code: ``(n, d_code)`` float32, codes to draw images of, as the autoencoder makes them (systems whose generator reads
+        codes); by default drawn from the prior.
 
     Returns:
       ``(n, height, width, channels)``.
+
+    Raises:
+      ValueError: codes for a generator that reads none.
     """
     game = rules.game
-    latent = game.latent(state.pretrained, key, n)
+    if code is None:
+        latent = game.latent(state.pretrained, key, n)
+    elif game.latent_of is None:
+        raise ValueError("this generator reads no codes: train with generator_input='sparse', or leave code out.")
+    else:
+        latent = game.latent_of(state.pretrained, key, code)
     if rules.n_classes and label is None:
         logits = jnp.log(state.class_count.astype(jnp.float32))
         # Not 0 or 1: a latent's parts are drawn with split(key), whose keys are fold_in(key, 0) and fold_in(key, 1).

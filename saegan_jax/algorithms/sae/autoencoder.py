@@ -16,6 +16,7 @@ from saegan_jax.algorithms.sae.patches import Patches, patches
 from saegan_jax.algorithms.sae.variants import VARIANTS, Variant
 from saegan_jax.images import check_unit
 from saegan_jax.networks.autoencoders import SparseAutoencoder
+from saegan_jax.spmd import mean_over_devices
 
 ImageShape = tuple[int, int, int]
 
@@ -130,11 +131,6 @@ def autoencoder(config: SAEConfig, *, image_shape: ImageShape, axis_name: str | 
         d_in=geometry.d_in,
         positions=geometry.positions,
     )
-
-
-def mean_over_devices(x: Any, axis_name: str | None) -> Any:
-    """The mean over a mapped axis; without one, ``x`` itself."""
-    return x if axis_name is None else lax.pmean(x, axis_name)
 
 
 def _pre_activations(parts: Parts, params: Any, images: jax.Array) -> jax.Array:

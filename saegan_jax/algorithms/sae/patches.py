@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from saegan_jax.errors import require
 from saegan_jax.images import flatten_images
+from saegan_jax.spmd import varying_alike
 
 ImageShape = tuple[int, int, int]
 
@@ -72,5 +73,6 @@ def _join(cut: Callable[[jax.Array], jax.Array], image_shape: ImageShape, x: jax
 
 def _total(cut: Callable[[jax.Array], jax.Array], image_shape: ImageShape, x: jax.Array) -> jax.Array:
     """The sum of the patches that cover each pixel."""
-    one = jax.ShapeDtypeStruct((x.shape[0], *image_shape), x.dtype)
-    return jax.linear_transpose(cut, one)(x)[0]
+    # Of zeros and not of a shape, as a cotangent must vary over the same mapped axes as what it belongs to.
+    images = varying_alike(jnp.zeros((x.shape[0], *image_shape), x.dtype), x)[0]
+    return jax.vjp(cut, images)[1](x)[0]

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from saegan_jax.algorithms.sae.autoencoder import SAETerms
 from saegan_jax.algorithms.sae.config import SAEConfig
 from saegan_jax.algorithms.sae.state import SAEState, with_weights
 from saegan_jax.algorithms.sae.variants import VARIANTS
+from saegan_jax.spmd import gathered
 
 Arrays = dict[str, jax.Array]
 
@@ -53,8 +53,7 @@ def _directions(config: SAEConfig, axis_name: str | None, state: SAEState, terms
     b_dec, d_sae = state.params["params"]["b_dec"], config.d_sae
     d_in = b_dec.shape[0]
     inputs, residual = terms.inputs.reshape(-1, d_in), terms.residual.reshape(-1, d_in)
-    if axis_name is not None:
-        inputs, residual = (lax.all_gather(x, axis_name, tiled=True) for x in (inputs, residual))
+    inputs, residual = gathered(inputs, axis_name), gathered(residual, axis_name)
     seen = inputs - b_dec.reshape(1, -1) if config.pre_bias != "none" else inputs
     sound = jnp.linalg.norm(seen, axis=-1) > 1e-6  # an empty example has no direction to start from
     loss = jnp.maximum(jnp.sum(residual**2, axis=-1), jnp.finfo(residual.dtype).tiny)

@@ -19,7 +19,6 @@ from saegan_jax.algorithms.sae.autoencoder import (
     Autoencoder,
     SAETerms,
     autoencoder,
-    mean_over_devices,
     module,
 )
 from saegan_jax.algorithms.sae.config import SAEConfig, SAEHyper, hyper
@@ -28,6 +27,7 @@ from saegan_jax.algorithms.sae.state import SAEInfo, SAEState, Start, with_weigh
 from saegan_jax.algorithms.sae.variants import VARIANTS, Variant
 from saegan_jax.algorithms.sae.variants.base import STATISTICS_DECAY
 from saegan_jax.errors import require
+from saegan_jax.spmd import mean_over_devices, step_on_any_mesh, varying
 
 
 class Training(NamedTuple):
@@ -82,7 +82,8 @@ def sae(
     cosine = optax.cosine_decay_schedule(1.0, config.steps, alpha=0.1)
     optimiser = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(cosine))
     training = Training(config, VARIANTS[config.variant], functions, optimiser, member, axis_name)
-    return Algorithm(partial(_init, training), partial(_step, training), partial(_sample, training))
+    step = step_on_any_mesh(partial(_step, training))
+    return Algorithm(partial(_init, training), step, partial(_sample, training))
 
 
 def project_params(config: SAEConfig, params: Any) -> Any:
@@ -164,7 +165,7 @@ def _step(training: Training, state: SAEState, batch: Batch) -> tuple[SAEState, 
     config, axis_name = training.config, training.axis_name
     dead = state.steps_since_active >= config.dead_after
     objective = partial(_objective, training, state, batch.image, dead)
-    (loss, terms), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    (loss, terms), gradients = jax.value_and_grad(objective, has_aux=True)(varying(state.params, axis_name))
     params, opt_state = _update(training, state, mean_over_devices(gradients, axis_name), terms)
     examples = tuple(range(terms.codes.ndim - 1))
     active = terms.codes > config.active_above

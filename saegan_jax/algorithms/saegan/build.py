@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.gan.build import adversarial, known_classes
@@ -19,6 +20,8 @@ from saegan_jax.algorithms.saegan.generators import INPUTS, OUTPUTS, alignment
 from saegan_jax.images import to_unit
 
 ImageShape = tuple[int, int, int]
+# The code that each fake is made from, of those of the reals: rolled by one, a fake is never scored beside its own real.
+PAIRINGS = {"other": lambda codes: jnp.roll(codes, 1, axis=0), "same": lambda codes: codes}
 
 
 def critic_parts(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int = 0) -> CriticParts:
@@ -60,7 +63,8 @@ def saegan_game(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int
     """
     parts = critic_parts(config, image_shape=image_shape, n_classes=n_classes)
     sae, inputs, output = parts.sae, INPUTS[config.generator_input], OUTPUTS[config.generator_output]
-    critics = DISCRIMINATORS[config.discriminator].critics(parts)
+    discriminator = DISCRIMINATORS[config.discriminator]
+    critics = discriminator.critics(parts)
     image_net = image_networks(config.gan, image_shape, n_classes=n_classes).generator
     net = output.network(config, image_net)
     draw = generated(output.apply(config, net), n_classes=n_classes)
@@ -73,7 +77,7 @@ def saegan_game(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int
         return to_unit(sae.decoded(pretrained, codes))
 
     return Game(
-        init=partial(init_networks, net, inputs.d_latent(config) + n_classes, critics),
+        init=partial(init_networks, net, inputs.d_latent(config, sae) + n_classes, critics),
         latent=inputs.latent(config, sae),
         generate=generate,
         critics={name: by_name(name, critic) for name, critic in critics.items()},
@@ -81,6 +85,9 @@ def saegan_game(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int
         to_critic_space=sae.active_codes if config.in_codes else signed_images,
         to_image=decoded_image if config.in_codes else unit_images,
         in_pixels=not config.in_codes,
+        latent_of=None if inputs.latent_of is None else inputs.latent_of(config, sae),
+        real_codes=sae.input_codes if discriminator.reads_pairs else None,
+        fake_codes=PAIRINGS[config.pairing],
     )
 
 
@@ -94,6 +101,8 @@ def saegan(
     **Generator.** ``generator_input="sparse"``: ``x = G([h / s, noise])``, h drawn from the sparse prior, in training and
     when sampling alike. ``generator_output="codes"``: ``x = Dec(s T(z))``, ``T(z) = TopK(ReLU(MLP(z)))``; beside the critic
     ``codes`` the game is played in codes alone, T(z) against E(x) of reals, those not active at exactly 0.
+
+    With ``discriminator="joint"`` h is the code of a training image while training, and of the prior when sampling.
 
     **Discriminator**, of reals and fakes alike: :mod:`saegan_jax.algorithms.saegan.critics`. E's parameters are constant, but
     the gradient flows through E to the generator.

@@ -12,7 +12,8 @@ from saegan_jax.priors import PRIORS, Sampler
 
 GeneratorInput = Literal["gaussian", "sparse"]
 GeneratorOutput = Literal["images", "codes"]
-Discriminator = Literal["pixels", "codes", "ensemble", "projected", "lossless", "init"]
+Discriminator = Literal["pixels", "codes", "ensemble", "projected", "lossless", "joint", "init"]
+Pairing = Literal["other", "same"]
 Encoder = Literal["trained", "random"]
 
 
@@ -29,6 +30,8 @@ class GeneratorUse:
     """images: the generator draws pixels; codes: it draws sparse codes (sae.k of them on), and the frozen decoder the image."""
     alignment: float = 0.0
     """Weight of ||E(G(h, noise)) - h||^2 / ||h||^2 in the generator's loss (sparse input only)."""
+    standardise: bool = False
+    """Take each unit's mean off the codes that are read, and divide by its deviation: for dense codes, of which none is off."""
     generator_hidden: tuple[int, ...] = (256, 256)
     """Units of each hidden layer of a generator of codes."""
 
@@ -54,7 +57,12 @@ class DiscriminatorUse:
     discriminator: Discriminator = "ensemble"
     """pixels: images alone; codes: frozen SAE codes of real and fake images alone; ensemble: one critic on each; projected:
     critics on fixed random projections of the pre-activations; lossless: one critic on reconstruction, its error and codes,
-    so that nothing is hidden from it; init: codes of an encoder that starts as the SAE's and trains on."""
+    so that nothing is hidden from it; joint: one critic on pairs of an image and its code, so that the generator must draw an
+    image that has the code it is given (sparse input only); init: codes of an encoder that starts as the SAE's and trains
+    on."""
+    pairing: Pairing = "other"
+    """The code that a fake is made from, beside the joint critic: other: that of another real of the batch; same: that of the
+    real that a relativistic loss pairs it with."""
     code_hidden: tuple[int, ...] = (128, 128)
     """Units of each hidden layer of the critic on codes; empty for a linear critic."""
     code_width: int = 16
@@ -66,6 +74,7 @@ class DiscriminatorUse:
 
     def __post_init__(self) -> None:
         require_choice("discriminator", self.discriminator, tuple(DISCRIMINATORS))
+        require_choice("pairing", self.pairing, get_args(Pairing))
         require_integer(code_width=self.code_width, levels=self.levels, projected_width=self.projected_width)
         require_positive(code_width=self.code_width, levels=self.levels, projected_width=self.projected_width)
         check_units(code_hidden=self.code_hidden)
@@ -88,10 +97,10 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
         require_choice("encoder", self.encoder, get_args(Encoder))
         codes_in, codes_out = INPUTS[self.generator_input].has_code, OUTPUTS[self.generator_output].codes
         require(
-            self.sae.patch_size == 0 or not (codes_in or codes_out),
+            self.sae.patch_size == 0 or not codes_out,
             "sae.patch_size",
             self.sae.patch_size,
-            "the generator takes and draws one code per image; set it to 0, or use convolutional codes in the discriminator.",
+            "the generator draws one code per image; set it to 0, or use convolutional codes elsewhere.",
         )
         require(
             DISCRIMINATORS[self.discriminator].normalisable or not self.gan.spectral_norm,
@@ -105,6 +114,20 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
             "sae.k",
             self.sae.k,
             f"generated codes have that many units on, and there are d_sae={self.sae.d_sae}.",
+        )
+
+        pairs = DISCRIMINATORS[self.discriminator].reads_pairs
+        require(
+            not pairs or (codes_in and not codes_out),
+            "discriminator",
+            self.discriminator,
+            "it reads images beside the codes they were made from; set generator_input='sparse' and generator_output='images'.",
+        )
+        require(
+            not (pairs and self.gan.conditional),
+            "gan.conditional",
+            self.gan.conditional,
+            f"the code is the label of discriminator={self.discriminator!r}; turn it off, or use another discriminator.",
         )
 
     @property

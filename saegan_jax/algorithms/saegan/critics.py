@@ -6,6 +6,7 @@ codes        ``D(E(x) / s)``
 ensemble     ``pixels`` and ``codes``, their losses summed
 projected    ``sum_l D_l(P_l (a(x) - m) / t)``: pre-activations a, standardised; P_l random and fixed
 lossless     ``D(Dec(E(x)), x - Dec(E(x)), E(x) / s)``
+joint        ``D(x, E(x) / s)`` of reals, ``D(G(h / s, noise), h / s)`` of fakes
 init         ``D(E_phi(x) / s)``, phi starting as the SAE's and trained as D is
 ===========  ===========================================================================================
 """
@@ -17,7 +18,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from saegan_jax.algorithms.gan.parts import applied, init_params
+from saegan_jax.algorithms.gan.parts import Condition, applied, init_params
 from saegan_jax.algorithms.saegan.frozen import FrozenSAE, Pretrained
 from saegan_jax.images import to_unit
 from saegan_jax.networks.discriminators import CodeDiscriminator
@@ -26,24 +27,23 @@ from saegan_jax.priors import MIN_SCALE
 if TYPE_CHECKING:
     from saegan_jax.algorithms.saegan.config import SAEGANConfig
 
-Label = jax.Array | None
 # What `init` does not train: the decoder (an encoder with pre_bias reads b_dec as it is), and thresholds, which only the
 # SAE's training keeps where they must be.
 FIXED = ("W_dec", "b_dec", "threshold")
 
 
 class Critic(NamedTuple):
-    """One critic, as pure functions; images are in [-1, 1], ``label`` is ``(batch,)`` int32 or None.
+    """One critic, as pure functions; images are in [-1, 1].
 
     Attributes:
       init: ``init(key, pretrained) -> params``.
-      logits: ``logits(params, pretrained, x, label) -> (batch,)``.
+      logits: ``logits(params, pretrained, x, condition) -> (batch,)``; see :class:`saegan_jax.algorithms.gan.Condition`.
       fit: ``fit(pre_activations, key)``, what it reads of the pre-activations ``(n, d_sae)`` of training images (and positions)
         and finds again in ``pretrained.critics``; None where it reads nothing.
     """
 
     init: Callable[[jax.Array, Any], Any]
-    logits: Callable[[Any, Any, jax.Array, Label], jax.Array]
+    logits: Callable[[Any, Any, jax.Array, Condition], jax.Array]
     fit: Callable[[jax.Array, jax.Array], Any] | None = None
 
 
@@ -83,12 +83,15 @@ class Discriminator(NamedTuple):
       reads_sae: whether any of them reads the autoencoder.
       codes_alone: whether the only thing read is the frozen autoencoder's codes, so that a generator of codes needs no decoder.
       normalisable: whether all that is trained are kernels that spectral normalisation divides.
+      reads_pairs: whether a critic reads the code that an image was made from beside it, which the generator must then be
+        given.
     """
 
     critics: Callable[[CriticParts], dict[str, Critic]]
     reads_sae: bool = True
     codes_alone: bool = False
     normalisable: bool = True
+    reads_pairs: bool = False
 
 
 def pixel_critic(parts: CriticParts) -> Critic:
@@ -97,7 +100,7 @@ def pixel_critic(parts: CriticParts) -> Critic:
     apply = applied(net, parts.config.gan.precision)
     return Critic(
         init=lambda key, pretrained: init_params(net, key, shape, n_classes=parts.n_classes),
-        logits=lambda params, pretrained, images, label: apply(params, images, label),
+        logits=lambda params, pretrained, images, condition: apply(params, images, condition.label),
     )
 
 
@@ -105,9 +108,9 @@ def code_critic(parts: CriticParts) -> Critic:
     """``D(E(x) / s)``; of a game that is played in codes, ``D`` of what it is given."""
     net = parts.code_net
 
-    def logits(params: Any, pretrained: Pretrained, x: jax.Array, label: Label) -> Any:
+    def logits(params: Any, pretrained: Pretrained, x: jax.Array, condition: Condition) -> Any:
         codes = x if parts.config.in_codes else parts.sae.scaled_codes(pretrained, x)
-        return net.apply(params, codes, label)
+        return net.apply(params, codes, condition.label)
 
     return Critic(lambda key, pretrained: init_params(net, key, parts.code_shape, n_classes=parts.n_classes), logits)
 
@@ -149,11 +152,11 @@ def projected_critic(parts: CriticParts, level: int) -> Critic:
     pooled = tuple(max(1, n >> level) for n in parts.sae.functions.positions)
     net, shape = parts.code_net, (1, *pooled, width)
 
-    def logits(params: Any, pretrained: Pretrained, images: jax.Array, label: Label) -> Any:
+    def logits(params: Any, pretrained: Pretrained, images: jax.Array, condition: Condition) -> Any:
         a = parts.sae.pre_activations(pretrained, images)
         fitted, like = pretrained.critics[name], (1,) * (a.ndim - 1) + (-1,)
         seen = ((a - fitted.mean.reshape(like)) / fitted.scale.reshape(like)) @ fitted.matrix
-        return net.apply(params, pooled_positions(seen, pooled) if pooled else seen, label)
+        return net.apply(params, pooled_positions(seen, pooled) if pooled else seen, condition.label)
 
     return Critic(
         lambda key, pretrained: init_params(net, key, shape, n_classes=parts.n_classes),
@@ -178,9 +181,9 @@ def lossless_critic(parts: CriticParts) -> Critic:
         images, side = seen(pretrained, jnp.zeros((1, *parts.image_shape), jnp.float32))
         return net.init(key, images, label, side)
 
-    def logits(params: Any, pretrained: Pretrained, images: jax.Array, label: Label) -> Any:
+    def logits(params: Any, pretrained: Pretrained, images: jax.Array, condition: Condition) -> Any:
         both, side = seen(pretrained, images)
-        return apply(params, both, label, side)
+        return apply(params, both, condition.label, side)
 
     return Critic(init, logits)
 
@@ -194,10 +197,32 @@ def encoder_critic(parts: CriticParts) -> Critic:
         encoder = {name: jnp.copy(w) for name, w in pretrained.sae["params"].items() if name not in FIXED}
         return {"encoder": encoder, "head": init_params(net, key, parts.code_shape, n_classes=parts.n_classes)}
 
-    def logits(params: Any, pretrained: Pretrained, images: jax.Array, label: Label) -> Any:
+    def logits(params: Any, pretrained: Pretrained, images: jax.Array, condition: Condition) -> Any:
         weights = {"params": sae.params(pretrained)["params"] | params["encoder"]}
         codes = sae.functions.encode(weights, to_unit(images))
-        return net.apply(params["head"], sae.scaled(pretrained, codes), label)
+        return net.apply(params["head"], sae.scaled(pretrained, codes), condition.label)
+
+    return Critic(init, logits)
+
+
+def joint_critic(parts: CriticParts) -> Critic:
+    """``D(x, h) = w . phi(x) + b + <phi(x), V h / s> / sqrt(d)``: d features phi of the image, and the code h beside it.
+
+    Reals are pairs ``(x, E(x))``, fakes are pairs ``(G([h / s, noise]), h)`` with h the code of a training image. Where the
+    two joint distributions agree, the generator draws images whose code is h.
+
+    Source: Donahue et al., Adversarial feature learning, 2017, section 3 (the joint critic); Miyato and Koyama, cGANs with
+    projection discriminator, 2018, eq. 4 (the inner product).
+    """
+    apply = applied(parts.image_net, parts.config.gan.precision)
+
+    def init(key: jax.Array, pretrained: Pretrained) -> Any:
+        image, code = (jnp.zeros(shape, jnp.float32) for shape in ((1, *parts.image_shape), (1, parts.sae.d_code)))
+        return parts.image_net.init(key, image, code=code)
+
+    def logits(params: Any, pretrained: Pretrained, images: jax.Array, condition: Condition) -> Any:
+        assert condition.code is not None
+        return apply(params, images, code=parts.sae.scaled_input(pretrained, condition.code))
 
     return Critic(init, logits)
 
@@ -224,5 +249,6 @@ DISCRIMINATORS: dict[str, Discriminator] = {
     "ensemble": Discriminator(ensemble_critics),
     "projected": Discriminator(projected_critics),
     "lossless": Discriminator(alone("lossless", lossless_critic)),
+    "joint": Discriminator(alone("joint", joint_critic), reads_pairs=True),
     "init": Discriminator(alone("init", encoder_critic), normalisable=False),
 }

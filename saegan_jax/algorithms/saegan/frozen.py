@@ -1,5 +1,6 @@
 """The frozen autoencoder as a game reads it: images in [-1, 1], and codes divided by each unit's scale."""
 
+import math
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -17,13 +18,15 @@ class Pretrained:
     Attributes:
       sae: parameters of the trained sparse autoencoder.
       scale: ``(d_sae,)``, root mean square of its codes of training images, at least ``MIN_SCALE``; networks read codes
-        divided by it.
+        divided by it. With ``standardise``, their standard deviation.
+      center: ``(d_sae,)``, mean of these codes, which is taken off before the division; ``()`` without ``standardise``.
       prior: the sparse prior fitted to these codes; ``()`` where the generator reads none.
       critics: by name, what critics fitted to training images; those that fit nothing are left out.
     """
 
     sae: Any
     scale: jax.Array
+    center: Any
     prior: Any
     critics: dict[str, Any]
 
@@ -40,6 +43,11 @@ class FrozenSAE(NamedTuple):
     functions: Autoencoder
     d_sae: int
     active_above: float
+
+    @property
+    def d_code(self) -> int:
+        """Length of the code of one image: ``d_sae`` for every position."""
+        return math.prod(self.functions.positions) * self.d_sae
 
     @staticmethod
     def params(pretrained: Pretrained) -> Any:
@@ -67,14 +75,35 @@ class FrozenSAE(NamedTuple):
         """Images in [-1, 1] of codes."""
         return to_signed(self.functions.decode(self.params(pretrained), codes))
 
+    def input_codes(self, pretrained: Pretrained, images: jax.Array) -> jax.Array:
+        """Codes ``(batch, d_code)`` of images in [0, 1] as a prior draws them: what is not active at exactly 0.
+
+        The faint part of sigmoid codes would give every real away.
+        """
+        codes = self.functions.encode(self.params(pretrained), images)
+        return jnp.where(codes > self.active_above, codes, 0.0).reshape(images.shape[0], -1)
+
+    @staticmethod
+    def scaled_input(pretrained: Pretrained, codes: jax.Array) -> jax.Array:
+        """``h / s`` of codes ``(batch, d_code)``, as generators and joint critics read them; ``(h - m) / s`` standardised."""
+        by_unit = codes.reshape(codes.shape[0], -1, pretrained.scale.shape[0])
+        if not isinstance(pretrained.center, tuple):
+            by_unit = by_unit - pretrained.center.reshape(1, 1, -1)
+        return (by_unit / pretrained.scale.reshape(1, 1, -1)).reshape(codes.shape)
+
+    @staticmethod
+    def unscaled_input(pretrained: Pretrained, scaled: jax.Array) -> jax.Array:
+        """The codes ``(batch, d_code)`` of which ``scaled`` is :meth:`scaled_input`."""
+        by_unit = scaled.reshape(scaled.shape[0], -1, pretrained.scale.shape[0]) * pretrained.scale.reshape(1, 1, -1)
+        if not isinstance(pretrained.center, tuple):
+            by_unit = by_unit + pretrained.center.reshape(1, 1, -1)
+        return by_unit.reshape(scaled.shape)
+
     def decoded(self, pretrained: Pretrained, scaled_codes: jax.Array) -> jax.Array:
         """Images in [-1, 1] of ``(batch, d_sae)`` codes that were divided by the scale."""
         return self.reconstruction(pretrained, scaled_codes * pretrained.scale.reshape(1, -1))
 
     def active_codes(self, pretrained: Pretrained, images: jax.Array) -> jax.Array:
-        """Scaled codes of images in [0, 1], those that do not count as active at exactly 0, as generated ones are.
-
-        The faint part of sigmoid codes would give every real away.
-        """
+        """Scaled codes of images in [0, 1], those that do not count as active at exactly 0, as generated ones are."""
         codes = self.codes(pretrained, to_signed(images))
         return self.scaled(pretrained, jnp.where(codes > self.active_above, codes, 0.0))

@@ -1,6 +1,7 @@
 """What a SAE-GAN's generator reads and what it draws, each a record of its own."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -20,13 +21,16 @@ class GeneratorInput(NamedTuple):
 
     Attributes:
       latent: ``latent(config, sae)``, a function ``(pretrained, key, n) -> (n, d_latent)``.
-      d_latent: ``d_latent(config)``, its dimensions.
-      has_code: whether its first ``d_sae`` numbers are a code, divided by the scale.
+      d_latent: ``d_latent(config, sae)``, its dimensions.
+      has_code: whether it reads a code, divided by the scale, before the noise.
+      latent_of: ``latent_of(config, sae)``, a function ``(pretrained, key, codes) -> (n, d_latent)`` of given codes; None
+        where it reads none.
     """
 
     latent: Callable[["SAEGANConfig", FrozenSAE], Callable[[Any, jax.Array, int], jax.Array]]
-    d_latent: Callable[["SAEGANConfig"], int]
+    d_latent: Callable[["SAEGANConfig", FrozenSAE], int]
     has_code: bool
+    latent_of: Callable[["SAEGANConfig", FrozenSAE], Callable[[Any, jax.Array, jax.Array], jax.Array]] | None = None
 
 
 class GeneratorOutput(NamedTuple):
@@ -48,10 +52,18 @@ def sparse_latent(config: "SAEGANConfig", sae: FrozenSAE) -> Callable[[Any, jax.
 
     def latent(pretrained: Pretrained, key: jax.Array, n: int) -> jax.Array:
         code_key, noise_key = jax.random.split(key)
-        codes = sae.scaled(pretrained, sample_prior(config.sampler, pretrained.prior, code_key, n))
-        return jnp.concatenate([codes, jax.random.normal(noise_key, (n, config.gan.d_noise), jnp.float32)], axis=-1)
+        codes = sample_prior(config.sampler, pretrained.prior, code_key, n)
+        return code_and_noise(config, sae, pretrained, noise_key, codes)
 
     return latent
+
+
+def code_and_noise(
+    config: "SAEGANConfig", sae: FrozenSAE, pretrained: Pretrained, key: jax.Array, codes: jax.Array
+) -> jax.Array:
+    """``[h / s, noise]`` of given codes ``(n, d_code)``."""
+    noise = jax.random.normal(key, (codes.shape[0], config.gan.d_noise), jnp.float32)
+    return jnp.concatenate([sae.scaled_input(pretrained, codes), noise], axis=-1)
 
 
 def code_network(config: "SAEGANConfig", image_net: Any) -> Any:
@@ -80,8 +92,9 @@ def alignment(config: "SAEGANConfig", sae: FrozenSAE) -> Callable[[Any, jax.Arra
         return None
 
     def extra(pretrained: Pretrained, latent: jax.Array, images: jax.Array) -> jax.Array:
-        target = latent[:, : sae.d_sae] * pretrained.scale.reshape(1, -1)
-        return config.alignment * alignment_loss(target, sae.codes(pretrained, images)).mean()
+        target = sae.unscaled_input(pretrained, latent[:, : sae.d_code])
+        codes = sae.codes(pretrained, images).reshape(target.shape)
+        return config.alignment * alignment_loss(target, codes).mean()
 
     return extra
 
@@ -89,11 +102,14 @@ def alignment(config: "SAEGANConfig", sae: FrozenSAE) -> Callable[[Any, jax.Arra
 INPUTS: dict[str, GeneratorInput] = {
     "gaussian": GeneratorInput(
         latent=lambda config, sae: gaussian_latent(config.gan.d_noise),
-        d_latent=lambda config: config.gan.d_noise,
+        d_latent=lambda config, sae: config.gan.d_noise,
         has_code=False,
     ),
     "sparse": GeneratorInput(
-        latent=sparse_latent, d_latent=lambda config: config.gan.d_noise + config.sae.d_sae, has_code=True
+        latent=sparse_latent,
+        d_latent=lambda config, sae: config.gan.d_noise + sae.d_code,
+        has_code=True,
+        latent_of=lambda config, sae: partial(code_and_noise, config, sae),
     ),
 }
 OUTPUTS: dict[str, GeneratorOutput] = {

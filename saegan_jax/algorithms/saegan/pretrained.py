@@ -52,16 +52,23 @@ def fit_pretrained(
         images = images[:: -(-len(images) // MOST_IMAGES)]  # from everywhere, since data may be sorted by class
     prior_key, critic_key = jax.random.split(key)
     codes = over_images(lambda x: functions.encode(sae_params, x), images, d_sae, batch_size=batch_size)
+    parts = critic_parts(config, image_shape=shape)
     prior: Any = ()
     if INPUTS[config.generator_input].has_code:
-        prior = fit_prior(config.sampler, codes, prior_key, threshold=config.sae.active_above)
-    critics = DISCRIMINATORS[config.discriminator].critics(critic_parts(config, image_shape=shape))
+        by_image = codes.reshape(-1, parts.sae.d_code)
+        prior = fit_prior(config.sampler, by_image, prior_key, threshold=config.sae.active_above)
+    critics = DISCRIMINATORS[config.discriminator].critics(parts)
     fits = {name: critic.fit for name, critic in critics.items() if critic.fit is not None}
     fitted = {}
     if fits:
         a = over_images(lambda x: functions.pre_activations(sae_params, x), images, d_sae, batch_size=batch_size)
         fitted = {name: fit(a, critic_key) for name, fit in fits.items()}
-    return Pretrained(sae=sae_params, scale=code_scale(codes), prior=prior, critics=fitted)
+    center: Any = ()
+    scale = code_scale(codes)
+    if config.standardise:
+        center = codes.mean(axis=0)
+        scale = code_scale(codes - center.reshape(1, -1))
+    return Pretrained(sae=sae_params, scale=scale, center=center, prior=prior, critics=fitted)
 
 
 def pretrained_shapes(config: SAEGANConfig, *, image_shape: tuple[int, int, int]) -> Any:

@@ -17,6 +17,7 @@ from saegan_jax.algorithms.vae.model import Variational, variational
 from saegan_jax.algorithms.vae.posterior import divergence, ramp
 from saegan_jax.algorithms.vae.state import VAEHyper, VAEInfo, VAEParams, VAEState
 from saegan_jax.images import check_unit
+from saegan_jax.spmd import step_on_any_mesh
 
 
 def vae(config: VAEConfig, *, image_shape: tuple[int, int, int], member: VAEHyper | None = None) -> Algorithm:
@@ -53,7 +54,7 @@ def vae(config: VAEConfig, *, image_shape: tuple[int, int, int], member: VAEHype
     optimiser = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(cosine))
     return Algorithm(
         init=partial(init_state, model, optimiser, hyper(config) if member is None else member),
-        step=partial(train_step, config, model, optimiser),
+        step=step_on_any_mesh(partial(train_step, config, model, optimiser)),
         sample=partial(sample_images, model),
     )
 

@@ -28,9 +28,10 @@ from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 from saegan_jax.runs.options import TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
 from saegan_jax.runs.session import Run, to_json_options
-from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, members_of, scores
+from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, scores
 from saegan_jax.training.callbacks import Callback
 from saegan_jax.training.loop import train
+from saegan_jax.training.members import members_of
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, lock_run, open_folder
 from saegan_jax.training.systems import init_members
