@@ -8,13 +8,10 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import saegan_jax.runs.scores
 import saegan_jax.runs.session
@@ -45,25 +42,6 @@ def tiny(script: str, *arguments: object) -> list[str]:
     other = {"train_sae": "--gan.", "train_gan": "--sae."}.get(script)
     words = [word for name, *value in TINY if not (other and name.startswith(other)) for word in (name, *value)]
     return [*words, *map(str, arguments)]
-
-
-@pytest.fixture(scope="module")
-def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs that this process and those it starts compile once between them."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name.upper(), str(value))
-            jax.config.update(name, value)
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def score_quickly(patch: pytest.MonkeyPatch, cache: Path) -> None:

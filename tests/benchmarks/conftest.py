@@ -1,22 +1,11 @@
 """The benchmarks measure the same thing on both sides and write what their pages promise; no time is asserted."""
 
-from collections.abc import Iterator
-
-import jax
 import numpy as np
 import pytest
 from tiny_works import SHAPE
 
 from benchmarks.harness.program.cost import Machine
 from benchmarks.workloads.images import images
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Speed plays no role here, and compiling takes most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

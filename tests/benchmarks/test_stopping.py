@@ -151,22 +151,11 @@ def test_the_machine_is_measured_first_and_printed(machine):
         survey(1.0, printed, lambda seconds, say: interrupted(signal.SIGTERM)(say))
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """A cache of programs for the processes of this file."""
-    folder = tmp_path_factory.mktemp("compiled")
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_process_that_is_stopped_keeps_what_it_has(tmp_path, compiled, number, code):
+def test_a_process_that_is_stopped_keeps_what_it_has(tmp_path, number, code):
     """The smallest work is finished, the next one under way."""
     arguments = ["--only", "sae_b*", "--quick", "--no-peers", "--seeds", "1", "--out", "part.json"]
-    environment = os.environ | compiled | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.run", *arguments],
         stdout=subprocess.PIPE,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import command, compile_cache, metrics, score_quickly, tiny, tree  # noqa: F401 (a fixture)
+from command_line import command, metrics, score_quickly, tiny, tree
 
 from experiments.readme import ROOT
 from saegan_jax.algorithms.gan import GANConfig
@@ -21,7 +21,6 @@ from saegan_jax.runs.compare.plan import blocks
 from saegan_jax.runs.compare.sizes import count_parameters, matched
 from saegan_jax.runs.presets import PRESETS
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
 DIGITS = {"image_shape": (8, 8, 1), "n_classes": 10}
 QUICK = ["--gan.loss", "hinge", "--gan.r1-gamma", "0", "--gan.r2-gamma", "0", "--evaluate"]
 

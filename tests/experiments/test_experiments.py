@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import (  # noqa: F401 (a fixture)
+from command_line import (
     QUICK_TO_COMPILE,
     command,
-    compile_cache,
     finished,
     metrics,
     score_quickly,
@@ -40,7 +39,6 @@ from saegan_jax.runs.restore import restore_run
 from saegan_jax.training.interchange import import_sae
 from saegan_jax.training.writers import read_alarms
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
 SCRIPTS = ("train_sae", "train_gan", "train_saegan")
 SAE_ROWS = {"SAE FVU", "SAE FVU, active", "SAE L0", "SAE dead units", "SAE Hoyer"}
 MEASURES = ("class balance KL", "kernel distance", "precision", "recall", "density", "coverage", "memorisation")

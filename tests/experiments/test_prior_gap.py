@@ -42,11 +42,6 @@ def quick(monkeypatch, tmp_path_factory):
     recipe = FeatureRecipe(epochs=1, batch_size=256, width=4)
     network = functools.partial(load_feature_network, cache_dir=cache, recipe=recipe)
     monkeypatch.setattr("saegan_jax.evaluation.features.load_feature_network", network)
-    # Nothing here runs for long enough to be worth compiling well.
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def gaps(path):

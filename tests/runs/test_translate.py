@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import command, compile_cache, tree  # noqa: F401 (a fixture)
+from command_line import command, tree
 from helpers import assert_same, filled
 from PIL import Image
 
@@ -50,15 +49,7 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def quick_to_compile(compile_cache: None) -> Iterator[None]:  # noqa: F811
-    """Tiny programs run a few times: most of their time would go into making them fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, quick_to_compile: None) -> dict[str, Trained]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     """A sparse run of two members as its script trains it, its scores left out; and a plain one that was not trained."""
     folder = tmp_path_factory.mktemp("runs")
     left: list[Any] = []

@@ -28,16 +28,7 @@ from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.training.systems import abstract_system
 
 SHAPE = (8, 8, 1)
-FAST = {"xla_backend_optimization_level": 0}
 KEY = jax.random.key(3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    """Everything here is small, and takes longer to compile than to run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
@@ -120,7 +111,7 @@ def test_a_dose_of_zero_changes_no_bit_and_any_other_is_exact():
     sample, state = system("dcgan")
     cut = steering.split(sample, state, layer=2)
     a, d = cut.before(state, KEY, 2), normal(8)
-    after = jax.jit(cut.after, compiler_options=FAST)
+    after = jax.jit(cut.after)
     np.testing.assert_array_equal(after(state, steering.steer(a, d, 0.0)), after(state, a))
     assert np.abs(after(state, steering.steer(a, d, 2.0)) - after(state, a)).max() > 0.01
     moved = np.asarray(steering.steer(a, d, 2.0))
@@ -129,8 +120,8 @@ def test_a_dose_of_zero_changes_no_bit_and_any_other_is_exact():
         steering.steer(a, normal(7), 1.0)
     # Many doses at once, and the slope in the dose.
     doses = jnp.array([0.0, 0.5])
-    course = jax.jit(jax.vmap(lambda dose: cut.after(state, steering.steer(a, d, dose)).mean()), compiler_options=FAST)
-    slope = jax.jit(jax.grad(lambda dose: cut.after(state, steering.steer(a, d, dose)).mean()), compiler_options=FAST)
+    course = jax.jit(jax.vmap(lambda dose: cut.after(state, steering.steer(a, d, dose)).mean()))
+    slope = jax.jit(jax.grad(lambda dose: cut.after(state, steering.steer(a, d, dose)).mean()))
     near = course(jnp.array([-0.01, 0.01]))
     assert slope(0.0) == pytest.approx(float(near[1] - near[0]) / 0.02, rel=0.05)
     assert course(doses)[0] == pytest.approx(float(cut.after(state, a).mean()), abs=1e-6)
@@ -198,7 +189,7 @@ def test_an_effect_by_hand():
         after, images + np.array([0.5, 9.0]).reshape(2, 1, 1, 1), features + np.array([[0.0, 2.0], [7, 7]])
     )
     # The second image was predicted as the target already, and does not count.
-    compare = jax.jit(steering.effect, compiler_options=FAST)
+    compare = jax.jit(steering.effect)
     found = compare(first, second, jnp.asarray(2), jnp.asarray(real, jnp.float32))
     expected = {
         "target": 0.6 - 0.25,

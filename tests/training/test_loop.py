@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import QUICK_TO_COMPILE, Outcome, command, compile_cache, finished, metrics, start, tiny, tree  # noqa: F401 (a fixture)
+from command_line import QUICK_TO_COMPILE, Outcome, command, finished, metrics, start, tiny, tree
 from helpers import assert_same, uint8_data
 from rich.console import Console
 
@@ -725,7 +725,6 @@ def assert_same_runs(folder: Path, undisturbed: Path) -> None:
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
 LONG = ["--save-every", "250", "--picture-every", "500"]
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from command_line import command, compile_cache, metrics, tiny  # noqa: F401 (a fixture)
+from command_line import command, metrics, tiny
 from helpers import png, uint8_data
 
 from saegan_jax import data
@@ -364,7 +364,6 @@ def rows(folder: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k != "data_wait"} for row in metrics(folder)]
 
 
-@pytest.mark.usefixtures("compile_cache")
 def test_a_script_trains_on_the_host_as_on_the_device(prepared: Path, tmp_path: Path) -> None:
     quick = ["--dataset", "tiny_streamed", "--preset", "digits", "--sae.pre-bias", "mean"]
 

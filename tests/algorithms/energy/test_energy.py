@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from command_line import command, compile_cache, metrics, tiny, tree  # noqa: F401 (a fixture)
+from command_line import command, metrics, tiny, tree
 from helpers import (
     SHAPE,
     assert_close,
@@ -341,7 +341,6 @@ def test_the_command_line_knows_both_kinds():
         parse(TrainEnergy, ["--sae.variant", "wta"])
 
 
-@pytest.mark.usefixtures("compile_cache")
 def test_the_script_resumes_to_the_bit_and_its_runs_can_be_sampled(tmp_path: Path) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
     options = tiny("train_energy", "--pretrained", "--seeds", 2)
@@ -377,7 +376,6 @@ def test_the_script_resumes_to_the_bit_and_its_runs_can_be_sampled(tmp_path: Pat
     assert "the run knows no classes" in err
 
 
-@pytest.mark.usefixtures("compile_cache")
 def test_the_script_without_pretraining_and_with_hidden_layers(tmp_path: Path) -> None:
     options = tiny("train_energy", "--kind", "began", "--hidden", 6, "--out", tmp_path / "run")
     code, out, err = command("train_energy", *options)

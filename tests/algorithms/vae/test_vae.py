@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import command, compile_cache, metrics  # noqa: F401 (a fixture)
+from command_line import command, metrics
 from helpers import (
     SHAPE,
     assert_close,
@@ -495,7 +495,6 @@ SMALL = [
 ]
 
 
-@pytest.mark.usefixtures("compile_cache")
 def test_the_script_trains_resumes_and_is_sampled_from(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = [*SMALL, "--seeds", 2, "--out", folder]
