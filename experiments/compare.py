@@ -23,6 +23,7 @@ from experiments.arms import (
     with_controls,
     with_steps,
 )
+from saegan_jax import signals
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, load, share
@@ -314,6 +315,7 @@ def factorial(found: dict[tuple[float, str], dict[str, list[float]]]) -> list[st
 def run(options: Compare) -> None:
     """Train what is missing, then write and show the comparison."""
     console = Console()
+    signals.continue_with()  # the same command; it resumes its trainings itself
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
     for fraction in options.fractions:
         images = len(share(dataset.train, fraction).label)

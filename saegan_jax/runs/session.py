@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax import __version__
+from saegan_jax import __version__, signals
 from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.algorithms.registry import build
 from saegan_jax.data import Dataset, load, share
@@ -172,6 +172,7 @@ def open_run(
     }
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
+    signals.continue_with("--resume")
     stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
