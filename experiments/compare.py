@@ -8,6 +8,7 @@ from typing import get_args
 from rich.console import Console
 from rich.markdown import Markdown
 
+from saegan_jax import signals
 from saegan_jax.data import load, share
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
@@ -18,7 +19,7 @@ from saegan_jax.runs.compare.budgets import Equal
 from saegan_jax.runs.compare.plan import blocks, collect, plan, size_arms, train_missing
 from saegan_jax.runs.options import TrainSAEGAN
 from saegan_jax.runs.parse import parse
-from saegan_jax.runs.program import AGAIN, experiment_command, main
+from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.session import to_json_options
 from saegan_jax.training.phase import check_batch
 
@@ -99,6 +100,7 @@ def result_of(options: Compare, measured: Sequence[Measured]) -> Result:
 def run(options: Compare) -> None:
     """Train what is missing, then write and show the comparison."""
     console = Console()
+    signals.continue_with()  # the same command; it resumes its trainings itself
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
     for fraction in options.fractions:
         images = len(share(dataset.train, fraction).label)
@@ -127,4 +129,4 @@ def parse_options(arguments: Sequence[str] | None = None) -> Compare:
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse_options()), after_stop=AGAIN)
+    main(lambda: run(parse_options()))

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
+from saegan_jax import signals
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.data.mixtures import MixtureName
 from saegan_jax.errors import require, require_choice
@@ -17,7 +18,7 @@ from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row
 from saegan_jax.runs.modes.case import rows_of, train_case
 from saegan_jax.runs.modes.mixtures import RECIPE, SAMPLES, mixture_case
-from saegan_jax.runs.program import AGAIN, experiment_command, main
+from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.training.run_folder import to_json
 
 
@@ -57,6 +58,7 @@ class Gaussians:
 def run(options: Gaussians) -> None:
     """Train what is missing, then write and show the table."""
     console, seeds = Console(), options.seeds
+    signals.continue_with()  # the same command; it resumes its trainings itself
     rows: list[Row] = []
     cases = [mixture_case(name, options.gan, seeds=seeds, folder=options.out / name) for name in options.mixtures]
     for case in cases:
@@ -86,4 +88,4 @@ def parse_options(arguments: Sequence[str] | None = None) -> Gaussians:
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse_options()), after_stop=AGAIN)
+    main(lambda: run(parse_options()))

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
+from saegan_jax import signals
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.data import Dataset, load
 from saegan_jax.errors import require
@@ -20,7 +21,7 @@ from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row
 from saegan_jax.runs.modes.case import Case, rows_of, train_case
 from saegan_jax.runs.modes.stacked import PROTOCOLS, RECIPE, ProtocolName, stacked_case
-from saegan_jax.runs.program import AGAIN, experiment_command, main
+from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.training.run_folder import to_json
 
 
@@ -94,6 +95,7 @@ def note_of(options: StackedMNIST, network: FeatureNetwork) -> str:
 def run(options: StackedMNIST) -> None:
     """Train what is missing, then write and show the table."""
     console, seeds = Console(), options.seeds
+    signals.continue_with()  # the same command; it resumes its trainings itself
     rows: list[Row] = []
     dataset = load("mnist", manual_dir=options.manual_dir, data_dir=options.data_dir)
     network = load_feature_network(dataset)
@@ -124,4 +126,4 @@ def parse_options(arguments: Sequence[str] | None = None) -> StackedMNIST:
 
 
 if __name__ == "__main__":
-    main(lambda: run(parse_options()), after_stop=AGAIN)
+    main(lambda: run(parse_options()))

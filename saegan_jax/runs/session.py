@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from saegan_jax import __version__
+from saegan_jax import __version__, signals
 from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.algorithms.registry import build
 from saegan_jax.data import Dataset, load, share
@@ -235,6 +235,7 @@ def open_run(
     }
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
+    signals.continue_with("--resume")
     stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
