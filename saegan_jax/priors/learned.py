@@ -246,7 +246,7 @@ class Drawn(NamedTuple):
 
     read: jax.Array
     direct: jax.Array
-    count: jax.Array
+    n_active: jax.Array
 
 
 def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
@@ -274,7 +274,7 @@ def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
         j, reads, tells, before, key = given
         found = jax.nn.relu(so_far.read) @ tells + so_far.direct[:, j] + params["bias"][j][None]
         # As many active units as the codes have: not more, and not so few that the remaining ones could not make up for it.
-        full, short = so_far.count >= fitted.most, fitted.least - so_far.count >= d_sae - j
+        full, short = so_far.n_active >= fitted.most, fitted.least - so_far.n_active >= d_sae - j
         off = jnp.where(short[:, None], -jnp.inf, found[:, :1])
         on = jnp.where(full[:, None], -jnp.inf, found[:, 1:])
         level_key, rank_key = jax.random.split(key)
@@ -285,7 +285,7 @@ def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
         x = features_of(rank, active)
         read = so_far.read + jnp.einsum("in,iw->nw", x, reads)
         direct = so_far.direct + jnp.einsum("in,idl->ndl", x, before)
-        return Drawn(read, direct, so_far.count + active.astype(jnp.int32)), (active, rank)
+        return Drawn(read, direct, so_far.n_active + active.astype(jnp.int32)), (active, rank)
 
     given = (
         jnp.arange(d_sae),
