@@ -185,7 +185,8 @@ def open_run(
     stack.callback(display.stop)
     feed: Examples | Stream
     if isinstance(examples, InMemory) and data_on != "host":
-        feed = on_device(Examples(examples.split.image, examples.split.label), mesh)
+        split: Any = examples.split
+        feed = on_device(Examples(split.image, split.label), mesh)
     else:
         feed = Stream(source=examples)
     return Run(options, folder, config, dataset, feed, writer, display, mesh)
