@@ -47,7 +47,7 @@ def difference(got, want, *, exact=True):
             return 0.0 if np.array_equal(x, y) else np.inf
         return float(np.max(np.abs(x - y), initial=0.0) / np.max(np.abs(y), initial=1e-3))
 
-    return max(of(path) for path in a)
+    return float(np.max([of(path) for path in a]))  # NaN where there is one, unlike max
 
 
 def algorithms():

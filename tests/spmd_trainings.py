@@ -33,6 +33,7 @@ from saegan_jax.training.systems import init_members
 jax.config.update("jax_disable_most_optimizations", True)  # tiny programs run once
 STEPS = 2
 DATA = uint8_data(30, seed=2)  # a number that the devices do not divide
+DATA = DATA._replace(label=DATA.label % N)
 ALGORITHMS = algorithms()
 EVERY = "every" in sys.argv[1:]  # case, and not only one of each kind
 
