@@ -16,6 +16,7 @@ from saegan_jax.data.mixtures import POINT_SHAPE, MixtureName, draw_points, mixt
 from saegan_jax.errors import require, require_choice
 from saegan_jax.metrics import mixture_quality, reverse_kl_floor
 from saegan_jax.report.points import points_picture
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.run_folder import to_json
@@ -71,8 +72,7 @@ class Gaussians:
     """JSON to write, its Markdown beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
-        require(len(self.mixtures) > 0, "mixtures", self.mixtures, "name at least one.")
+        check_options(self)
         require_choice("gan.network", self.gan.network, ("mlp",))
         suffix = self.results is None or self.results.suffix == ".json"
         require(suffix, "results", str(self.results), "give it a name that ends in .json.")

@@ -29,6 +29,7 @@ from saegan_jax.evaluation.probe import Probe, fit_probe, linear_probe
 from saegan_jax.files import write_json
 from saegan_jax.metrics import dictionary_match
 from saegan_jax.report.table import Line, Result, Row, cell, document, each, origin, pivot
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
@@ -72,9 +73,8 @@ class PaperTables:
     """JSON to write, its Markdown beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
+        check_options(self)
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "take at least one step.")
-        require(len(self.tables) > 0, "tables", self.tables, "name at least one.")
         require(min(self.atoms, default=0) >= 8, "atoms", self.atoms, "at least 8, of which 4 are active on average.")
         suffix = self.results is None or self.results.suffix == ".json"
         require(suffix, "results", str(self.results), "give it a name that ends in .json.")

@@ -24,6 +24,7 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.metrics import mode_count, reverse_kl, reverse_kl_floor
 from saegan_jax.report import image_grid
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.presets import MNIST_GAN
 from saegan_jax.runs.program import main
 from saegan_jax.training.callbacks import Scores
@@ -123,7 +124,7 @@ class StackedMNIST:
     """JSON to write, its Markdown beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
+        check_options(self)
         require(
             len(self.protocols) > 0, "protocols", self.protocols, f"name some of {', '.join(get_args(ProtocolName))}."
         )

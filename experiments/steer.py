@@ -30,6 +30,7 @@ from saegan_jax.files import write_bytes
 from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report.steering import dose_response_curves, strips
 from saegan_jax.report.table import Result, Row, document, origin, pivot
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.steering import (
@@ -125,7 +126,7 @@ class Steer:
     def __post_init__(self) -> None:
         require_positive(d_sae=self.d_sae, sae_steps=self.sae_steps, sae_seeds=self.sae_seeds, features=self.features)
         require_positive(match=self.match, vectors=self.vectors, choose=self.choose, measure=self.measure)
-        require(0 <= self.seed < 2**31, "seed", self.seed, "it must be a number from 0 to 2^31 - 1.")
+        check_options(self)
         increasing = all(a < b for a, b in zip((0.0, *self.alphas), self.alphas, strict=False))
         require(bool(self.alphas) and increasing, "alphas", self.alphas, "give increasing doses above 0.")
         require(self.measure >= 2, "measure", self.measure, "the distance between samples needs two.")

@@ -28,6 +28,7 @@ from saegan_jax.files import write_json
 from saegan_jax.metrics import coherence, dictionary_match
 from saegan_jax.report import frontier
 from saegan_jax.report.table import Result, Row, cell, document, each, origin, pivot
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import to_json
@@ -94,11 +95,9 @@ class SweepSAE:
     """JSON to write, table (.md) and picture (.png) beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(len(self.variants) > 0, "variants", self.variants, "name at least one.")
         for variant in self.variants:
             require_choice("variants", variant, SWEEPABLE)
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
-        require(0 <= self.seed < 2**31 - self.seeds, "seed", self.seed, "it must be a number from 0 to 2^31.")
+        check_options(self)
         require(self.want_l0 > 0, "want_l0", self.want_l0, "it must be above zero.")
         require(self.probe_images >= 0, "probe_images", self.probe_images, "it must be zero or above.")
         require(

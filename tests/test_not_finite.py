@@ -33,7 +33,7 @@ PENALTY = {"critic": critic}
 CODES = {"threshold": 0.2}
 CASES: dict[str, Case] = {
     **{
-        name: ({p: LOGITS for p in ("real_logits", "fake_logits") if p in inspect.signature(getattr(losses, name)).parameters}, {})
+        name: ({p: LOGITS for p in inspect.signature(getattr(losses, name)).parameters if p.endswith("_logits")}, {})
         for name in losses.__all__
         if name.endswith(("discriminator_loss", "generator_loss")) and not name.startswith("energy")
     },

@@ -26,7 +26,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier
-from saegan_jax.files import write_bytes, write_json
+from saegan_jax.errors import require
+from saegan_jax.files import is_remote, write_bytes, write_json
 from saegan_jax.images import to_unit_float
 from saegan_jax.training.transforms import compile_chunk, many_steps
 
@@ -152,7 +153,10 @@ def checked_images(images: np.ndarray | jax.Array, image_shape: tuple[int, ...])
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """``cache_dir``, else the environment variable SAEGAN_JAX_CACHE, else ``~/.cache/saegan_jax``."""
-    return Path(cache_dir or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "saegan_jax").expanduser()
+    folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "saegan_jax").expanduser()
+    fix = "the cache is a folder on this machine; name one."
+    require(not is_remote(folder), "cache_dir" if cache_dir else CACHE_VARIABLE, str(folder), fix)
+    return folder
 
 
 def load_feature_network(

@@ -13,7 +13,6 @@ import numpy as np
 
 from saegan_jax import __version__, signals
 from saegan_jax.algorithms.base import Algorithm, Examples
-from saegan_jax.algorithms.registry import build
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
@@ -21,6 +20,7 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_evaluator import sample_evaluator
 from saegan_jax.report import image_grid
+from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import (
     RunOptions,
     StreamOptions,
@@ -161,8 +161,8 @@ def open_run(
     require(
         shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
     )
-    # Finds networks that cannot make such images.
-    build(model, image_shape=shape, n_classes=dataset.num_classes)
+    # Also finds networks that cannot make such images.
+    check_memory(model, image_shape=shape, n_seeds=options.seeds, n_classes=dataset.num_classes)
     config = {
         "script": name.split("-")[0],
         "version": __version__,

@@ -25,6 +25,7 @@ from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
+from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
 from saegan_jax.runs.session import Run, to_json_options
@@ -240,6 +241,7 @@ def run(options: TrainCycleGAN) -> None:
     algorithm = cyclegan(config, image_shape=domains.image_shape, sae=options.sae)
     sparse = algorithm.codes is not None
     check(options, domains, sparse=sparse)
+    check_memory(options.model, image_shape=domains.image_shape, n_seeds=n_seeds)
     with ExitStack() as stack:
         job = open_job(stack, options, domains, folder)
         label_of = labellers(domains) if options.evaluate else None
