@@ -19,6 +19,7 @@ from saegan_jax.data.stream import Stream
 from saegan_jax.errors import require
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_evaluator import sample_evaluator
+from saegan_jax.evaluation.sample_quality import check_scorable
 from saegan_jax.report import image_grid
 from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import (
@@ -128,6 +129,7 @@ def open_run(
     name: str,
     model: Any,
     phases: dict[str, Any],
+    scores_samples: bool = True,
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
 
@@ -137,6 +139,7 @@ def open_run(
       name: the default folder is ``runs/<name>``.
       model: settings of what is trained.
       phases: settings of each training phase, with ``steps`` and ``batch_size``.
+      scores_samples: the run ends with scores of samples, unless it is not to be evaluated.
 
     Raises:
       ValueError: whatever cannot work; nothing has been compiled or written then.
@@ -154,6 +157,8 @@ def open_run(
     data_on = options.data_on if isinstance(options, StreamOptions) else "device"
     in_memory = {"device": None, "auto": data_budget(), "host": 0}[data_on]
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
+    if scores_samples and options.evaluate:
+        check_scorable(dataset)
     examples = training_examples(dataset, options.fraction)
     for phase, phase_settings in phases.items():
         check_batch(phase, phase_settings.batch_size, len(examples), steps=phase_settings.steps)
