@@ -38,6 +38,7 @@ from saegan_jax.training.writers import Display, MetricsWriter
 LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe")
 SAMPLE_SEED = 0
 GRID = 64
+JUDGED = 2000  # images whose mean is what an autoencoder must beat
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Run:
             score=score,
             callbacks=() if picture is None else (Callback(on_evaluation=picture),),
             members_per_vmap=gan_members_per_vmap(settings),
+            trivial={"reconstruction": mean_image_error(self.some_images(JUDGED))} if "reconstruction" in shown else {},
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
@@ -120,6 +122,11 @@ class Run:
             image_grid(images.reshape(-1, *images.shape[2:]), path, columns=columns)
 
         return picture
+
+
+def mean_image_error(images: jax.Array | np.ndarray) -> float:
+    """1/2 squared error of the mean image, summed over pixels, mean over ``(n, height, width, channels)`` uint8 images."""
+    return 0.5 * float((np.asarray(images, np.float32) / 255).var(axis=0).sum())
 
 
 def open_run(

@@ -28,7 +28,7 @@ from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
-from saegan_jax.runs.session import Run, to_json_options
+from saegan_jax.runs.session import Run, mean_image_error, to_json_options
 from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, members_of, scores
 from saegan_jax.training.callbacks import Callback
 from saegan_jax.training.loop import train
@@ -215,6 +215,9 @@ def train_autoencoder(job: Run, domains: Domains) -> tuple[Any, dict[str, dict[s
         sae(config, image_shape=domains.image_shape),
         draw=mixed_batches(config.batch_size),
         shown=("reconstruction", "l0", "dead_fraction"),
+        trivial={
+            "reconstruction": mean_image_error(np.concatenate([d.train.image[:1000] for d in (domains.a, domains.b)]))
+        },
     )
     return state.params, sae_rows(job, config, state.params, domains)
 
