@@ -18,6 +18,15 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)) is not None
 
 
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether the name of a path is text that checkpoints can be written under."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file, or leave the old one in place."""
     path.parent.mkdir(parents=True, exist_ok=True)

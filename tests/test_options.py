@@ -148,6 +148,7 @@ def test_the_walk_reaches_every_kind_of_field():
             r"out = 'gs:/bucket/run' cannot be used: files are read and written",
         ),
         ({"out": Path()}, r"out = '\.' cannot be used: it is the current folder"),
+        ({"out": Path("run\udcff")}, r"out = 'run\\udcff' cannot be used: its name is not UTF-8"),
         ({"seed": -1}, r"seed = -1 "),
         ({"seeds": MOST_SEEDS + 1}, r"seeds = 4097 cannot be used: train at least one and at most 4096"),
     ],

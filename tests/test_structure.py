@@ -18,7 +18,7 @@ PACKAGE = Path(saegan_jax.__file__).parent
 PURE = {"losses", "networks", "algorithms", "priors", "metrics", "steering", "images", "activations", "errors", "stats"}
 WORLDLY = {
     *("saegan_jax.training", "saegan_jax.data", "saegan_jax.evaluation", "saegan_jax.runs", "saegan_jax.report"),
-    *("saegan_jax.cli", "saegan_jax.signals", "experiments", "benchmarks"),
+    *("saegan_jax.cli", "saegan_jax.signals", "saegan_jax.noise", "experiments", "benchmarks"),
     *("array_record", "grain", "matplotlib", "orbax", "PIL", "rich", "safetensors", "sklearn", "tensorboardX"),
     *("tensorflow", "tensorflow_datasets", "tyro"),
     *("asyncio", "gzip", "http", "io", "logging", "os", "pathlib", "pickle", "random", "shutil", "signal", "socket"),

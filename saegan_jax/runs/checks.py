@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from saegan_jax.errors import require
-from saegan_jax.files import is_remote
+from saegan_jax.files import is_remote, is_utf8
 from saegan_jax.training.memory import device_memory
 from saegan_jax.training.systems import abstract_system
 
@@ -44,6 +44,7 @@ def _check_item(name: str, value: Any) -> None:
     if isinstance(value, Path):
         fix = "files are read and written on this machine only; copy them here, or mount that storage and name its folder."
         require(not is_remote(value), name, str(value), fix)
+        require(is_utf8(value), name, str(value), "its name is not UTF-8; rename it.")
         require(name not in WRITTEN or value != Path(), name, str(value), "it is the current folder; name another.")
     elif isinstance(value, float):
         require(math.isfinite(value), name, value, "it must be a finite number.")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax import __version__, signals
+from saegan_jax import __version__, noise, signals
 from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
@@ -185,6 +185,7 @@ def open_run(
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
     signals.continue_with("--resume")
+    noise.log_to(folder / "log.txt")
     stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)

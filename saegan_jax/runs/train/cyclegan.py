@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from saegan_jax import __version__, signals
+from saegan_jax import __version__, noise, signals
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, TwoDomains, cyclegan
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
@@ -181,6 +181,7 @@ def open_job(stack: ExitStack, options: TrainCycleGAN, domains: Domains, folder:
     check_folder(folder, record, resume=options.resume)
     open_folder(folder, record)
     signals.continue_with("--resume")
+    noise.log_to(folder / "log.txt")
     stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
