@@ -14,7 +14,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from saegan_jax.data import load
-from saegan_jax.errors import require, require_non_negative, require_positive
+from saegan_jax.errors import require, require_positive
 from saegan_jax.evaluation.control import Measured, measure_control
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
@@ -22,6 +22,7 @@ from saegan_jax.images import to_unit_float
 from saegan_jax.report.control import rows_of, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, seeds_text
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.control import check_reads_codes
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.restore import Restored, restore_run
@@ -52,13 +53,14 @@ class Control:
 
     def __post_init__(self) -> None:
         require(len(self.runs) > 0, "runs", self.runs, "give at least one run folder.")
+        check_options(self)
         require_positive(units=self.units, codes=self.codes)
-        require_non_negative(seed=self.seed)
         require_json(self.results)
 
 
 def measure_run(options: Control, restored: Restored, dataset: Any, network: Any) -> list[dict[str, float]]:
     """Scores of every member of one run."""
+    assert restored.algorithm.encode is not None
     encode = jax.jit(restored.algorithm.encode)
     images, scores = jnp.asarray(dataset.test.image), []
     for state in members_of(restored.state, restored.n_seeds):
