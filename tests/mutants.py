@@ -252,7 +252,9 @@ def run(mutants: Sequence[Mutant], path: Path, *, limit: float) -> None:
                 "before": row, "after": after, "tests": list(tests), "outcome": outcome, "by": by, "seconds": seconds
             }  # fmt: skip
             write(results, path)
-            print(f"{i}/{len(mutants)} {outcome} {seconds} s {mutant.path}:{mutant.line} {row}  ->  {after}", flush=True)
+            print(
+                f"{i}/{len(mutants)} {outcome} {seconds} s {mutant.path}:{mutant.line} {row}  ->  {after}", flush=True
+            )
 
 
 def judge(identifier: str, why: str, path: Path) -> None:
