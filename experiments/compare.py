@@ -8,6 +8,7 @@ from typing import get_args
 from rich.console import Console
 from rich.markdown import Markdown
 
+from saegan_jax import signals
 from saegan_jax.data import load, share
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
@@ -99,6 +100,7 @@ def result_of(options: Compare, measured: Sequence[Measured]) -> Result:
 def run(options: Compare) -> None:
     """Train what is missing, then write and show the comparison."""
     console = Console()
+    signals.continue_with()  # the same command; it resumes its trainings itself
     dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
     for fraction in options.fractions:
         images = len(share(dataset.train, fraction).label)

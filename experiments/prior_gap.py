@@ -96,9 +96,7 @@ def run(options: PriorGap) -> None:
         subject = read_subject(options.run, samplers, manual_dir=options.manual_dir, data_dir=options.data_dir)
     with console.status("training the feature network, or opening the cached one") as status:
         network = load_feature_network(subject.dataset)
-        settings = GapSettings(
-            samplers=samplers, n_clusters=options.n_clusters, draws=options.draws, seed=options.seed
-        )  # fmt: skip
+        settings = GapSettings(samplers=samplers, n_clusters=options.n_clusters, draws=options.draws, seed=options.seed)
         bench, n = Bench(subject, settings, network, Drawer(subject)), len(subject.params)
         measured = [measure_member(bench, i, prefixed(status.update, f"member {i + 1} of {n}: ")) for i in range(n)]
     result = Result.here(

@@ -48,9 +48,12 @@ class Algorithm(NamedTuple):
         ``pretrained`` is what was trained or fitted beforehand (an autoencoder, a prior, a centre of the data); each system
         says what it takes. ``step`` and the others read the copy in the state, so that they need nothing but it.
       step: ``step(state, batch) -> (state, info)``. A scan body; its randomness is ``fold_in(state.key, state.step)``.
-      sample: ``sample(state, key, n, *, label=None) -> images`` in [0, 1], shape ``(n, height, width, channels)``: what a
-        user would draw, from the averaged weights where the system keeps them. ``n`` is static; ``label``, ``(n,)`` int32,
-        only of conditional systems. :func:`cannot_sample` where there is nothing to draw.
+      sample: ``sample(state, key, n, *, label=None, code=None) -> images`` in [0, 1], shape ``(n, height, width, channels)``:
+        what a user would draw, from the averaged weights where the system keeps them. ``n`` is static; ``label``, ``(n,)``
+        int32, only of conditional systems; ``code``, ``(n, d_code)``, only of those that have ``encode``. :func:`cannot_sample` where there is nothing to draw.
+      encode: ``encode(state, images) -> (batch, d_code)``, the codes of images in [0, 1] as the generator reads them: what
+        ``sample`` takes as ``code``. Of systems whose generator reads codes, else None.
+      draw_codes: ``draw_codes(state, key, n) -> (n, d_code)``, from the prior that ``sample`` draws from; None likewise.
       translate: ``translate(state, images, direction) -> images``, of systems that map images to images, else None.
       predict: ``predict(params, images) -> (logits, features)``, of classifiers, else None.
       codes: ``codes(state, images, direction) -> (batch, d_sae)``, what a translation is drawn from, where that is a code.
@@ -59,6 +62,8 @@ class Algorithm(NamedTuple):
     init: Callable[..., Any]
     step: Callable[[Any, Any], tuple[Any, Any]]
     sample: Callable[..., jax.Array] = cannot_sample
+    encode: Callable[[Any, jax.Array], jax.Array] | None = None
+    draw_codes: Callable[[Any, jax.Array, int], jax.Array] | None = None
     translate: Callable[..., jax.Array] | None = None
     predict: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     codes: Callable[..., jax.Array] | None = None

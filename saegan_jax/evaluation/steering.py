@@ -142,9 +142,7 @@ def activations(before: Callable[..., jax.Array], state: Any, key: jax.Array, n:
     return jnp.concatenate(parts)[:n]
 
 
-def halves(
-    settings: SteeringSettings, compiled: Programs, state: Any, key: jax.Array
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+def halves(settings: SteeringSettings, compiled: Programs, state: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Activations to choose directions on, and others to measure them on, which have no sample in common."""
     both = activations(compiled.before, state, key, settings.choose + settings.measure)
     return both[: settings.choose], both[settings.choose :]
@@ -248,9 +246,7 @@ def random_sets(choice: Choice) -> Arm:
 
 def sample_differences(choice: Choice) -> Arm:
     """As many differences of two samples as an autoencoder has features."""
-    return choose_from(
-        choice, [difference_directions(key, choice.n_directions, choice.vectors) for key in choice.keys]
-    )  # fmt: skip
+    return choose_from(choice, [difference_directions(key, choice.n_directions, choice.vectors) for key in choice.keys])
 
 
 def class_means(choice: Choice) -> Arm:

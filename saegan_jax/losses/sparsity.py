@@ -75,7 +75,8 @@ def kl_sparsity_from_logits(
       rho: target in (0, 1); a number, a scalar array, or one per unit.
       axis: axes of the examples, averaged over.
       axis_name: mapped axes that hold equal shares of one batch: both means are taken over all of them before the
-        divergence. Gradients follow the usual rule of data parallelism, `pmean` those of the parameters.
+        divergence. Under `vmap` average the gradients of parameters with `pmean`; under `shard_map` those of
+        parameters that do not vary over the axes are those of the whole batch.
 
     Returns:
       Divergences, `logits`' shape without `axis`.

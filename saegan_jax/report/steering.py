@@ -84,9 +84,7 @@ def measure_rows(arm: str, values: Mapping[str, np.ndarray], dose: float | str) 
     return [Row.of(arm, metric, one, unit=UNITS[metric], dose=dose) for metric, one in values.items()]
 
 
-def arm_rows(
-    found: Sequence[Found], arm: str, alphas: Sequence[float]
-) -> tuple[list[Row], dict[str, np.ndarray]]:  # fmt: skip
+def arm_rows(found: Sequence[Found], arm: str, alphas: Sequence[float]) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Rows of one arm, at each dose and where pixels change equally; and the values of the latter."""
     associated = units([one.arms[arm].associated[:, :, None] for one in found])
     unit = "correlation with the target's probability, where chosen"

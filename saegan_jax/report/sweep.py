@@ -44,9 +44,7 @@ def recommend(rows: Sequence[Mapping[str, Any]], want_l0: float) -> str:
             f"with {validation_mean(best, 'l0'):.3g}. Sweep values beside it."
         )
     # Shares of dead units that differ by less than half a percent are equal for any use.
-    best = min(
-        near, key=lambda row: (round(validation_mean(row, "dead_fraction") * 200), validation_mean(row, "fvu"))
-    )  # fmt: skip
+    best = min(near, key=lambda row: (round(validation_mean(row, "dead_fraction") * 200), validation_mean(row, "fvu")))
     l0, dead, fvu = (validation_mean(best, name) for name in ("l0", "dead_fraction", "fvu"))
     return (
         f"For an L0 of {want_l0:g}: {best['arm']} (L0 {l0:.3g}, {dead:.1%} dead, FVU {fvu:.3g} on validation images; fewest "

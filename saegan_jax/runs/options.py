@@ -19,7 +19,17 @@ Options = TypeVar("Options", bound="RunOptions")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class DeviceOptions:
+    """The devices that a training is spread over."""
+
+    mesh: str = "none"
+    """Devices to train on: none (one), auto (all), or how many along each axis, as in data=4,model=2. data shares the examples
+    of a batch, seed the members of --seeds, model the units of a dictionary. The numbers are those of one device up to
+    rounding, and a run may be resumed on another mesh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(DeviceOptions):
     """What to train on, how many seeds, and where the run goes."""
 
     dataset: str = "digits"

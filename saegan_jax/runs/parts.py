@@ -13,7 +13,7 @@ from saegan_jax.files import write_json
 
 def kept_or_made(
     path: Path, asked: dict[str, Any], make: Callable[[], dict[str, Any]], console: Console
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What ``path`` holds, or what ``make`` gives, which is then written there beside the settings that it was ``asked`` with.
 
     Raises:

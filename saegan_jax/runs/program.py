@@ -1,5 +1,6 @@
 """How every command runs: compiled programs are kept, and an error is one paragraph."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import jax
 from rich.console import Console
 from rich.text import Text
 
+from saegan_jax import signals
 from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.stop import StoppedError
@@ -41,7 +43,15 @@ def keep_compiled() -> None:
 
 
 def main(script: Callable[[], None]) -> None:
-    """Run a script; what a person can mend is told in one paragraph, not in a traceback."""
+    """Run a script; an error that its user can correct is one paragraph, not a traceback.
+
+    The code is 2 after such an error, 130 after SIGINT and 143 after SIGTERM.
+    """
+    with signals.listening():
+        _run(script)
+
+
+def _run(script: Callable[[], None]) -> None:
     keep_compiled()
     try:
         script()
@@ -52,9 +62,12 @@ def main(script: Callable[[], None]) -> None:
         # As Text: in a string rich would take a name in brackets for markup, and leave it out.
         Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
-    except StoppedError as stop:
-        Console(stderr=True).print(Text(f"{stop} Add --resume to the same command to continue."), soft_wrap=True)
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (StoppedError, signals.Stopped) as stop:
+        Console(stderr=True).print(Text(f"{stop} {signals.LISTENER.advice()}"), soft_wrap=True)
+        sys.stdout.flush()
+        if isinstance(stop, signals.Stopped):  # the device may still compute, and Python's own end crashes under that
+            os._exit(128 + stop.number)
+        sys.exit(128 + stop.number)
+    except KeyboardInterrupt:  # where no handler could be installed
         Console(stderr=True).print(Text("Interrupted."))
         sys.exit(130)

@@ -1,17 +1,19 @@
 """An open run: its folder, data, writers, and the training of its phases."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from saegan_jax import __version__
+from saegan_jax import __version__, signals
 from saegan_jax.algorithms.base import Algorithm, Examples
 from saegan_jax.algorithms.registry import build
 from saegan_jax.data import Dataset, load, share
@@ -21,22 +23,44 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_evaluator import sample_evaluator
 from saegan_jax.report import image_grid
-from saegan_jax.runs.options import (
-    RunOptions,
-    StreamOptions,
-)
+from saegan_jax.runs.options import RunOptions, StreamOptions
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
 from saegan_jax.training.run_folder import check_folder, lock_run, open_folder, to_json
+from saegan_jax.training.sharding import DATA, open_mesh
 from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
 
 # Where things lie here, not what is trained.
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe")
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh")
 SAMPLE_SEED = 0
 GRID = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """What a run trains on, loaded and not yet on the device.
+
+    Attributes:
+      dataset: that its results are scored on; None for data that are made on the fly.
+      image_shape: ``(height, width, channels)``.
+      n_classes: of its labels; None where there are none.
+      feed: ``feed()``, what training takes: examples on the device, a stream of them, or what batches are drawn from.
+      check_phase: ``check_phase(name, settings)`` raises :class:`saegan_jax.errors.ConfigError` for a phase that cannot be
+        trained on them.
+      record: what else of them belongs into ``config.json``, as JSON values.
+      unrecorded: options that do not belong there.
+    """
+
+    dataset: Any
+    image_shape: tuple[int, int, int]
+    n_classes: int | None
+    feed: Callable[[], Any]
+    check_phase: Callable[[str, Any], None]
+    record: Mapping[str, Any] = field(default_factory=dict)
+    unrecorded: tuple[str, ...] = ()
 
 
 @dataclass
@@ -47,9 +71,10 @@ class Run:
     folder: Path
     config: dict[str, Any]
     dataset: Dataset
-    feed: Examples | Stream
+    feed: Any
     writer: MetricsWriter
     display: Display
+    mesh: Mesh | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -58,14 +83,14 @@ class Run:
 
     @property
     def data(self) -> Examples:
-        """The training images and labels on the device, where they are."""
+        """The training images and labels, where they do not stream."""
         assert isinstance(self.feed, Examples), "only the scripts that have --data-on stream"
         return self.feed
 
     def some_images(self, most: int) -> jax.Array:
         """At most ``most`` training images, evenly taken, on the device: ``(n, height, width, channels)`` uint8."""
         if isinstance(self.feed, Examples):
-            return self.feed.image[:: -(-len(self.feed.image) // most)]
+            return jnp.asarray(self.feed.image[:: -(-len(self.feed.image) // most)])
         n = len(self.feed.source)
         return jnp.asarray(self.feed.source.read(np.arange(0, n, -(-n // most))).image)
 
@@ -79,8 +104,9 @@ class Run:
         shown: tuple[str, ...],
         picture: Callable[[int, Any], None] | None = None,
         score: Callable[[int, Any], Scores] | None = None,
+        **extra: Any,
     ) -> Any:
-        """Train one phase (see :class:`Phase`) with the steps and batch size of ``settings``."""
+        """Train one phase (see :class:`Phase`) with the steps and batch size of ``settings``; ``extra`` are further fields."""
         phase = Phase(
             name=name,
             init=init,
@@ -94,7 +120,8 @@ class Run:
             shown=shown,
             score=score,
             callbacks=() if picture is None else (Callback(on_evaluation=picture),),
-            members_per_vmap=gan_members_per_vmap(settings),
+            mesh=self.mesh,
+            **({"members_per_vmap": gan_members_per_vmap(settings)} | extra),
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)
 
@@ -121,67 +148,105 @@ class Run:
         return picture
 
 
+def labelled_images(options: RunOptions, mesh: Mesh | None) -> RunData:
+    """The training images of the data set that the options name, and their labels."""
+    data_on = options.data_on if isinstance(options, StreamOptions) else "device"
+    shares = 1 if mesh is None else mesh.shape.get(DATA, 1)
+    in_memory = {"device": None, "auto": data_budget() * shares, "host": 0}[data_on]
+    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
+    examples = training_examples(dataset, options.fraction)
+    channels = dataset.image_shape[2]
+    fix = f"its images have {channels} channels, and pictures need 1 or 3."
+    require(channels in (1, 3), "dataset", dataset.name, fix)
+    return RunData(
+        dataset=dataset,
+        image_shape=dataset.image_shape,
+        n_classes=dataset.num_classes,
+        feed=partial(examples_or_stream, examples, mesh, streamed=data_on == "host"),
+        check_phase=partial(check_phase_batch, len(examples)),
+    )
+
+
+def check_phase_batch(n_examples: int, name: str, settings: Any) -> None:
+    """:func:`check_batch` of a phase that takes its batches from ``n_examples``."""
+    check_batch(name, settings.batch_size, n_examples, steps=settings.steps)
+
+
+def examples_or_stream(examples: InMemory | OnDisk, mesh: Mesh | None, *, streamed: bool) -> Examples | Stream:
+    """The examples on the device, or, where they are ``streamed`` or on disk, a stream of them."""
+    if isinstance(examples, InMemory) and not streamed:
+        return on_device(Examples(examples.split.image, examples.split.label), mesh)
+    return Stream(source=examples)
+
+
+def on_device(data: Any, mesh: Mesh | None) -> Any:
+    """Data on the default device; for a mesh, on the host, from where each training spreads them."""
+    return jax.tree.map(jnp.asarray if mesh is None else np.asarray, data)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was begun in ``folder``: a study, whose command is given again to go on, resumes it then."""
+    return (folder / "config.json").exists()
+
+
 def open_run(
     stack: ExitStack,
     options: RunOptions,
     *,
     name: str,
     model: Any,
-    phases: dict[str, Any],
+    phases: Mapping[str, Any],
+    data: Callable[[RunOptions, Mesh | None], RunData] = labelled_images,
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
+
+    A folder without a run is begun, and one with this run is continued if ``options.resume``; anything else is refused.
 
     Args:
       stack: closes the writers.
       options: of the script.
-      name: the default folder is ``runs/<name>``.
+      name: the default folder is ``runs/<name>``; its first word names the training.
       model: settings of what is trained.
       phases: settings of each training phase, with ``steps`` and ``batch_size``.
+      data: ``data(options, mesh)``, what is trained on; called once the intervals are known to fit.
 
     Raises:
       ValueError: whatever cannot work; nothing has been compiled or written then.
     """
     folder = options.out or Path("runs") / name
-    settings = {key: value for key, value in to_json_options(options).items() if key not in LOCAL}
-    for phase, phase_settings in phases.items():
-        check_schedule(
-            phase,
-            steps=phase_settings.steps,
-            log_every=options.log_every,
-            save_every=options.save_every,
-            picture_every=options.picture_every,
-        )
-    data_on = options.data_on if isinstance(options, StreamOptions) else "device"
-    in_memory = {"device": None, "auto": data_budget(), "host": 0}[data_on]
-    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
-    examples = training_examples(dataset, options.fraction)
-    for phase, phase_settings in phases.items():
-        check_batch(phase, phase_settings.batch_size, len(examples), steps=phase_settings.steps)
-    shape = dataset.image_shape
-    require(
-        shape[2] in (1, 3), "dataset", dataset.name, f"its images have {shape[2]} channels, and pictures need 1 or 3."
-    )
+    intervals = {key: getattr(options, key) for key in ("log_every", "save_every", "picture_every")}
+    for phase, settings in phases.items():
+        check_schedule(phase, steps=settings.steps, **intervals)
+    batch_sizes = {phase: settings.batch_size for phase, settings in phases.items()}
+    mesh = open_mesh(options.mesh, n_seeds=options.seeds, batch_sizes=batch_sizes)
+    found = data(options, mesh)
+    for phase, settings in phases.items():
+        found.check_phase(phase, settings)
     # Finds networks that cannot make such images.
-    build(model, image_shape=shape, n_classes=dataset.num_classes)
+    build(model, image_shape=found.image_shape, n_classes=found.n_classes or 0)
+    classes = {} if found.n_classes is None else {"num_classes": found.n_classes}
     config = {
         "script": name.split("-")[0],
         "version": __version__,
-        "image_shape": list(shape),
-        "num_classes": dataset.num_classes,
-        "options": settings,
+        "image_shape": list(found.image_shape),
+        **classes,
+        **found.record,
+        "options": recorded_options(options, found.unrecorded),
     }
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
+    signals.continue_with("--resume")
     stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)
     stack.callback(display.stop)
-    feed: Examples | Stream
-    if isinstance(examples, InMemory) and data_on != "host":
-        feed = Examples(jnp.asarray(examples.split.image), jnp.asarray(examples.split.label))
-    else:
-        feed = Stream(source=examples)
-    return Run(options, folder, config, dataset, feed, writer, display)
+    return Run(options, folder, config, found.dataset, found.feed(), writer, display, mesh)
+
+
+def recorded_options(options: RunOptions, unrecorded: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The options that a run depends on, as JSON values: without those of :data:`LOCAL` and the ``unrecorded`` ones."""
+    local: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(options) if f.name in (*LOCAL, *unrecorded)}
+    return {key: value for key, value in to_json(dataclasses.replace(options, **local)).items() if key not in local}
 
 
 def training_examples(dataset: Dataset, fraction: float) -> InMemory | OnDisk:

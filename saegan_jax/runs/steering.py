@@ -130,9 +130,7 @@ def member_key(settings: SteeringSettings, member: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(settings.seed), member)
 
 
-def draw_strips(
-    settings: SteeringSettings, compiled: Programs, steered: Steered, found: Found, folder: Path
-) -> None:  # fmt: skip
+def draw_strips(settings: SteeringSettings, compiled: Programs, steered: Steered, found: Found, folder: Path) -> None:
     """For every arm of the first generator a picture: a row for each class, its first direction, a column for each dose.
 
     Args:
@@ -167,9 +165,7 @@ def write_directions(path: Path, found: Found) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def write_arms(
-    settings: SteeringSettings, compiled: Programs, steered: Steered, found: Found, folder: Path
-) -> None:  # fmt: skip
+def write_arms(settings: SteeringSettings, compiled: Programs, steered: Steered, found: Found, folder: Path) -> None:
     """:func:`draw_strips` of the first generator, and its directions as ``directions.npz``."""
     draw_strips(settings, compiled, steered, found, folder)
     write_directions(folder / "directions.npz", found)

@@ -104,7 +104,7 @@ def progress_text(infos: Any, step: int, steps: int) -> str:
 
 def train_variant(
     sweep: Sweep, members: list[Member], dataset: Dataset, say: Callable[[str], None]
-) -> tuple[Swept, float]:  # fmt: skip
+) -> tuple[Swept, float]:
     """Train all members of one variant; with the seconds that it took."""
     data = Examples(jnp.asarray(dataset.train.image), jnp.asarray(dataset.train.label))
     steps, began = members[0].config.steps, time.perf_counter()

@@ -1,5 +1,6 @@
 """Steering a trained generator: its activations at one layer, directions to push them along, and what that does to images."""
 
+from saegan_jax.steering.codes import interpolate, mix, typical_activity, with_unit
 from saegan_jax.steering.cut import Layer, Split, default_layer, layers, split
 from saegan_jax.steering.directions import (
     association,
@@ -43,8 +44,10 @@ __all__ = [
     "effects_at_level",
     "feature_activity",
     "flatten_positions",
+    "interpolate",
     "layers",
     "mean_over_positions",
+    "mix",
     "principal_directions",
     "random_directions",
     "sample_distance",
@@ -54,6 +57,8 @@ __all__ = [
     "steer",
     "strongest",
     "strongest_directions",
+    "typical_activity",
     "unit",
     "unit_scale",
+    "with_unit",
 ]

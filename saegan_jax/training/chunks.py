@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import require
-from saegan_jax.training.memory import fits
+from saegan_jax.training.memory import data_budget, fits
 from saegan_jax.training.phase import Phase
+from saegan_jax.training.sharding import SEED, Placement, block_sharding, place_data, spread_batches, state_shardings
 from saegan_jax.training.stream import Feed, block_length, joined, many_streamed_steps
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_fresh_steps, many_steps
 
@@ -46,8 +48,9 @@ class Chunks(Protocol):
 class OnDevice:
     """Chunks on data that lie on the device."""
 
-    def __init__(self, phase: Phase, data: Any, state: Any) -> None:
-        self._program, self._data = compile_phase(phase, state, data), data
+    def __init__(self, phase: Phase, data: Any, state: Any, placed: Placement | None) -> None:
+        self._data = data if placed is None else place_data(placed, data, budget=data_budget())
+        self._program = compile_phase(phase, state, self._data, placed=placed)
 
     def advance(self, state: Any) -> tuple[Any, Any]:
         """See :class:`Chunks`."""
@@ -64,9 +67,9 @@ class OnDevice:
 class Streamed:
     """Chunks on data that are read while the device computes: several blocks of steps each."""
 
-    def __init__(self, phase: Phase, feed: Feed, state: Any) -> None:
+    def __init__(self, phase: Phase, feed: Feed, state: Any, placed: Placement | None) -> None:
         self._feed = feed
-        self._program = compile_phase(phase, state, feed.shapes, streamed=True)
+        self._program = compile_phase(phase, state, feed.shapes, streamed=True, placed=placed)
         feed.prepare()
         self._blocks = phase.log_every // feed.shapes.label.shape[-2]
         self._since, self._excluded, self._waited = time.perf_counter(), 0.0, 0.0
@@ -98,7 +101,9 @@ def _by_name(infos: Any) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def open_chunks(phase: Phase, data: Examples | Stream | Any, state: Any, step: int) -> Iterator[Chunks]:
+def open_chunks(
+    phase: Phase, data: Examples | Stream | Any, state: Any, step: int, *, placed: Placement | None = None
+) -> Iterator[Chunks]:
     """Compile the program of ``phase``, and begin to read where the data stream.
 
     Args:
@@ -106,26 +111,30 @@ def open_chunks(phase: Phase, data: Examples | Stream | Any, state: Any, step: i
       data: what its steps take: examples or anything else on the device, or a stream.
       state: the first one, for its shapes and keys.
       step: of ``state``.
+      placed: where state and batches lie; None for the default device.
 
     Raises:
       ConfigError: a stream and a phase that draws its batches.
     """
     if not isinstance(data, Stream):
-        yield OnDevice(phase, data, state)
+        yield OnDevice(phase, data, state, placed)
         return
-    with _feed(phase, data, state, step) as feed:
-        yield Streamed(phase, feed, state)
+    with _feed(phase, data, state, step, placed) as feed:
+        yield Streamed(phase, feed, state, placed)
 
 
-def _feed(phase: Phase, stream: Stream, state: Any, step: int) -> Feed:
+def _feed(phase: Phase, stream: Stream, state: Any, step: int, placed: Placement | None) -> Feed:
     """The stream from ``step`` on, in blocks that divide the logging interval; the step is all that its iterator keeps."""
     require(phase.draw is None, "draw", phase.draw, "batches made on the fly need their data on the device.")
     length = block_length(phase.log_every, phase.n_seeds * phase.batch_size * math.prod(stream.source.image_shape))
-    return Feed(stream, state.key, batch_size=phase.batch_size, length=length, steps=phase.steps, step=step)
+    sharding = None if placed is None else block_sharding(placed, n_seeds=phase.n_seeds)
+    return Feed(
+        stream, state.key, batch_size=phase.batch_size, length=length, steps=phase.steps, step=step, sharding=sharding
+    )
 
 
 def compile_phase(
-    phase: Phase, state: Any, data: Any, *, streamed: bool = False
+    phase: Phase, state: Any, data: Any, *, streamed: bool = False, placed: Placement | None = None
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
     """The program of one chunk: of all members together, or of as many at a time as the memory holds.
 
@@ -133,20 +142,24 @@ def compile_phase(
       phase: see :class:`Phase`.
       state, data: arrays or shapes.
       streamed: ``data`` are the batches of a block of steps, and not examples.
+      placed: where state and batches lie; None for the default device.
 
     Returns:
       ``program(state, data) -> (state, infos)``, which reuses the buffers of the state.
     """
-    chunk = _chunk(phase, streamed=streamed)
+    step = phase.step if placed is None else spread_batches(placed, phase.step)
+    chunk = _chunk(replace(phase, step=step), streamed=streamed)
+    shardings = None if placed is None else state_shardings(placed)
+    axis = SEED if placed is not None and SEED in placed.mesh.shape else None
     together = min(phase.members_per_vmap or phase.n_seeds, phase.n_seeds)
     while True:
         members = chunk
         if phase.n_seeds > 1:
             limit = None if together == phase.n_seeds else together
-            members = ensemble(chunk, members_per_vmap=limit, data_per_member=streamed)
-        jitted: Any = compile_chunk(members)
+            members = ensemble(chunk, members_per_vmap=limit, data_per_member=streamed, axis=axis)
+        jitted: Any = compile_chunk(members, state_shardings=shardings)
         program: Any = jitted.lower(state, data).compile()
-        if together == 1 or fits(program):
+        if together == 1 or axis is not None or fits(program):
             return program
         together = -(-together // 2)
 

@@ -1,7 +1,6 @@
 """Running a phase of training: chunks of steps, numbers one chunk late, checkpoints, alarms, clean stops."""
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import ConfigError
+from saegan_jax.signals import expendable
 from saegan_jax.training.alarms import Alarms
 from saegan_jax.training.callbacks import (
     Callback,
@@ -26,7 +26,8 @@ from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.chunks import Chunks, open_chunks
 from saegan_jax.training.finite import check_infos, check_state, finite_members
 from saegan_jax.training.phase import Phase
-from saegan_jax.training.stop import StoppedError, stop_requests
+from saegan_jax.training.sharding import Placement, placed_shapes, placement, state_shardings
+from saegan_jax.training.stop import Requested, StoppedError, stop_requests
 from saegan_jax.training.writers import Display, MetricsWriter, Rate, Scalars, read_alarms, read_metrics, warn
 
 
@@ -65,13 +66,15 @@ def train(
     with ExitStack() as stack:
         stop_requested = stack.enter_context(stop_requests())
         checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints" / phase.name))
-        step, state = _begin(phase, checkpoints, writer)
+        placed = _placement(phase)
+        step, state = _begin(phase, checkpoints, writer, placed)
         if step == phase.steps:
             return state
         alarms = _resumed_alarms(phase, folder, writer)
         display.start(phase.name, step, phase.steps)
         stack.callback(display.end)
-        chunks = stack.enter_context(open_chunks(phase, data, state, step))
+        with expendable(f"while compiling phase {phase.name!r}; nothing is lost"):
+            chunks = stack.enter_context(open_chunks(phase, data, state, step, placed=placed))
         callbacks = [write_rows(writer, phase.name), show_progress(display, alarms, phase.shown)]
         if phase.score is not None:
             callbacks.append(score_samples(phase.score, alarms, writer, phase.name, n_seeds=phase.n_seeds))
@@ -79,13 +82,24 @@ def train(
         return _run(_Parts(phase, chunks, alarms, tuple(callbacks), Rate(step)), step, state, stop_requested)
 
 
-def _begin(phase: Phase, checkpoints: Checkpoints, writer: MetricsWriter) -> tuple[int, Any]:
+def _placement(phase: Phase) -> Placement | None:
+    """Where state and batches of ``phase`` lie; None for the default device."""
+    if phase.mesh is None:
+        return None
+    return placement(phase.mesh, jax.eval_shape(phase.init), n_seeds=phase.n_seeds)
+
+
+def _begin(phase: Phase, checkpoints: Checkpoints, writer: MetricsWriter, placed: Placement | None) -> tuple[int, Any]:
     """The step and state to go on from; rows past that step, which will be written again, are taken out of the metrics."""
-    restored = checkpoints.restore(jax.eval_shape(phase.init))
+    shapes, init = jax.eval_shape(phase.init), phase.init
+    if placed is not None:
+        shapes, init = placed_shapes(placed, shapes), jax.jit(phase.init, out_shardings=state_shardings(placed))
+    restored = checkpoints.restore(shapes)
     for step, reason in checkpoints.damaged:
         warn(f"Checkpoint {phase.name}/{step} is damaged and was skipped ({reason}).")
     checkpoints.set_aside_damaged()
-    step, state = restored if restored else (0, phase.init())
+    with expendable(f"while starting phase {phase.name!r}; nothing is lost"):
+        step, state = restored if restored else (0, init())
     if step > phase.steps:
         raise ConfigError(
             f"{phase.name}.steps", phase.steps, f"the run folder is already at step {step}; ask for more."
@@ -114,7 +128,7 @@ class _Parts:
     rate: Rate
 
 
-def _run(parts: _Parts, step: int, state: Any, stop_requested: Callable[[], bool]) -> Any:
+def _run(parts: _Parts, step: int, state: Any, stop_requested: Requested) -> Any:
     """Every chunk from ``step`` on; returns the last state."""
     phase = parts.phase
     pending: tuple[int, Any] | None = None
@@ -124,14 +138,15 @@ def _run(parts: _Parts, step: int, state: Any, stop_requested: Callable[[], bool
         _report(parts, pending)  # of the chunk before, while this one runs
         pending = step, begun
         stopping, last = stop_requested(), step == phase.steps
-        save = stopping or last or step % phase.save_every == 0
+        save = stopping is not None or last or step % phase.save_every == 0
         evaluate = last or step % phase.picture_every == 0
         if save or evaluate:
             _report(parts, pending)
             pending = None
             _pause(parts, step, state, evaluate=evaluate, save=save)
-        if stopping:
-            raise StoppedError(f"Stopped at step {step} of {phase.steps} of phase {phase.name!r}; everything is saved.")
+        if stopping is not None:
+            at = f"step {step} of {phase.steps} of phase {phase.name!r}"
+            raise StoppedError(f"Stopped at {at}; everything is saved.", stopping)
     return state
 
 

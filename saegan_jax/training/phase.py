@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.errors import require
@@ -30,6 +31,7 @@ class Phase:
       callbacks: see :class:`saegan_jax.training.callbacks.Callback`.
       draw: ``draw(key, data) -> batch``, where batches are made on the fly; by default they are examples of the data.
       members_per_vmap: members computed together; by default, and at most, as many as the memory holds.
+      mesh: the devices, see :func:`saegan_jax.training.sharding.open_mesh`; None for the default one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Phase:
     callbacks: tuple[Callback, ...] = ()
     draw: Callable[[jax.Array, Any], Batch] | None = None
     members_per_vmap: int | None = None
+    mesh: Mesh | None = None
 
 
 def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, picture_every: int) -> None:

@@ -6,16 +6,30 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from saegan_jax import signals
+
 
 class StoppedError(RuntimeError):
-    """The run was asked to stop, and did so after saving."""
+    """The run was asked to stop, and did so after saving.
+
+    Attributes:
+      number: of the signal that asked.
+    """
+
+    def __init__(self, message: str, number: int = int(signal.SIGINT)) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+Requested = Callable[[], int | None]
+"""The number of the signal that has asked for a stop, or None."""
 
 
 class Requests:
     """Whether a stop has been asked for by SIGINT or SIGTERM; a second signal has its usual effect."""
 
     def __init__(self) -> None:
-        self.stop = False
+        self.number: int | None = None
         self._before: dict[int, Any] = {}
 
     def listen(self) -> None:
@@ -27,7 +41,7 @@ class Requests:
                 return
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.stop = True
+        self.number = number
         signal.signal(number, self._before[number])
 
     def give_back(self) -> None:
@@ -37,18 +51,26 @@ class Requests:
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """While the block runs SIGINT and SIGTERM ask for a stop; yields a function that says whether one has been asked for.
+def stop_requests() -> Iterator[Requested]:
+    """While the block runs SIGINT and SIGTERM ask for a stop; yields a function that says which has asked for one.
+
+    In a command :mod:`saegan_jax.signals` has the handlers. A program that has none gets them for the time of the block.
 
     Raises:
       StoppedError: on leaving, if a request has come and nothing else was raised: after the last step, or while the last save
         was being finished.
     """
-    requests = Requests()
-    requests.listen()
-    try:
-        yield lambda: requests.stop
-    finally:
-        requests.give_back()
-    if requests.stop:
-        raise StoppedError("Stopped; everything is saved.")
+    if signals.LISTENER.active:
+        requested = signals.requested
+        with signals.deferred("after this chunk of steps"):
+            yield requested
+    else:
+        requests = Requests()
+        requests.listen()
+        requested = lambda: requests.number  # noqa: E731
+        try:
+            yield requested
+        finally:
+            requests.give_back()
+    if (number := requested()) is not None:
+        raise StoppedError("Stopped; everything is saved.", number)

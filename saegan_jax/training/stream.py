@@ -63,6 +63,7 @@ class Feed:
       length: steps of a block.
       steps: of the whole training.
       step: where it begins, a multiple of ``length`` blocks before ``steps``.
+      sharding: of a block's arrays; None for the default device.
 
     Attributes:
       waited: seconds in which the device had no work because a block was not there, of all blocks given to it so far.
@@ -77,9 +78,11 @@ class Feed:
         length: int,
         steps: int,
         step: int = 0,
+        sharding: jax.sharding.Sharding | None = None,
     ) -> None:
         self.waited = 0.0
         self._length, self._step, self._steps, self._axis = length, step, steps, keys.ndim
+        self._sharding = sharding
         self._shape = (*keys.shape, length, batch_size)
         self._image_shape = stream.source.image_shape
         self._iterator = stream.batches(keys, batch_size=batch_size, steps=steps)
@@ -102,8 +105,9 @@ class Feed:
     @property
     def shapes(self) -> Any:
         """What a program takes: shapes and dtypes of a block, with a leading axis of members where there are several."""
-        label = jax.ShapeDtypeStruct(self._shape, jnp.int32)
-        return Examples(image=jax.ShapeDtypeStruct((*self._shape, *self._image_shape), jnp.uint8), label=label)  # type: ignore[arg-type]
+        label = jax.ShapeDtypeStruct(self._shape, jnp.int32, sharding=self._sharding)
+        shape = (*self._shape, *self._image_shape)
+        return Examples(image=jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=self._sharding), label=label)  # type: ignore[arg-type]
 
     @property
     def end(self) -> "Future[float]":
@@ -137,7 +141,7 @@ class Feed:
         parts = [next(self._iterator) for _ in range(self._length)]
         stacked = (np.stack(arrays, axis=self._axis) for arrays in zip(*parts, strict=True))
         # Awaited: a transfer that is not over is data that is not there, and the device computes meanwhile.
-        return jax.block_until_ready(Examples(*map(jax.device_put, stacked)))
+        return jax.block_until_ready(Examples(*(jax.device_put(x, self._sharding) for x in stacked)))
 
 
 def _end(result: jax.Array) -> float:

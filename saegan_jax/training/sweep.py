@@ -43,7 +43,7 @@ def data_center(config: SAEConfig, images: jax.Array) -> jax.Array | None:
         return None
     height, width, channels = images.shape[1:]
     inputs = autoencoder(config, image_shape=(height, width, channels)).inputs
-    chosen = to_unit_float(images[:: -(-len(images) // CENTER_IMAGES)])
+    chosen = to_unit_float(jnp.asarray(images[:: -(-len(images) // CENTER_IMAGES)]))
     x = jax.jit(inputs)(chosen)
     return center(x.reshape(-1, x.shape[-1]), config.pre_bias)
 

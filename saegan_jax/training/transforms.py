@@ -48,7 +48,7 @@ def _run_over_data(step: Step, length: int, batch_size: int, state: Any, data: E
     place = state.step * batch_size + jnp.arange(length * batch_size, dtype=jnp.int32)
     order = shuffled(state.key, place, n, epochs=(length * batch_size - 1) // n + 2)
     # One row an image: images of one or three channels have a last axis too short for a gather to copy along.
-    flat = data.image.reshape(n, -1)
+    flat = data.image.reshape(data.image.shape[0], -1)
 
     def body(state: Any, index: jax.Array) -> tuple[Any, Any]:
         image = to_unit_float(flat[index]).reshape(batch_size, *data.image.shape[1:])
@@ -81,7 +81,9 @@ def _run_over_draws(step: Step, draw: Callable[..., Batch], length: int, state: 
     return jax.lax.scan(body, state, None, length=length)
 
 
-def ensemble(chunk: Chunk, *, members_per_vmap: int | None = None, data_per_member: bool = False) -> Chunk:
+def ensemble(
+    chunk: Chunk, *, members_per_vmap: int | None = None, data_per_member: bool = False, axis: str | None = None
+) -> Chunk:
     """The same chunk for every member of a stacked state, on shared data: infos get a leading axis of members.
 
     Args:
@@ -89,14 +91,20 @@ def ensemble(chunk: Chunk, *, members_per_vmap: int | None = None, data_per_memb
       members_per_vmap: members computed together, the others after them in the same program, which bounds the memory and,
         on a CPU, keeps their weights in the cache; by default all.
       data_per_member: the data have a leading axis of members too.
+      axis: of a mesh, along which the members are spread; then all are computed together.
     """
-    if members_per_vmap is None:
-        return jax.vmap(chunk, in_axes=(0, 0 if data_per_member else None))
+    if members_per_vmap is None or axis is not None:
+        return jax.vmap(chunk, in_axes=(0, 0 if data_per_member else None), spmd_axis_name=axis)
     if data_per_member:
         return lambda states, data: jax.lax.map(lambda both: chunk(*both), (states, data), batch_size=members_per_vmap)
     return lambda states, data: jax.lax.map(lambda state: chunk(state, data), states, batch_size=members_per_vmap)
 
 
-def compile_chunk(chunk: Chunk) -> Chunk:
-    """``jit``, reusing the old state's buffers for the new one: the state passed in is gone afterwards."""
-    return jax.jit(chunk, donate_argnums=0)
+def compile_chunk(chunk: Chunk, *, state_shardings: Any = None) -> Chunk:
+    """``jit``, reusing the old state's buffers for the new one: the state passed in is gone afterwards.
+
+    Args:
+      chunk: see :func:`many_steps`.
+      state_shardings: of every leaf of the state, which the new one keeps; None where it lies on one device.
+    """
+    return jax.jit(chunk, donate_argnums=0, out_shardings=(state_shardings, None))

@@ -9,16 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_line import command
 from helpers import uint8_data
 
 from experiments import gaussians, stacked_mnist
-from experiments.modes import result, rows, tables
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.data import Dataset, Split
 from saegan_jax.data.mixtures import draw_points, mixture
 from saegan_jax.data.stacked import stacked, stacks
 from saegan_jax.errors import ConfigError
+from saegan_jax.evaluation import modes as measuring
 from saegan_jax.metrics import mixture_quality, reverse_kl_floor
+from saegan_jax.report.modes import STACKED_METRICS, tables
+from saegan_jax.report.table import Result
+from saegan_jax.runs.modes.case import rows_of
+from saegan_jax.runs.modes.mixtures import CEILING
+from saegan_jax.runs.modes.stacked import DCGAN_RECIPE, PROTOCOLS
+from saegan_jax.training.stop import StoppedError
 from saegan_jax.training.writers import read_metrics
 
 
@@ -43,7 +50,7 @@ def test_mixtures_are_those_of_the_papers(name, modes, sigma, spacing):
     assert np.abs(share - 1 / modes).max() < 5 * np.sqrt(1 / modes / 20_000)
     found = mixture_quality(points, target.centers, sigma=sigma)
     assert found.modes == modes
-    np.testing.assert_allclose(found.high_quality, gaussians.CEILING, atol=0.004)
+    np.testing.assert_allclose(found.high_quality, CEILING, atol=0.004)
     assert found.reverse_kl < 0.002
 
 
@@ -80,7 +87,7 @@ TINY = replace(gaussians.RECIPE, hidden=(6,), steps=20, batch_size=8)
 
 
 def small(out: Path, **changes: Any) -> gaussians.Gaussians:
-    settings = {"mixtures": ("ring",), "gan": TINY, "seeds": 2, "log_every": 5, "look_every": 10, "out": out}
+    settings = {"mixtures": ("ring",), "gan": TINY, "seeds": 2, "log_every": 5, "evaluate_every": 10, "out": out}
     return gaussians.Gaussians(**(settings | changes))
 
 
@@ -119,6 +126,22 @@ def test_gaussians_keeps_what_is_finished_and_refuses_other_settings(ring):
     assert json.loads((ring / "results.json").read_text())["rows"] == first
     with pytest.raises(ConfigError, match=r"another configuration .*options\.gan\.batch_size: 8 there, 16 here"):
         gaussians.run(small(ring, gan=replace(TINY, batch_size=16)))
+
+
+def test_a_stopped_study_says_how_to_go_on(monkeypatch, tmp_path):
+    def stop(case, **intervals):
+        raise StoppedError("Stopped.")
+
+    monkeypatch.setattr("saegan_jax.runs.modes.case.train_case", stop)
+    outcome = command("gaussians", "--out", tmp_path)
+    assert outcome.code == 130
+    assert "Stopped. Give the same command again" in outcome.err
+
+
+def test_an_interval_that_does_not_fit_is_named_as_its_option_is(tmp_path):
+    with pytest.raises(ConfigError, match=r"^evaluate_every = 12 cannot be used: .*multiple of log_every = 5"):
+        gaussians.run(small(tmp_path / "out", evaluate_every=12))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -160,12 +183,12 @@ STACKED = GANConfig(network="unrolled", steps=4, batch_size=4)
 
 
 def options(out: Path, **changes: Any) -> stacked_mnist.StackedMNIST:
-    settings = {"protocols": ("quarter",), "gan": STACKED, "seeds": 2, "log_every": 2, "look_every": 2, "out": out}
+    settings = {"protocols": ("quarter",), "gan": STACKED, "seeds": 2, "log_every": 2, "evaluate_every": 2, "out": out}
     return stacked_mnist.StackedMNIST(**(settings | changes))
 
 
 def case(name: str, out: Path, **changes: Any) -> Any:
-    return stacked_mnist.case_of(options(out, **changes), name, DATA, Classifier(), out)  # type: ignore[arg-type]
+    return stacked_mnist.case_of(options(out, **changes), name, DATA, Classifier())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +200,7 @@ def test_protocols_draw_real_stacks_that_the_classifier_reads_back(name, stack, 
     batches = [jax.jit(one.draw)(jax.random.key(i), one.data) for i in range(30)]
     image = np.concatenate([b.image for b in batches])
     assert image.shape == (120, 8, 8, stack)
-    label = stacked_mnist.stacked_labels(Classifier(), image)  # type: ignore[arg-type]
+    label = measuring.stacked_labels(Classifier(), image)  # type: ignore[arg-type]
     assert label.tolist() == np.concatenate([b.label for b in batches]).tolist()
     assert len(set(label.tolist())) > 90
     assert label.max() >= 10 ** (stack - 1)
@@ -208,7 +231,7 @@ def test_each_kind_of_networks_has_its_settings():
     assert (tiny.protocols, tiny.gan) == (("quarter", "half"), stacked_mnist.RECIPE)
     large = stacked_mnist.parse_options(["--protocols", "four", "veegan", "--gan.steps", "7", "--seeds", "2"])
     assert (large.protocols, large.gan.steps, large.seeds) == (("four", "veegan"), 7, 2)
-    assert large.gan == replace(stacked_mnist.DCGAN_RECIPE, steps=7)
+    assert large.gan == replace(DCGAN_RECIPE, steps=7)
     with pytest.raises(ConfigError, match="two commands"):
         stacked_mnist.StackedMNIST(protocols=("half", "four"))
 
@@ -216,8 +239,7 @@ def test_each_kind_of_networks_has_its_settings():
 def test_stacked_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(stacked_mnist, "load", lambda name, **folders: DATA)
     monkeypatch.setattr(stacked_mnist, "load_feature_network", lambda dataset: Classifier())
-    few = stacked_mnist.PROTOCOLS["quarter"]._replace(samples=200)
-    monkeypatch.setattr(stacked_mnist, "PROTOCOLS", {"quarter": few})
+    monkeypatch.setitem(PROTOCOLS, "quarter", PROTOCOLS["quarter"]._replace(samples=200))
     stacked_mnist.run(options(tmp_path))
     result = json.loads((tmp_path / "results.json").read_text())
     found = {(row["arm"], row["metric"]): row for row in result["rows"]}
@@ -232,23 +254,24 @@ def test_stacked_end_to_end(tmp_path, monkeypatch):
 
 def test_a_member_that_failed_is_shown_and_not_averaged_away(tmp_path):
     one = case("quarter", tmp_path)
-    tmp_path.joinpath("metrics.jsonl").write_text(
+    one.folder.mkdir()
+    one.folder.joinpath("metrics.jsonl").write_text(
         '{"phase": "gan-scores", "step": 2, "modes": [5.0, 7.0], "reverse_kl": [1.0, 2.0]}\n'
         '{"phase": "gan-scores", "step": 4, "modes": [NaN, 9.0], "reverse_kl": [NaN, 1.5]}\n'
     )
-    made = rows(one, tmp_path, stacked_mnist.METRICS)
+    made = rows_of(one, STACKED_METRICS)
     found = {(row["arm"], row["metric"]): row for row in made}
     final = found["ours, final", "modes"]
     assert (final.mean, final.low, final.values) == (None, None, (None, 9.0))
     assert found["ours, best evaluation", "modes"].values == (5.0, 9.0)
-    table = tables(result("n", "note", {}, made), stacked_mnist.METRICS)
+    table = tables(Result.here("n", "command", made, note="note"), STACKED_METRICS)
     assert "| quarter | ours, final | 1 of 2 failed | 1 of 2 failed |" in table
 
 
 def test_a_broken_generator_is_scored_as_failed(tmp_path, monkeypatch):
     one = case("quarter", tmp_path)
     images = np.stack([np.full((5, 8, 8, 3), np.nan), np.zeros((5, 8, 8, 3))])
-    monkeypatch.setattr(stacked_mnist, "draw", lambda algorithm, state, **how: images)
+    monkeypatch.setattr(measuring, "draw", lambda algorithm, state, **how: images)
     modes = one.score(0, None).values["modes"]
     assert np.isnan(modes[0])
     assert modes[1] == 1

@@ -316,7 +316,7 @@ def test_import_starts_no_backend_and_brings_nothing_but_jax():
         "foreign = {m.split('.')[0] for m in sys.modules} & {'tensorflow', 'flax', 'orbax', 'optax', 'chex', 'torch'}\n"
         "assert not foreign, foreign\n"
         "own = {m for m in sys.modules if m.startswith('saegan_jax.')}\n"
-        "assert all(m.startswith(('saegan_jax.losses', 'saegan_jax.activations')) for m in own), own\n"
+        "assert all(m.startswith(('saegan_jax.losses', 'saegan_jax.activations', 'saegan_jax.spmd')) for m in own), own\n"
     )
 
 

@@ -11,15 +11,10 @@ import numpy as np
 import pytest
 from command_line import ROOT
 
-from experiments import (
-    gaussians,
-    modes,
-    publish,
-    stacked_mnist,
-)
+from experiments import publish
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import write_json
-from saegan_jax.report import comparison, papers, prior_gap, shift, steering, sweep
+from saegan_jax.report import comparison, modes, papers, prior_gap, shift, steering, sweep
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.stats import effects
 
@@ -31,8 +26,8 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "energy_": publish.tables,
     "gan_": publish.tables,
     "saegan_": publish.tables,
-    "gaussians": partial(modes.tables, metrics=gaussians.METRICS),
-    "stacked_mnist": partial(modes.tables, metrics=stacked_mnist.METRICS),
+    "gaussians": partial(modes.tables, metrics=modes.MIXTURE_METRICS),
+    "stacked_mnist": partial(modes.tables, metrics=modes.STACKED_METRICS),
     "prior_gap_": prior_gap.tables,
     "sae_frontier_": sweep.tables,
     "sae_shift_": shift.tables,

@@ -735,11 +735,12 @@ def test_a_sparse_autoencoder_stopped_then_killed_ends_the_same_to_the_bit(tmp_p
     assert command("train_sae", *arguments("whole")).code == 0
     folder = tmp_path / "parts"
     code, out, err = interrupt("train_sae", arguments("parts"), folder, signal.SIGTERM, phase="sae", rows=60)
-    assert code == 130
+    assert code == 143
     assert without_progress(out) == []
     stopped = re.fullmatch(
-        r"Stopped at step (\d+) of 2500 of phase 'sae'; everything is saved\. Add --resume to the same command to "
-        r"continue\.\n",
+        r"SIGTERM: stopping after this chunk of steps; a second signal ends the process at once\.\n"
+        r"Stopped at step (\d+) of 2500 of phase 'sae'; everything is saved\. To continue: python\S* -m "
+        r"experiments\.train_sae .* --resume\n",
         err,
     )
     assert stopped
@@ -757,7 +758,7 @@ def test_a_sae_gan_stopped_in_its_first_phase_ends_the_same_to_the_bit(tmp_path:
 
     assert command("train_saegan", *arguments("whole")).code == 0
     stopped = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGTERM, phase="sae", rows=20)
-    assert stopped.code == 130
+    assert stopped.code == 143
     assert "of phase 'sae'" in stopped.err
     assert command("train_saegan", *arguments("parts"), "--resume").code == 0
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")

@@ -16,7 +16,7 @@ from saegan_jax.files import from_text, to_text, write_bytes, write_json
 from saegan_jax.runs.options import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.presets import PRESETS
-from saegan_jax.runs.session import LOCAL, to_json_options
+from saegan_jax.runs.session import recorded_options
 from saegan_jax.training.phase import check_schedule
 from saegan_jax.training.run_folder import check_folder, from_json, lock_run, open_folder, read_config, to_json
 
@@ -30,8 +30,7 @@ def test_every_preset_parses_is_consistent_and_comes_back_from_json(kind: type[R
     assert (options.preset, options.dataset, options.seed) == (preset, PRESETS[preset].dataset, 3)
     assert from_json(kind, json.loads(json.dumps(to_json(options)))) == options
     # What a run folder keeps is enough, too.
-    kept = {name: value for name, value in to_json_options(options).items() if name not in LOCAL}
-    assert from_json(kind, kept) == dataclasses.replace(options, preset="auto")
+    assert from_json(kind, recorded_options(options)) == dataclasses.replace(options, preset="auto")
     model = getattr(options, "model", options)
     for phase in ("sae", "gan"):
         if hasattr(model, phase):

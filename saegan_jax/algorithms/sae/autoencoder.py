@@ -110,7 +110,8 @@ def autoencoder(config: SAEConfig, *, image_shape: ImageShape, axis_name: str | 
       config: see :class:`SAEConfig`.
       image_shape: ``(height, width, channels)``.
       axis_name: a mapped axis (vmap or shard_map) whose members hold equal shares of one batch; means and competition of
-        units are then over all of them, and gradients must be averaged with ``lax.pmean``.
+        units are then over all of them. Take gradients in :func:`saegan_jax.spmd.varying` parameters, and average them with
+        ``lax.pmean``.
 
     Raises:
       ConfigError: patches that do not fit the image.

@@ -11,6 +11,7 @@ from saegan_jax.algorithms.gan.build import adversarial, known_classes
 from saegan_jax.algorithms.gan.networks import image_networks
 from saegan_jax.algorithms.gan.parts import Game, Logits, generated, init_params, signed_images, unit_images
 from saegan_jax.algorithms.gan.schedule import GANHyper
+from saegan_jax.algorithms.gan.state import GANState
 from saegan_jax.algorithms.nets import Nets
 from saegan_jax.algorithms.sae import autoencoder
 from saegan_jax.algorithms.saegan.config import SAEGANConfig
@@ -18,6 +19,7 @@ from saegan_jax.algorithms.saegan.critics import DISCRIMINATORS, Critic, CriticP
 from saegan_jax.algorithms.saegan.frozen import FrozenSAE
 from saegan_jax.algorithms.saegan.generators import INPUTS, OUTPUTS, alignment
 from saegan_jax.images import to_unit
+from saegan_jax.priors import sample_prior
 
 ImageShape = tuple[int, int, int]
 # The code that each fake is made from, of those of the reals: rolled by one, a fake is never scored beside its own real.
@@ -124,7 +126,21 @@ def saegan(
     """
     game = saegan_game(config, image_shape=image_shape, n_classes=known_classes(config.gan, n_classes))
     algorithm = adversarial(config.gan, game, n_classes=n_classes, member=member)
-    return algorithm._replace(init=partial(init_with_pretrained, algorithm))
+    algorithm = algorithm._replace(init=partial(init_with_pretrained, algorithm))
+    if not INPUTS[config.generator_input].has_code:
+        return algorithm
+    frozen = critic_parts(config, image_shape=image_shape).sae
+    return algorithm._replace(encode=partial(encode, frozen), draw_codes=partial(draw_codes, config.sampler))
+
+
+def encode(sae: FrozenSAE, state: GANState, images: jax.Array) -> jax.Array:
+    """Codes ``(batch, d_code)`` of images in [0, 1], as the generator reads them but for the scale."""
+    return sae.input_codes(state.pretrained, images)
+
+
+def draw_codes(sampler: str, state: GANState, key: jax.Array, n: int) -> jax.Array:
+    """``(n, d_code)`` codes from the prior in the state."""
+    return sample_prior(sampler, state.pretrained.prior, key, n)
 
 
 def init_with_pretrained(algorithm: Algorithm, key: jax.Array, pretrained: Any = None) -> Any:

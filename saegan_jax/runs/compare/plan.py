@@ -21,7 +21,7 @@ from saegan_jax.runs.compare.budgets import BUDGETS, Equal
 from saegan_jax.runs.compare.sizes import count_parameters, matched
 from saegan_jax.runs.options import RunOptions, TrainSAEGAN
 from saegan_jax.runs.registry import TRAININGS
-from saegan_jax.runs.session import LOCAL, to_json_options
+from saegan_jax.runs.session import holds_run, recorded_options
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.run_folder import read_config
 
@@ -98,7 +98,7 @@ def options_of(planned: Planned, block: Block, options: TrainSAEGAN, out: Path) 
         "seeds": n_seeds,
         "fraction": planned.fraction,
         "out": folder,
-        "resume": (folder / "config.json").exists(),
+        "resume": holds_run(folder),
         training.settings: planned.arm.family.options(planned.arm.settings),
     }
     return training.options(**(shared | changes))
@@ -115,8 +115,8 @@ def outcome(options: RunOptions) -> dict[str, list[float]] | None:
     if not (folder / "summary.json").exists():
         return None
     found = read_config(folder)["options"]
-    wanted = {key: value for key, value in to_json_options(options).items() if key not in LOCAL}
-    different = sorted(key for key in wanted if json.loads(json.dumps(wanted[key], allow_nan=False)) != found.get(key))
+    wanted = recorded_options(options)
+    different = sorted(key for key in wanted if wanted[key] != found.get(key))
     require(
         not different,
         "out",

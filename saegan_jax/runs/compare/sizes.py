@@ -20,9 +20,7 @@ CLOSE = 1e-3  # share of the wanted number of parameters that ends the search
 
 def count_parameters(settings: Any, *, image_shape: ImageShape, n_classes: int, pretrained: Any = None) -> Nets:
     """Number of trainable parameters of each network; ``pretrained`` are its shapes, where they are known."""
-    _, state = abstract_system(
-        settings, image_shape=image_shape, n_seeds=1, n_classes=n_classes, pretrained=pretrained
-    )  # fmt: skip
+    _, state = abstract_system(settings, image_shape=image_shape, n_seeds=1, n_classes=n_classes, pretrained=pretrained)
     return trainable(state.params)
 
 

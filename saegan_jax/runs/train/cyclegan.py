@@ -3,9 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.sharding import Mesh
 
-from saegan_jax import __version__
 from saegan_jax.algorithms.base import Algorithm, Batch
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, TwoDomains, cyclegan
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
@@ -25,17 +25,13 @@ from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
-from saegan_jax.runs.options import TrainCycleGAN
+from saegan_jax.runs.options import RunOptions, TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
-from saegan_jax.runs.session import Run, to_json_options
+from saegan_jax.runs.session import Run, RunData, on_device, open_run
 from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, scores
-from saegan_jax.training.callbacks import Callback
-from saegan_jax.training.loop import train
 from saegan_jax.training.members import members_of
-from saegan_jax.training.phase import Phase, check_batch, check_schedule
-from saegan_jax.training.run_folder import check_folder, lock_run, open_folder
+from saegan_jax.training.phase import check_batch
 from saegan_jax.training.systems import init_members
-from saegan_jax.training.writers import Display, MetricsWriter
 
 SHOWN = 10  # columns of the picture
 
@@ -142,80 +138,54 @@ def read_robustness(folder: Path, domains: str) -> dict[str, Any]:
     return {f"{arm} ({folder.name})" if arm != "the true map" else arm: values for arm, values in arms.items()}
 
 
-def intervals_of(options: TrainCycleGAN) -> dict[str, Any]:
-    """The intervals of a phase, in steps."""
-    return {name: getattr(options, name) for name in ("log_every", "save_every", "picture_every")}
-
-
-def check(options: TrainCycleGAN, domains: Domains, *, sparse: bool) -> None:
-    """Check what can be checked without training; ``sparse`` where an autoencoder is trained first.
-
-    Raises:
-      ConfigError: intervals, batches or images that do not go together.
-    """
-    config, sae_config = options.cyclegan, options.sae
-    for phase, settings in ({"cyclegan": config} | ({"sae": sae_config} if sparse else {})).items():
-        check_schedule(phase, steps=settings.steps, **intervals_of(options))
+def check_translators(domains: Domains, settings: CycleGANConfig) -> None:
+    """Raise :class:`ConfigError` for a batch larger than a domain."""
     for dataset in (domains.a, domains.b):
-        check_batch("cyclegan", config.batch_size, len(dataset.train.label), steps=config.steps)
-    if sparse:
-        fix = "half of it comes from each domain; make it even."
-        require(sae_config.batch_size % 2 == 0, "sae.batch_size", sae_config.batch_size, fix)
+        check_batch("cyclegan", settings.batch_size, len(dataset.train.label), steps=settings.steps)
 
 
-def open_job(stack: ExitStack, options: TrainCycleGAN, domains: Domains, folder: Path) -> Run:
-    """The run folder, opened, with the training images of both domains on the device.
-
-    Raises:
-      ConfigError: a folder that holds something else.
-    """
-    # What is drawn beside it is no part of a run, and a path no JSON.
-    skipped = ("out", "resume", "manual_dir", "data_dir", "dataset", "preset", "beside")
-    values = to_json_options(replace(options, beside=()))
-    record = {
-        "script": "cyclegan",
-        "version": __version__,
-        "image_shape": list(domains.image_shape),
-        "options": {key: value for key, value in values.items() if key not in skipped},
-    }
-    check_folder(folder, record, resume=options.resume)
-    open_folder(folder, record)
-    stack.enter_context(lock_run(folder))
-    writer, display = MetricsWriter(folder), Display()
-    stack.callback(writer.close)
-    stack.callback(display.stop)
-    data: Any = TwoDomains(jnp.asarray(domains.a.train.image), jnp.asarray(domains.b.train.image))
-    return Run(options, folder, record, domains.a, data, writer, display)
+def check_autoencoder(domains: Domains, settings: SAEConfig) -> None:
+    """Raise :class:`ConfigError` for a batch that cannot have as many images of each domain."""
+    fix = "half of it comes from each domain; make it even."
+    require(settings.batch_size % 2 == 0, "sae.batch_size", settings.batch_size, fix)
 
 
-def train_phase(
-    job: Run, name: str, settings: Any, algorithm: Algorithm, *, pretrained: Any = None, **extra: Any
-) -> Any:
-    """Train one phase of a run on two domains; ``extra`` are further fields of :class:`saegan_jax.training.phase.Phase`."""
-    options: Any = job.options
+CHECKS: Mapping[str, Callable[[Domains, Any], None]] = {"cyclegan": check_translators, "sae": check_autoencoder}
+"""What is checked of each phase before anything is trained."""
 
-    def init() -> Any:
-        return init_members(algorithm, seed=options.seed, n_seeds=job.n_seeds, pretrained=pretrained)
 
-    phase = Phase(
-        name=name, init=jax.jit(init), step=algorithm.step, n_seeds=job.n_seeds, steps=settings.steps,
-        batch_size=settings.batch_size, **intervals_of(options), **extra,
-    )  # fmt: skip
-    return train(phase, job.feed, folder=job.folder, config=job.config, writer=job.writer, display=job.display)
+def both_domains(domains: Domains, options: RunOptions, mesh: Mesh | None) -> RunData:
+    """The training images of both domains, which have no labels."""
+    return RunData(
+        dataset=domains.a,
+        image_shape=domains.image_shape,
+        n_classes=None,
+        feed=lambda: on_device(TwoDomains(domains.a.train.image, domains.b.train.image), mesh),
+        check_phase=lambda name, settings: CHECKS[name](domains, settings),
+        # What is drawn beside it is no part of a run.
+        unrecorded=("dataset", "beside"),
+    )
 
 
 def train_autoencoder(job: Run, domains: Domains) -> tuple[Any, dict[str, dict[str, Any]]]:
     """The autoencoder of both domains: its parameters, and its rows of the closing table."""
     config: SAEConfig = job.options.sae  # type: ignore[attr-defined]
-    state = train_phase(
-        job,
+    algorithm = sae(config, image_shape=domains.image_shape)
+    state = job.train(
         "sae",
+        algorithm.step,
+        start(job, algorithm),
         config,
-        sae(config, image_shape=domains.image_shape),
         draw=mixed_batches(config.batch_size),
         shown=("reconstruction", "l0", "dead_fraction"),
     )
     return state.params, sae_rows(job, config, state.params, domains)
+
+
+def start(job: Run, algorithm: Algorithm, pretrained: Any = None) -> Callable[[], Any]:
+    """``init()``, the initial state of every member; each has its own ``pretrained``."""
+    members: dict[str, Any] = {"seed": job.options.seed, "n_seeds": job.n_seeds, "pretrained": pretrained}
+    return jax.jit(partial(init_members, algorithm, **members))
 
 
 def translation_pictures(job: Run, domains: Domains, algorithm: Algorithm) -> Callable[[int, Any], None]:
@@ -232,27 +202,27 @@ def translation_pictures(job: Run, domains: Domains, algorithm: Algorithm) -> Ca
 def run(options: TrainCycleGAN) -> None:
     """Train, score and show one run."""
     config, n_seeds = options.cyclegan, options.seeds
-    folder = options.out or Path("runs") / f"cyclegan-{options.domains}-{config.kind}-seed{options.seed}"
     arms: dict[str, Any] = {}
     for other in options.beside:
         arms |= read_robustness(other, options.domains)
     domains = load_domains(options.domains, manual_dir=options.manual_dir, data_dir=options.data_dir)
     algorithm = cyclegan(config, image_shape=domains.image_shape, sae=options.sae)
     sparse = algorithm.codes is not None
-    check(options, domains, sparse=sparse)
+    name = f"cyclegan-{options.domains}-{config.kind}-seed{options.seed}"
+    phases = {"cyclegan": config} | ({"sae": options.sae} if sparse else {})
     with ExitStack() as stack:
-        job = open_job(stack, options, domains, folder)
+        data = partial(both_domains, domains)
+        job = open_run(stack, options, name=name, model=options.model, phases=phases, data=data)
         label_of = labellers(domains) if options.evaluate else None
         sae_params, rows = train_autoencoder(job, domains) if sparse else (None, {})
-        state = train_phase(
-            job,
+        state = job.train(
             "cyclegan",
+            algorithm.step,
+            start(job, algorithm, sae_params),
             config,
-            algorithm,
-            pretrained=sae_params,
             draw=two_batches(config.batch_size),
             shown=("discriminator_loss", "generator_loss", "cycle", "accuracy"),
-            callbacks=(Callback(on_evaluation=translation_pictures(job, domains, algorithm)),),
+            picture=translation_pictures(job, domains, algorithm),
             # Convolutions of several members leave a CPU's cache, as in saegan_jax.training.systems.gan_members_per_vmap.
             members_per_vmap=1 if jax.default_backend() == "cpu" else None,
         )
@@ -261,7 +231,7 @@ def run(options: TrainCycleGAN) -> None:
         with job.display.console.status("scoring translations"):
             scored = scores(domains, algorithm, state, n_seeds=n_seeds, name=arm, label_of=label_of)
         curves = {"domains": options.domains, "bits": list(BITS), "sigmas": list(SIGMAS), "arms": scored.robustness}
-        write_json(folder / "cycle_robustness.json", curves)
-        path = folder / "cycle_robustness.png"
+        write_json(job.folder / "cycle_robustness.json", curves)
+        path = job.folder / "cycle_robustness.png"
         cycle_robustness_picture(scored.robustness | arms, path, bits=BITS, sigmas=SIGMAS, title=options.domains)
         finish(job, rows | scored.rows)

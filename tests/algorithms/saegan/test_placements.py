@@ -609,7 +609,10 @@ def test_statistics_of_patches_come_from_images_of_the_whole_data(monkeypatch):
 
 RESTORED = {
     **{s: replace(TINY, generator_input="sparse", sampler=s, discriminator="pixels") for s in SAMPLERS},
-    **{d: replace(TINY, discriminator=d) for d in DISCRIMINATORS},
+    **{d: replace(TINY, discriminator=d) for d in DISCRIMINATORS if not DISCRIMINATORS[d].reads_pairs},
+    "joint": replace(TINY, generator_input="sparse", discriminator="joint"),
+    "joint-standardised": replace(TINY, generator_input="sparse", discriminator="joint", standardise=True),
+    "patches-joint": replace(TINY, generator_input="sparse", discriminator="joint", sae=PATCHES),
     **{f"codes-{d}": replace(TINY, generator_output="codes", discriminator=d) for d in ("codes", "pixels")},
     **{f"patches-{d}": replace(TINY, sae=PATCHES, discriminator=d) for d in ("projected", "init")},
 }

@@ -1,0 +1,1 @@
+"""GANs on data whose modes are known: mixtures of Gaussians and stacked digits."""
