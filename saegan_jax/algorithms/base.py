@@ -50,7 +50,8 @@ class Algorithm(NamedTuple):
       step: ``step(state, batch) -> (state, info)``. A scan body; its randomness is ``fold_in(state.key, state.step)``.
       sample: ``sample(state, key, n, *, label=None, code=None) -> images`` in [0, 1], shape ``(n, height, width, channels)``:
         what a user would draw, from the averaged weights where the system keeps them. ``n`` is static; ``label``, ``(n,)``
-        int32, only of conditional systems; ``code``, ``(n, d_code)``, only of those that have ``encode``. :func:`cannot_sample` where there is nothing to draw.
+        int32, only of conditional systems; ``code``, ``(n, d_code)``, only of those that have ``encode``.
+        :func:`cannot_sample` where there is nothing to draw.
       encode: ``encode(state, images) -> (batch, d_code)``, the codes of images in [0, 1] as the generator reads them: what
         ``sample`` takes as ``code``. Of systems whose generator reads codes, else None.
       draw_codes: ``draw_codes(state, key, n) -> (n, d_code)``, from the prior that ``sample`` draws from; None likewise.

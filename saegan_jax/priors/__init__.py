@@ -1,8 +1,8 @@
 """Distributions over sparse codes, fitted to the codes of training data.
 
 ``factorised`` draws every unit for itself, ``copula`` keeps which pairs of units are active together, ``clusters`` mixes the
-first over groups of similar codes, and ``bootstrap`` draws the training codes themselves: a diagnostic. A new one is a file
-with a :class:`Prior` and a line in ``PRIORS``.
+first over groups of similar codes, ``learned`` is a network that draws unit after unit, and ``bootstrap`` draws the training
+codes themselves: a diagnostic. A new one is a file with a :class:`Prior` and a line in ``PRIORS``.
 """
 
 from typing import Any, TypeAlias
@@ -15,12 +15,14 @@ from saegan_jax.priors.bootstrap import BOOTSTRAP, BootstrapPrior, fit_bootstrap
 from saegan_jax.priors.clusters import CLUSTERS, ClusterPrior, fit_clusters, sample_clusters
 from saegan_jax.priors.copula import COPULA, CopulaPrior, fit_copula, sample_copula
 from saegan_jax.priors.factorised import FACTORISED, FactorisedPrior, fit_factorised, sample_factorised
+from saegan_jax.priors.learned import LEARNED, LearnedPrior, fit_learned, sample_learned
 
 PRIORS: dict[str, Prior] = {
     "factorised": FACTORISED,
     "copula": COPULA,
     "clusters": CLUSTERS,
     "bootstrap": BOOTSTRAP,
+    "learned": LEARNED,
 }
 Sampler: TypeAlias = str  # a name in PRIORS
 SAMPLERS: tuple[Sampler, ...] = tuple(PRIORS)  # those that come with the package
@@ -88,6 +90,7 @@ __all__ = [
     "ClusterPrior",
     "CopulaPrior",
     "FactorisedPrior",
+    "LearnedPrior",
     "Prior",
     "Sampler",
     "code_scale",
@@ -96,10 +99,13 @@ __all__ = [
     "fit_clusters",
     "fit_copula",
     "fit_factorised",
+    "fit_learned",
     "fit_prior",
     "sample_bootstrap",
     "sample_clusters",
     "sample_copula",
     "sample_factorised",
+    "sample_learned",
     "sample_prior",
+    "settings_of",
 ]

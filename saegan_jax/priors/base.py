@@ -13,6 +13,11 @@ MIN_SCALE = 1e-2  # a unit that is never active must not turn into a huge input
 N_QUANTILES = 33
 
 
+def no_operations(n: int, d_sae: int) -> float:
+    """Of a fit that costs little beside a training: 0."""
+    return 0.0
+
+
 class Prior(NamedTuple):
     """A kind of distribution over sparse codes, as pure functions.
 
@@ -20,11 +25,13 @@ class Prior(NamedTuple):
       fit: ``fit(codes, key, *, threshold, **settings) -> fitted``, a pytree with ``scale (d_sae,)``, see :func:`code_scale`.
         ``codes (n, d_sae)`` are those of training data; one above ``threshold`` is active, and all others are drawn as 0.
         Shapes in ``fitted`` must not depend on ``n``. Settings of one kind are keyword-only and have defaults.
+      operations: ``operations(n, d_sae, **settings)``, floating-point operations of a fit that are worth counting.
       sample: ``sample(fitted, key, n) -> (n, d_sae)``, exactly 0 where a unit is off; ``n`` is static.
     """
 
     fit: Callable[..., Any]
     sample: Callable[[Any, jax.Array, int], jax.Array]
+    operations: Callable[..., float] = no_operations
 
 
 def settings_of(prior: Prior) -> tuple[str, ...]:

@@ -16,8 +16,7 @@ from saegan_jax.priors.base import (
     magnitudes_at,
     quantile_table,
 )
-
-_LLOYD_STEPS = 30
+from saegan_jax.priors.k_means import k_means
 
 
 @flax.struct.dataclass
@@ -64,7 +63,7 @@ def fit_clusters(
     check_n_quantiles(n_quantiles)
     require(n_clusters >= 1, "n_clusters", n_clusters, "a mixture needs at least one cluster.")
     active = codes > threshold
-    member = _k_means(jnp.where(active, codes, 0.0), key, n_clusters=n_clusters)
+    member = k_means(jnp.where(active, codes, 0.0), key, n_clusters=n_clusters)
     inside = jax.nn.one_hot(member, n_clusters, dtype=codes.dtype)
     size = inside.sum(axis=0)
     on = jnp.matmul(inside.T, active.astype(codes.dtype), precision=lax.Precision.HIGHEST)  # counts, exact below 2^24
@@ -110,39 +109,3 @@ def sample_clusters(fitted: ClusterPrior, key: jax.Array, n: int) -> jax.Array:
 
 
 CLUSTERS = Prior(fit=fit_clusters, sample=sample_clusters)
-
-
-def _k_means(x: jax.Array, key: jax.Array, *, n_clusters: int) -> jax.Array:
-    """The cluster of each row of ``x (n, d)``: int32 ``(n,)`` in [0, n_clusters)."""
-    squares = jnp.sum(x**2, axis=1)
-
-    def lloyd(_: jax.Array, centres: jax.Array) -> jax.Array:
-        inside = jax.nn.one_hot(jnp.argmin(_distances(x, squares, centres), axis=1), n_clusters, dtype=x.dtype)
-        size = inside.sum(axis=0).reshape(-1, 1)
-        means = jnp.matmul(inside.T, x, precision=lax.Precision.HIGHEST) / jnp.maximum(size, 1.0)
-        return jnp.where(size > 0, means, centres)
-
-    centres = lax.fori_loop(0, _LLOYD_STEPS, lloyd, _k_means_plus_plus(x, squares, key, n_clusters=n_clusters))
-    return jnp.argmin(_distances(x, squares, centres), axis=1).astype(jnp.int32)
-
-
-def _k_means_plus_plus(x: jax.Array, squares: jax.Array, key: jax.Array, *, n_clusters: int) -> jax.Array:
-    """Starting centres ``(n_clusters, d)``: rows of ``x``, drawn in proportion to the squared distance from those before."""
-
-    def add(carry: tuple[jax.Array, jax.Array], step_key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        nearest, centre = carry
-        nearest = jnp.minimum(nearest, _distances(x, squares, centre.reshape(1, -1))[:, 0])
-        following = x[jax.random.categorical(step_key, jnp.log(nearest))]
-        return (nearest, following), centre
-
-    keys = jax.random.split(key, n_clusters + 1)
-    first = x[jax.random.randint(keys[0], (), 0, len(x))]
-    _, centres = lax.scan(add, (jnp.full(len(x), jnp.inf, x.dtype), first), keys[1:])
-    return centres
-
-
-def _distances(x: jax.Array, squares: jax.Array, centres: jax.Array) -> jax.Array:
-    """Squared distances ``(n, k)`` from ``x (n, d)``, of squared norms ``squares (n,)``, to ``centres (k, d)``."""
-    cross = jnp.matmul(x, centres.T, precision=lax.Precision.HIGHEST)
-    distances = squares.reshape(-1, 1) - 2 * cross + jnp.sum(centres**2, axis=1).reshape(1, -1)
-    return jnp.maximum(distances, 0.0)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from saegan_jax.algorithms.base import Algorithm, cannot_sample
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
+from saegan_jax.runs.control import Controls, check_reads_codes, draw_controlled, parse_on
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.training.systems import draw
 
@@ -30,6 +32,11 @@ class Sample:
 
     The data set is not needed, and nothing in the run folder is changed: a training may go on in it. Samples come from
     the averaged weights where the system keeps them. The same seed, count and checkpoint give the same bytes.
+
+    A generator that reads sparse codes can be asked for an image's code (--like), a mixture of two (--mix), the way from one to
+    the other (--interpolate), and for units turned on or off (--on, --off: without an image the first row is drawn as it is and
+    the second with the change, of the same noise). An image is a file, or test:N for a test image of the run's data set. The
+    .npz then holds code too, sources first.
 
     The .npz holds images (uint8, n x height x width x channels), member (int32, the seed's number that drew each), seed,
     step and run.
@@ -50,7 +57,26 @@ class Sample:
     member: int | None = None
     """Member of an ensemble to draw from, counted from 0; by default each, in rows of its own."""
 
+    like: str | None = None
+    """Image whose code is kept: variations of it are drawn."""
+    mix: tuple[str, str] | None = None
+    """Two images: what is strongest in both codes is drawn."""
+    interpolate: tuple[str, str] | None = None
+    """Two images: n images on the way between their codes, of one noise."""
+    on: tuple[str, ...] = ()
+    """Units to turn on, as J or J=VALUE; by default at the median of their activity."""
+    off: tuple[int, ...] = ()
+    """Units to turn off."""
+
+    @property
+    def controls(self) -> Controls:
+        """Those that were given."""
+        return Controls(self.like, self.mix, self.interpolate, tuple(parse_on(text) for text in self.on), self.off)
+
     def __post_init__(self) -> None:
+        self.controls.check()
+        fix = "codes stand for classes here; leave one of them out."
+        require(not self.controls or self.label is None, "label", self.label, fix)
         require(self.n >= 1, "n", self.n, "draw at least one image.")
         require(0 <= self.seed < 2**31, "seed", self.seed, "it must be a number from 0 to 2^31 - 1.")
         if self.out is not None:
@@ -91,37 +117,59 @@ def of_class(restored: Restored, label: int | None) -> Algorithm:
     )
 
 
+def draw_members(options: Sample, restored: Restored) -> tuple[list[int], np.ndarray, np.ndarray | None, int | None]:
+    """Images of every member that was asked for.
+
+    Returns:
+      Numbers of the members; ``(members, m, height, width, channels)`` uint8; the codes ``(members, m, d_code)`` that they were
+      drawn from, and columns of the picture, where these were asked for.
+
+    Raises:
+      ConfigError: a member whose training failed.
+    """
+    algorithm = of_class(restored, options.label)
+    members = list(range(restored.n_seeds)) if options.member is None else [options.member]
+    images, codes, columns = [], [], None
+    for member in members:  # one at a time, so that a member's images do not depend on the others being drawn
+        state = restored.state
+        own = jax.tree.map(lambda x, i=member: x[i], state) if restored.n_seeds > 1 else state
+        if options.controls:
+            drawn = draw_controlled(options.controls, restored, own, seed=options.seed, n=options.n)
+            pixels, columns = drawn.images, drawn.columns
+            codes.append(drawn.codes)
+        else:
+            pixels = draw(algorithm, own, seed=options.seed, n=options.n, n_seeds=1)[0]
+        finite = bool(np.isfinite(pixels).all())
+        require(finite, "member", member, "its training failed, and its images are not finite; draw from another.")
+        images.append(np.rint(pixels * 255).astype(np.uint8))
+    return members, np.stack(images), np.stack(codes) if codes else None, columns
+
+
 def run(options: Sample) -> None:
     """Restore, draw, write."""
     restored = restore_run(options.run, step=options.step, member=options.member)
     fix = "it is a CycleGAN, which translates images and draws none; saegan translate is its command."
     require(restored.algorithm.sample is not cannot_sample, "run", str(options.run), fix)
-    state, n_seeds, step = restored.state, restored.n_seeds, restored.step
-    algorithm = of_class(restored, options.label)
-    members = range(n_seeds) if options.member is None else [options.member]
-    name = options.run.resolve().name
+    if options.controls:
+        check_reads_codes(restored, options.run)
+    members, images, codes, columns = draw_members(options, restored)
+    name, step, n = options.run.resolve().name, restored.step, images.shape[1]
     out = options.out or Path(f"{name}-step{step}-seed{options.seed}.png")
-    drawn = []
-    for member in members:  # one at a time, so that a member's images do not depend on the others being drawn
-        own = jax.tree.map(lambda x, i=member: x[i], state) if n_seeds > 1 else state
-        pixels = draw(algorithm, own, seed=options.seed, n=options.n, n_seeds=1)
-        finite = bool(np.isfinite(pixels).all())
-        require(finite, "member", member, "its training failed, and its images are not finite; draw from another.")
-        drawn.append(np.rint(pixels * 255).astype(np.uint8))
-    images = np.concatenate(drawn)
+    extra: dict[str, Any] = {} if codes is None else {"code": codes.reshape(-1, codes.shape[-1])}
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         images=images.reshape(-1, *images.shape[2:]),
-        member=np.repeat(np.array(members, np.int32), options.n),
+        member=np.repeat(np.array(members, np.int32), n),
         seed=np.array(options.seed),
         step=np.array(step),
         run=np.array(name),
+        **extra,
     )
-    shown, columns = arrange(images)
+    shown, usual_columns = arrange(images) if columns is None else (images.reshape(-1, *images.shape[2:]), columns)
     write_bytes(out.with_suffix(".npz"), buffer.getvalue())
-    image_grid(shown, out, columns=columns)
-    what = f"{options.n} images" + (f" of each of {len(members)} members" if len(members) > 1 else "")
+    image_grid(shown, out, columns=usual_columns)
+    what = f"{n} images" + (f" of each of {len(members)} members" if len(members) > 1 else "")
     text = f"{out} and {out.with_suffix('.npz').name}: {what} from {name} at step {step}"
     Console().print(Text(text), soft_wrap=True)
 

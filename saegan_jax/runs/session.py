@@ -175,7 +175,8 @@ def check_phase_batch(n_examples: int, name: str, settings: Any) -> None:
 def examples_or_stream(examples: InMemory | OnDisk, mesh: Mesh | None, *, streamed: bool) -> Examples | Stream:
     """The examples on the device, or, where they are ``streamed`` or on disk, a stream of them."""
     if isinstance(examples, InMemory) and not streamed:
-        return on_device(Examples(examples.split.image, examples.split.label), mesh)
+        split: Any = examples.split
+        return on_device(Examples(split.image, split.label), mesh)
     return Stream(source=examples)
 
 

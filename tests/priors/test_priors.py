@@ -23,6 +23,7 @@ from saegan_jax.priors import (
     ClusterPrior,
     CopulaPrior,
     FactorisedPrior,
+    LearnedPrior,
     Prior,
     fit_bootstrap,
     fit_clusters,
@@ -32,8 +33,8 @@ from saegan_jax.priors import (
     sample_factorised,
     sample_prior,
 )
-from saegan_jax.priors.clusters import _k_means
 from saegan_jax.priors.copula import _correlation_root, _tetrachoric
+from saegan_jax.priors.k_means import k_means
 
 THRESHOLD = 0.1
 N = 4000
@@ -172,7 +173,7 @@ def test_jit_agrees_with_a_plain_call(prior):
     )
 
 
-KINDS = dict(zip(SAMPLERS, (FactorisedPrior, CopulaPrior, ClusterPrior, BootstrapPrior), strict=True))
+KINDS = dict(zip(SAMPLERS, (FactorisedPrior, CopulaPrior, ClusterPrior, BootstrapPrior, LearnedPrior), strict=True))
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # quicker to compile
 sample = jit(sample_prior, static_argnames=("sampler", "n"))
 
@@ -241,7 +242,7 @@ def test_what_is_active_together(correlated, drawn_by):
     noise = 4 * 0.5 / np.sqrt(N)
     errors = {sampler: error_of_co_activation(correlated, drawn) for sampler, drawn in drawn_by.items()}
     assert errors["factorised"] > 4 * noise
-    for sampler in ("copula", "clusters", "bootstrap"):
+    for sampler in ("copula", "clusters", "bootstrap", "learned"):
         assert errors[sampler] < noise, (sampler, errors)
 
 
@@ -330,7 +331,7 @@ def test_k_means_finds_separated_groups_from_any_start():
     rng = np.random.default_rng(0)
     centres = np.float32([[0, 0], [10, 0], [0, 10], [10, 10]])
     x = np.repeat(centres, 50, axis=0) + rng.normal(size=(200, 2)).astype(np.float32)
-    starts = jit(jax.vmap(lambda key: _k_means(jnp.asarray(x), key, n_clusters=4)))(
+    starts = jit(jax.vmap(lambda key: k_means(jnp.asarray(x), key, n_clusters=4)))(
         jax.random.split(jax.random.key(0), 20)
     )
     right = [all(len(set(group)) == 1 for group in np.asarray(one).reshape(4, 50)) for one in starts]

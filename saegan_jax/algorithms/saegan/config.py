@@ -25,7 +25,10 @@ class GeneratorUse:
     """gaussian: noise alone; sparse: codes drawn from the sparse prior, beside the noise."""
     sampler: Sampler = "factorised"
     """The sparse prior: factorised (independent units), copula (units on together as in the data), clusters (factorised within
-    k-means clusters), or bootstrap (codes of training images themselves: a diagnostic, no generative model)."""
+    k-means clusters), learned (a network that draws one unit after the other), or bootstrap (codes of training images
+    themselves: a diagnostic, no generative model)."""
+    prior_steps: int = 2000
+    """Steps of training the learned prior."""
     generator_output: GeneratorOutput = "images"
     """images: the generator draws pixels; codes: it draws sparse codes (sae.k of them on), and the frozen decoder the image."""
     alignment: float = 0.0
@@ -40,6 +43,8 @@ class GeneratorUse:
         require_choice("sampler", self.sampler, tuple(PRIORS))
         require_choice("generator_output", self.generator_output, tuple(OUTPUTS))
         require_non_negative(alignment=self.alignment)
+        require_integer(prior_steps=self.prior_steps)
+        require_positive(prior_steps=self.prior_steps)
         check_units(generator_hidden=self.generator_hidden)
         require(
             not self.alignment or (INPUTS[self.generator_input].has_code and not OUTPUTS[self.generator_output].codes),

@@ -12,7 +12,7 @@ from saegan_jax.algorithms.saegan.config import SAEGANConfig
 from saegan_jax.algorithms.saegan.critics import DISCRIMINATORS
 from saegan_jax.algorithms.saegan.frozen import Pretrained
 from saegan_jax.algorithms.saegan.generators import INPUTS
-from saegan_jax.priors import code_scale, fit_prior
+from saegan_jax.priors import code_scale, find_prior, fit_prior, settings_of
 
 MOST_IMAGES = 8192  # from which the statistics of convolutional codes are taken: several numbers of each
 
@@ -56,7 +56,9 @@ def fit_pretrained(
     prior: Any = ()
     if INPUTS[config.generator_input].has_code:
         by_image = codes.reshape(-1, parts.sae.d_code)
-        prior = fit_prior(config.sampler, by_image, prior_key, threshold=config.sae.active_above)
+        prior = fit_prior(
+            config.sampler, by_image, prior_key, threshold=config.sae.active_above, steps=config.prior_steps
+        )
     critics = DISCRIMINATORS[config.discriminator].critics(parts)
     fits = {name: critic.fit for name, critic in critics.items() if critic.fit is not None}
     fitted = {}
@@ -69,6 +71,15 @@ def fit_pretrained(
         center = codes.mean(axis=0)
         scale = code_scale(codes - center.reshape(1, -1))
     return Pretrained(sae=sae_params, scale=scale, center=center, prior=prior, critics=fitted)
+
+
+def prior_operations(config: SAEGANConfig, *, n_images: int, image_shape: tuple[int, int, int]) -> float:
+    """Floating-point operations of fitting the prior to the codes of ``n_images``; 0 where the generator reads none."""
+    if not INPUTS[config.generator_input].has_code:
+        return 0.0
+    prior, d_code = find_prior(config.sampler), critic_parts(config, image_shape=image_shape).sae.d_code
+    settings = {"steps": config.prior_steps} if "steps" in settings_of(prior) else {}
+    return prior.operations(n_images, d_code, **settings)
 
 
 def pretrained_shapes(config: SAEGANConfig, *, image_shape: tuple[int, int, int]) -> Any:

@@ -25,11 +25,14 @@ def dense(config: SAEConfig) -> SAEConfig:
 
 
 def with_dense_codes(model: SAEGANConfig) -> SAEGANConfig:
-    """A dense autoencoder of equal size in the sparse one's place; a generator of its codes may have all units on."""
+    """A dense autoencoder of equal size in the sparse one's place; a generator of its codes may have all units on.
+
+    The joint critic and its generator read dense codes standardised: none of them is off.
+    """
     autoencoder = dense(model.sae)
     if model.generator_output == "codes":
         autoencoder = replace(autoencoder, k=autoencoder.d_sae)
-    return replace(model, sae=autoencoder)
+    return replace(model, sae=autoencoder, standardise=model.discriminator == "joint")
 
 
 def with_random_encoder(model: SAEGANConfig) -> SAEGANConfig:
@@ -42,10 +45,16 @@ def with_augmentation(model: SAEGANConfig) -> SAEGANConfig:
     return replace(model, gan=replace(model.gan, augment=("translation", "cutout")))
 
 
+def with_kept_codes(model: SAEGANConfig) -> SAEGANConfig:
+    """Samples of codes of training images: what a perfect prior could reach, and no generative model."""
+    return replace(model, sampler="bootstrap")
+
+
 CHANGES: Mapping[str, Callable[[SAEGANConfig], SAEGANConfig]] = {
     "dense": with_dense_codes,
     "random": with_random_encoder,
     "augment": with_augmentation,
+    "bootstrap": with_kept_codes,
 }
 """What may follow each ``+`` in an arm's name."""
 
@@ -133,10 +142,15 @@ UNUSED: Mapping[str, Any] = {
     "alignment": 0.0,
     "sampler": "factorised",
     "encoder": "trained",
+    "standardise": False,
+    "pairing": "other",
 }
 """What a placement has that names nothing else."""
 ARMS: Mapping[str, Placement] = {
     BASELINE: Placement(PLAIN_GAN, {"generator_input": "gaussian", "discriminator": "pixels"}),
+    "joint": _sparse("joint", sampler="learned"),
+    "joint-clusters": _sparse("joint", sampler="clusters"),
+    "joint-same": _sparse("joint", sampler="learned", pairing="same"),
     "sparse": _sparse("pixels"),
     "sparse-copula": _sparse("pixels", sampler="copula"),
     "sparse-clusters": _sparse("pixels", sampler="clusters"),

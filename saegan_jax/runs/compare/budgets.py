@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.sae import autoencoder, sae
+from saegan_jax.algorithms.saegan import prior_operations
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.runs.compare.arms import Arm
 from saegan_jax.runs.compare.sizes import ImageShape
@@ -36,7 +37,7 @@ class Cost:
     """Floating-point operations of an arm's parts.
 
     Attributes:
-      before: of training the autoencoder and encoding the training images; 0 without one.
+      before: of training the autoencoder, encoding the training images and fitting the prior; 0 without one.
       step: of one step of the GAN.
     """
 
@@ -75,7 +76,10 @@ def operations(settings: Any, image_shape: ImageShape, n_classes: int, *, encode
 def cost(arm: Arm, *, image_shape: ImageShape, n_classes: int, n_images: int) -> Cost:
     """What an arm's training costs; compiles its steps, once for all numbers of images."""
     counted = operations(arm.settings, image_shape, n_classes, encodes_first=arm.family.encodes_first)
-    return Cost(arm.settings.sae.steps * counted.sae_step + n_images * counted.encode, counted.step)
+    before = arm.settings.sae.steps * counted.sae_step + n_images * counted.encode
+    if arm.family.encodes_first:
+        before += prior_operations(arm.settings, n_images=n_images, image_shape=image_shape)
+    return Cost(before, counted.step)
 
 
 Budget = Callable[..., tuple[Arm, float | None]]

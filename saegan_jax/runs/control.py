@@ -1,0 +1,181 @@
+"""Images drawn of codes that a user chose: variations of an image, units on and off, mixtures and ways between two."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.data import load
+from saegan_jax.errors import ConfigError, require
+from saegan_jax.images import to_unit_float
+from saegan_jax.runs.restore import Restored
+from saegan_jax.steering import interpolate, mix, typical_activity, with_unit
+
+TEST = "test:"  # before the number of a test image
+ASKED = 4096  # codes from the prior that say how active a unit usually is
+
+
+class Controls(NamedTuple):
+    """What was asked for; of ``like``, ``mix`` and ``between`` at most one is given.
+
+    Attributes:
+      like: an image, whose code is kept.
+      mix: two images.
+      between: two images.
+      on: units to turn on, each with its value, or None for its usual one.
+      off: units to turn off.
+    """
+
+    like: str | None = None
+    mix: tuple[str, str] | None = None
+    between: tuple[str, str] | None = None
+    on: tuple[tuple[int, float | None], ...] = ()
+    off: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(x is not None and x != () for x in self)
+
+    def check(self) -> None:
+        """Raise :class:`saegan_jax.errors.ConfigError` for controls that exclude each other."""
+        given = {"like": self.like, "mix": self.mix, "interpolate": self.between}
+        named = [name for name, value in given.items() if value is not None]
+        fix = f"only one of {', '.join(given)} says which codes are drawn; leave the others out."
+        require(len(named) <= 1, " and ".join(named) or "like", "all at once", fix)
+        both = sorted({unit for unit, _ in self.on} & set(self.off))
+        require(not both, "off", both, "these units are turned on as well; name each once.")
+
+
+class Drawn(NamedTuple):
+    """Images as they are shown and saved, in rows of ``columns``.
+
+    Attributes:
+      images: ``(m, height, width, channels)`` float32 in [0, 1]: sources first, where there are any.
+      codes: ``(m, d_code)``, the code of each.
+      columns: of the picture.
+    """
+
+    images: np.ndarray
+    codes: np.ndarray
+    columns: int
+
+
+def parse_on(text: str) -> tuple[int, float | None]:
+    """``J`` or ``J=VALUE``.
+
+    Raises:
+      ConfigError: anything else.
+    """
+    unit, _, value = text.partition("=")
+    try:
+        found = int(unit), float(value) if value else None
+    except ValueError:
+        raise ConfigError("on", text, "give a unit's number, or number=value, as in --on 5 or --on 5=2.5.") from None
+    require(found[1] is None or np.isfinite(found[1]), "on", text, "the value must be finite.")
+    return found
+
+
+def check_reads_codes(restored: Restored, run: Path) -> None:
+    """Raise :class:`saegan_jax.errors.ConfigError` for a run whose generator reads no codes."""
+    fix = (
+        "its generator reads no codes; train with `saegan train saegan --generator-input sparse --discriminator joint`."
+    )
+    require(restored.algorithm.encode is not None, "run", str(run), fix)
+
+
+def read_image(name: str, restored: Restored, *, field: str) -> np.ndarray:
+    """The image at a path, or with ``test:3`` the run's test image number 3: ``(height, width, channels)`` float32 in [0, 1].
+
+    Raises:
+      ConfigError: no such file or number, a file that is no image, or an image of another size.
+    """
+    if name.startswith(TEST):
+        return _test_image(name, restored, field=field)
+    height, width, channels = restored.image_shape
+    try:
+        with Image.open(name) as opened:
+            pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB"))
+    except (FileNotFoundError, IsADirectoryError):
+        fix = f"there is no such image; give a file, or {TEST}N for a test image of the run's data set."
+        raise ConfigError(field, name, fix) from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ConfigError(field, name, f"it cannot be read as an image ({error}); give a PNG or JPEG file.") from None
+    fix = f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels and the run's {width}x{height}; resize it."
+    require(pixels.shape[:2] == (height, width), field, name, fix)
+    return np.asarray(pixels.reshape(height, width, channels), np.float32) / 255
+
+
+def _test_image(name: str, restored: Restored, *, field: str) -> np.ndarray:
+    options = restored.options
+    test = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir).test.image
+    number = name.removeprefix(TEST)
+    fix = f"the data set {options.dataset} has the test images 0 to {len(test) - 1}."
+    require(number.isdigit() and int(number) < len(test), field, name, fix)
+    return np.asarray(to_unit_float(jnp.asarray(test[int(number)])))
+
+
+def edited(controls: Controls, codes: jax.Array, usual: jax.Array) -> jax.Array:
+    """``codes (n, d_code)`` with units turned on and off; ``usual (d_code,)`` is how active each unit usually is.
+
+    Raises:
+      ConfigError: no such unit, or one to be turned on that is never active and has no value.
+    """
+    d_code = codes.shape[1]
+    for unit in (*(unit for unit, _ in controls.on), *controls.off):
+        fix = f"the codes have the units 0 to {d_code - 1}."
+        require(0 <= unit < d_code, "off" if unit in controls.off else "on", unit, fix)
+    for unit, given in controls.on:
+        value = float(usual[unit]) if given is None else given
+        fix = "the unit is never active in codes of the prior, which would say how active; give --on UNIT=VALUE."
+        require(value > 0 or given is not None, "on", unit, fix)
+        codes = with_unit(codes, unit, value)
+    for unit in controls.off:
+        codes = with_unit(codes, unit, 0.0)
+    return codes
+
+
+def draw_controlled(controls: Controls, restored: Restored, state: Any, *, seed: int, n: int) -> Drawn:
+    """Images of the codes that ``controls`` ask for, from one member; the same seed gives the same noise.
+
+    Raises:
+      ConfigError: an image that cannot be read, or units that do not exist.
+    """
+    algorithm, key = restored.algorithm, jax.random.fold_in(jax.random.key(seed), 0)
+    assert algorithm.encode is not None
+    assert algorithm.draw_codes is not None
+    code_key, noise_key = jax.random.split(key)
+    usual = typical_activity(algorithm.draw_codes(state, jax.random.fold_in(key, 2), ASKED))
+    sources = _sources(controls, restored)
+    found = algorithm.encode(state, jnp.asarray(sources)) if len(sources) else None
+    if controls.between is not None:
+        assert found is not None
+        codes = edited(controls, interpolate(found[0], found[1], max(n, 2)), usual)
+        drawn = _one_noise(algorithm, state, noise_key, codes)
+        shown = np.concatenate([sources[:1], drawn, sources[1:]])
+        return Drawn(shown, np.asarray(jnp.concatenate([found[:1], codes, found[1:]])), len(shown))
+    if found is None:
+        base = algorithm.draw_codes(state, code_key, n)
+        changed = edited(controls, base, usual)
+        pairs = [np.asarray(algorithm.sample(state, noise_key, n, code=codes)) for codes in (base, changed)]
+        return Drawn(np.concatenate(pairs), np.asarray(jnp.concatenate([base, changed])), n)
+    wanted = found if controls.mix is None else mix(found[:1], found[1:])
+    codes = edited(controls, jnp.broadcast_to(wanted, (n, wanted.shape[1])), usual)
+    drawn = np.asarray(algorithm.sample(state, noise_key, n, code=codes))
+    shown = np.concatenate([sources, drawn])
+    return Drawn(shown, np.asarray(jnp.concatenate([found, codes])), min(len(shown), 16))
+
+
+def _sources(controls: Controls, restored: Restored) -> np.ndarray:
+    """The images that the controls name: ``(m, height, width, channels)``."""
+    fields = {"like": () if controls.like is None else (controls.like,), "mix": controls.mix or ()}
+    fields["interpolate"] = controls.between or ()
+    images = [read_image(name, restored, field=field) for field, names in fields.items() for name in names]
+    return np.stack(images) if images else np.zeros((0, *restored.image_shape), np.float32)
+
+
+def _one_noise(algorithm: Algorithm, state: Any, key: jax.Array, codes: jax.Array) -> np.ndarray:
+    """Images of ``codes`` that share their noise: only the code changes from one to the next."""
+    return np.asarray(jax.vmap(lambda code: algorithm.sample(state, key, 1, code=code[None])[0])(codes))
