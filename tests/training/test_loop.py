@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, Outcome, command, finished, metrics, start, tiny, tree
-from helpers import assert_same, uint8_data
+from helpers import assert_close, assert_same, uint8_data
 from rich.console import Console
 
 from saegan_jax.algorithms.base import Batch
@@ -402,8 +402,8 @@ def test_a_member_that_fails_is_an_alarm_and_the_other_trains_on(
     sound = go(tmp_path / "sound", **both)
     assert alarms(tmp_path / "sound") == []
     other = [jax.tree.map(lambda x: x[1], state) for state in (end, sound, saved(tmp_path / "bad", two)[1])]
-    assert_same(other[0], other[1])
-    assert_same(other[2], other[1])
+    assert_close(other[0], other[1], rtol=1e-6, atol=0)  # another program may round otherwise
+    assert_same(other[2], other[0])
     if not loss:
         assert not np.isfinite(end.w[0]).any()
     rows = read_metrics(tmp_path / "bad")
