@@ -34,6 +34,7 @@ def accepted(flags: str) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
+    os.environ["MATPLOTLIBRC"] = str(Path(__file__).with_name("matplotlibrc"))
     if worker is None:
         if "XLA_FLAGS" not in os.environ and accepted(QUICK_FLAGS):
             os.environ["XLA_FLAGS"] = QUICK_FLAGS

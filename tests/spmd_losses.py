@@ -120,7 +120,7 @@ def main():
         out_specs = (P() if name in SAME_EVERYWHERE else P("d"), specs)
         mapped = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=out_specs)
         found[f"{name}, shard_map"] = difference(quick(mapped)(*spread), want)
-    print(json.dumps(found))  # noqa: T201
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def test_examples_do_not_mix_and_gradients_flow(key, policy):
 
     others = jnp.stack([images.at[2].add(1.0), images + direction, jnp.broadcast_to(images[:1], images.shape)])
     result, (other, plus, same), tangent, pulled = everything(images, others)
-    changed = np.abs(np.asarray(result - other)).max(axis=(1, 2, 3)) > 0
+    changed = np.abs(np.asarray(result - other)).max(axis=(1, 2, 3)) > 1e-5  # two programs round differently
     assert list(changed) == [False, False, True, False, False, False]
     # Every change is affine in the image, so that the derivative along a direction is a difference, exactly.
     np.testing.assert_allclose(tangent, plus - result, rtol=1e-3, atol=1e-4)

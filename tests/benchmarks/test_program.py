@@ -1,5 +1,6 @@
 """What programs cost, the machine's rates, and where the time goes; no time is asserted."""
 
+import os
 from types import SimpleNamespace
 
 import jax
@@ -16,8 +17,13 @@ def breakdown(program):
     return by_kind(operations(program.as_text()))
 
 
+# Without the emitters that these tests do without (see tests/conftest.py) a scatter would be a loop.
+EMITTERS = {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else None
+
+
 def compiled(function, *shapes, dtype=jnp.float32):
-    return jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)).compile()
+    lowered = jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes))
+    return lowered.compile(compiler_options=EMITTERS)
 
 
 def convolve(x, w, *, strides=(2, 2), padding=((1, 1), (1, 1)), **options):

@@ -222,7 +222,7 @@ def test_the_floor_knows_that_classes_are_not_equally_frequent(tmp_path, monkeyp
     assert equal == pytest.approx(reverse_kl_floor(25_600, num_modes=1000).mean, rel=1e-6)
     train = DATA.train
     uneven = Dataset("uneven", Split(train.image[:57], train.label[:57]), DATA.validation, DATA.test, 10)
-    monkeypatch.setattr("test_modes.DATA", uneven)
+    monkeypatch.setitem(globals(), "DATA", uneven)
     assert case("quarter", tmp_path).floors["reverse_kl"] > equal + 1e-3
 
 

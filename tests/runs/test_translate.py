@@ -28,7 +28,6 @@ from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.run_folder import open_folder, to_json
 from saegan_jax.training.systems import abstract_system
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 STEPS = 4
 N = 20  # everywhere, so that programs compile once
 SPARSE = (

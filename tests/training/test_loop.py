@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, Outcome, command, finished, metrics, start, tiny, tree
-from helpers import assert_same, uint8_data
+from helpers import assert_close, assert_same, uint8_data
 from rich.console import Console
 
 from saegan_jax.algorithms.base import Batch
@@ -402,8 +402,8 @@ def test_a_member_that_fails_is_an_alarm_and_the_other_trains_on(
     sound = go(tmp_path / "sound", **both)
     assert alarms(tmp_path / "sound") == []
     other = [jax.tree.map(lambda x: x[1], state) for state in (end, sound, saved(tmp_path / "bad", two)[1])]
-    assert_same(other[0], other[1])
-    assert_same(other[2], other[1])
+    assert_close(other[0], other[1], rtol=1e-6, atol=0)  # another program may round otherwise
+    assert_same(other[2], other[0])
     if not loss:
         assert not np.isfinite(end.w[0]).any()
     rows = read_metrics(tmp_path / "bad")
@@ -725,28 +725,28 @@ def assert_same_runs(folder: Path, undisturbed: Path) -> None:
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
-LONG = ["--save-every", "250", "--picture-every", "500"]
+LONG = ["--save-every", "100", "--picture-every", "200"]
 
 
 def test_a_sparse_autoencoder_stopped_then_killed_ends_the_same_to_the_bit(tmp_path: Path) -> None:
     def arguments(name: str) -> list[str]:
-        return tiny("train_sae", *LONG, "--sae.steps", 2500, "--out", tmp_path / name)
+        return tiny("train_sae", *LONG, "--sae.steps", 1000, "--out", tmp_path / name)
 
     assert command("train_sae", *arguments("whole")).code == 0
     folder = tmp_path / "parts"
-    code, out, err = interrupt("train_sae", arguments("parts"), folder, signal.SIGTERM, phase="sae", rows=60)
+    code, out, err = interrupt("train_sae", arguments("parts"), folder, signal.SIGTERM, phase="sae", rows=30)
     assert code == 143
     assert without_progress(out) == []
     stopped = re.fullmatch(
         r"SIGTERM: stopping after this chunk of steps; a second signal ends the process at once\.\n"
-        r"Stopped at step (\d+) of 2500 of phase 'sae'; everything is saved\. To continue: python\S* -m "
+        r"Stopped at step (\d+) of 1000 of phase 'sae'; everything is saved\. To continue: python\S* -m "
         r"experiments\.train_sae .* --resume\n",
         err,
     )
     assert stopped
     assert metrics(folder)[-1]["step"] == int(stopped[1])
     resumed = [*arguments("parts"), "--resume"]
-    rows = int(stopped[1]) // 5 + 75  # half an interval of saving past the next checkpoint
+    rows = int(stopped[1]) // 5 + 30  # half an interval of saving past the next checkpoint
     assert interrupt("train_sae", resumed, folder, signal.SIGKILL, phase="sae", rows=rows).code == -signal.SIGKILL
     assert command("train_sae", *resumed).code == 0
     assert_same_runs(folder, tmp_path / "whole")
@@ -754,7 +754,7 @@ def test_a_sparse_autoencoder_stopped_then_killed_ends_the_same_to_the_bit(tmp_p
 
 def test_a_sae_gan_stopped_in_its_first_phase_ends_the_same_to_the_bit(tmp_path: Path) -> None:
     def arguments(name: str) -> list[str]:
-        return tiny("train_saegan", *LONG, "--sae.steps", 1000, "--gan.steps", 250, "--out", tmp_path / name)
+        return tiny("train_saegan", *LONG, "--sae.steps", 600, "--gan.steps", 100, "--out", tmp_path / name)
 
     assert command("train_saegan", *arguments("whole")).code == 0
     stopped = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGTERM, phase="sae", rows=20)
@@ -766,14 +766,14 @@ def test_a_sae_gan_stopped_in_its_first_phase_ends_the_same_to_the_bit(tmp_path:
 
 def test_two_sae_gans_at_once_killed_end_the_same_to_the_bit(tmp_path: Path) -> None:
     def arguments(name: str) -> list[str]:
-        steps = ["--sae.steps", 250, "--gan.steps", 1500, "--seeds", 2]
+        steps = ["--sae.steps", 100, "--gan.steps", 700, "--seeds", 2]
         return tiny(
             "train_saegan", *LONG, *QUICK_TO_COMPILE, "--discriminator", "codes", *steps, "--out", tmp_path / name
         )
 
     assert command("train_saegan", *arguments("whole")).code == 0
     # Half an interval of saving past a checkpoint.
-    killed = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGKILL, phase="gan", rows=75)
+    killed = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGKILL, phase="gan", rows=30)
     assert killed.code == -signal.SIGKILL
     assert command("train_saegan", *arguments("parts"), "--resume").code == 0
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")
