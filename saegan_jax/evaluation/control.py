@@ -43,7 +43,9 @@ def auc(on: np.ndarray, off: np.ndarray) -> float:
 
     Source: Mann and Whitney, On a test of whether one of two random variables is stochastically larger than the other, 1947.
     """
-    return float(scipy.stats.mannwhitneyu(on, off).statistic / (len(on) * len(off)))
+    return float(
+        scipy.stats.mannwhitneyu(on.astype(np.float64), off.astype(np.float64)).statistic / (len(on) * len(off))
+    )
 
 
 class UnitEffect(NamedTuple):
@@ -52,7 +54,7 @@ class UnitEffect(NamedTuple):
     Attributes:
       auc: of its activity read back, on against off.
       others: L1 change of all other units' activity, over the L1 distance of the codes of two random samples.
-      pixels: mean absolute change of pixels, over that between two random samples.
+      pixels: mean absolute change of pixels, over that between two random samples. Both NaN where samples do not differ.
     """
 
     auc: float
@@ -66,7 +68,7 @@ class Measured(NamedTuple):
     Attributes:
       r2: :func:`code_r2` of images of the codes that were given.
       effects: of each unit, by its number.
-      images: drawn with a unit turned on, as many as there are codes, float32 in [0, 1].
+      images: drawn with a unit turned on, float32 in [0, 1]: as many as there are codes, if ``n_codes`` allows it.
     """
 
     r2: float
@@ -103,6 +105,11 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.abs(after - before).reshape(len(before), -1).sum(axis=1).mean())
 
 
+def share(changed: float, apart: float) -> float:
+    """Their ratio; NaN where samples do not differ at all."""
+    return changed / apart if apart > 0 else float("nan")
+
+
 def measure_control(
     algorithm: Algorithm, state: Any, codes: np.ndarray, *, n_units: int, n_codes: int, key: jax.Array
 ) -> Measured:
@@ -134,8 +141,8 @@ def measure_control(
         others = np.arange(codes.shape[1]) != unit
         effects[unit] = UnitEffect(
             auc=auc(on[:, unit], off[:, unit]),
-            others=change(off[:, others], on[:, others]) / apart_codes,
-            pixels=change(off_images, on_images) / apart_images,
+            others=share(change(off[:, others], on[:, others]), apart_codes),
+            pixels=share(change(off_images, on_images), apart_images),
         )
         kept.append(on_images[: -(-len(codes) // len(units))])
     return Measured(code_r2(codes, found), effects, np.concatenate(kept)[: len(codes)])

@@ -179,7 +179,7 @@ def nll(params: dict[str, jax.Array], allowed: Masks, codes: jax.Array, group: j
     active, rank = codes > 0, ranks(codes, tables.quantiles)
     level = jnp.minimum(jnp.floor(rank * LEVELS), LEVELS - 1).astype(jnp.int32)
     so_far = jnp.cumsum(active, axis=1, dtype=jnp.int32)
-    left = so_far[:, -1:] - so_far + active  # before each unit
+    left = so_far[:, -1:] - so_far + active.astype(jnp.int32)  # before each unit
     offset = tables.offsets[jnp.arange(codes.shape[1])[None], left]
     found = logits(params, allowed, features_of(rank, active), group)
     found = found.at[:, :, 0].add(-offset)

@@ -41,7 +41,7 @@ def test_a_generator_that_obeys():
         assert effect.auc == 1
         assert effect.others == 0
         assert effect.pixels > 0
-    assert found.images.shape == (40, 1, D, 1)
+    assert found.images.shape == (30, 1, D, 1)
 
 
 def test_a_generator_that_ignores_its_code():
@@ -54,7 +54,7 @@ def test_other_units_that_move_are_seen():
     """Every unit is read back with its right neighbour beside it."""
     found = measured(lambda code: code + jnp.roll(code, 1, axis=1))
     assert all(effect.others > 0.1 for effect in found.effects.values())
-    assert found.effects[0].auc == 1
+    assert found.effects[0].auc > 0.75
 
 
 def test_r2_is_its_formula():

@@ -79,7 +79,7 @@ def codes():
 
 @pytest.fixture(scope="module")
 def fitted(codes):
-    return quick(partial(fit_learned, threshold=0.0, n_groups=2, steps=300))(jnp.asarray(codes), jax.random.key(0))
+    return quick(partial(fit_learned, threshold=0.0, n_groups=1, steps=300))(jnp.asarray(codes), jax.random.key(0))
 
 
 def test_it_draws_the_combinations_of_the_data(codes, fitted):
