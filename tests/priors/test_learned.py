@@ -79,7 +79,7 @@ def codes():
 
 @pytest.fixture(scope="module")
 def fitted(codes):
-    return quick(partial(fit_learned, threshold=0.0, n_groups=1, steps=300))(jnp.asarray(codes), jax.random.key(0))
+    return quick(partial(fit_learned, threshold=0.0, n_groups=1, steps=1000))(jnp.asarray(codes), jax.random.key(0))
 
 
 def test_it_draws_the_combinations_of_the_data(codes, fitted):
@@ -96,7 +96,7 @@ def test_it_draws_the_combinations_of_the_data(codes, fitted):
 
 def test_training_finds_more_than_independent_units_do(codes, fitted):
     untrained = quick(partial(fit_learned, threshold=0.0, n_groups=1, steps=1))(jnp.asarray(codes), jax.random.key(0))
-    trained = quick(partial(fit_learned, threshold=0.0, n_groups=1, steps=300))(jnp.asarray(codes), jax.random.key(0))
+    trained = quick(partial(fit_learned, threshold=0.0, n_groups=1, steps=1000))(jnp.asarray(codes), jax.random.key(0))
     assert float(trained.held_out) < float(untrained.held_out) - 0.5
 
 
