@@ -232,10 +232,10 @@ def open_run(
     batch_sizes = {phase: settings.batch_size for phase, settings in phases.items()}
     mesh = open_mesh(options.mesh, n_seeds=options.seeds, batch_sizes=batch_sizes)
     found = data(options, mesh)
-    for phase, settings in phases.items():
-        found.check_phase(phase, settings)
     if scores_samples and options.evaluate:
         check_scorable(found.dataset)
+    for phase, settings in phases.items():
+        found.check_phase(phase, settings)
     # Also finds networks that cannot make such images.
     check_memory(model, image_shape=found.image_shape, n_seeds=options.seeds, n_classes=found.n_classes or 0)
     classes = {} if found.n_classes is None else {"num_classes": found.n_classes}

@@ -69,7 +69,11 @@ CASES: list[tuple[str, list[Any], str]] = [
     ("train_sae", ["--sae.variant", "hoyer"], r"sae\.variant = 'hoyer' .* choose one of kl, rate_kl, l1, topk"),
     ("train_sae", ["--sae.variant", "jump_relu"], r"sae\.variant = 'jump_relu' .* did you mean jumprelu\?"),
     ("train_sae", ["--sae.patch-size", 5, "--sae.stride", 3], r"stride = 3 .* divide both sides of the 8x8 images"),
-    ("train_saegan", ["--sae.patch-size", 4], r"sae\.patch_size = 4 .* one code per image"),
+    (
+        "train_saegan",
+        ["--generator-output", "codes", "--sae.patch-size", 4],
+        r"sae\.patch_size = 4 .* one code per image",
+    ),
     ("train_sae", ["--sae.d-sae", 0], r"d_sae = 0 .* above zero"),
     ("train_sae", ["--sae.d-sae", 1, "--sae.k", 1], r"d_sae = 1 .* at least 2"),
     ("train_sae", ["--sae.beta", -1], r"beta = -1\.0 .* zero or above"),
