@@ -22,6 +22,7 @@ from saegan_jax.runs.translate import Translate
 
 STUDIES = {
     "compare": "Compare",
+    "control": "Control",
     "gaussians": "Gaussians",
     "paper_tables": "PaperTables",
     "prior_gap": "PriorGap",
@@ -32,7 +33,7 @@ STUDIES = {
     "sweep_sae": "SweepSAE",
     "train_features": "TrainFeatures",
 }
-REQUIRED = {"run": Path("run"), "out": Path("out.json"), "command": "saegan train sae"}
+REQUIRED = {"run": Path("run"), "runs": (Path("run"),), "out": Path("out.json"), "command": "saegan train sae"}
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
     **{kind.__name__: kind for kind in (Sample, Translate, Export)},
@@ -61,7 +62,11 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     ("counted from 0", 0, {"seed", "step", "member", "label", "layer"}),
     ("as wide as the generator", 0, {"d_width"}),
     ("no hidden layers", (), {"hidden", "d_hidden", "head_hidden", "code_hidden", "generator_hidden"}),
-    ("the default", (), {"shift_hidden", "augment", "levels", "penalties", "hold_out_classes", "beside", *SWEPT}),
+    (
+        "the default",
+        (),
+        {"shift_hidden", "augment", "levels", "penalties", "hold_out_classes", "beside", "on", "off", *SWEPT},
+    ),
     ("the default", "", {"dataset"}),
     ("each member's settings check it, before any is trained", (-1,), SWEPT),
     (

@@ -15,7 +15,7 @@ from saegan_jax.training.systems import abstract_system
 MOST_SEEDS = 4096
 """Members of one program; more are a slip of the keyboard."""
 WRITTEN = ("out", "results")
-INTERVALS = ("log_every", "save_every", "picture_every", "look_every")
+INTERVALS = ("log_every", "save_every", "picture_every", "evaluate_every")
 COUNTED_FROM_0 = ("step", "member", "label", "layer")
 
 
