@@ -364,10 +364,11 @@ def test_samples_that_cannot_be_had(runs: dict[str, Path], tmp_path: Path) -> No
     for arguments, message in (
         (["--step", 7], "step = 7 cannot be used: "),
         (["--member", 2], "member = 2 cannot be used: the run has 2, counted from 0."),
-        (["--member", -1], "member = -1 cannot be used"),
+        (["--member", -1], "member = -1 cannot be used: they are counted from 0."),
     ):
         code, said, err = command("sample", "--run", run, *out, *arguments)
-        assert (code, said, err.count("\n")) == (2, "", 1)
+        assert (code, said) == (2, "")
+        assert err.count("\n") <= 6
         assert message in err
     assert tree(run) == before
 
@@ -471,13 +472,14 @@ def test_a_conditional_run_draws_the_class_asked_for(runs: dict[str, Path], tmp_
     assert not np.array_equal(mixed, three)
     for run, label, message in (
         (folder, 10, "label = 10 cannot be used: the run knows the classes 0 to 9."),
-        (folder, -1, "label = -1 cannot be used: the run knows the classes 0 to 9."),
+        (folder, -1, "label = -1 cannot be used: they are counted from 0."),
         (runs["train_gan"], 3, "label = 3 cannot be used: the run knows no classes; train with --gan.conditional."),
         (runs["train_saegan"], 3, "label = 3 cannot be used: the run knows no classes; train with --gan.conditional."),
         (runs["train_sae"], 3, "label = 3 cannot be used: the run knows no classes"),
     ):
         code, said, err = command("sample", "--run", run, "--out", tmp_path / "no.png", "--label", label)
-        assert (code, said, err.count("\n")) == (2, "", 1)
+        assert (code, said) == (2, "")
+        assert err.count("\n") <= 6
         assert message in err
     assert not (tmp_path / "no.png").exists()
 

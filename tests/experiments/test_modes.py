@@ -135,7 +135,7 @@ def test_a_stopped_study_says_how_to_go_on(monkeypatch, tmp_path):
     monkeypatch.setattr("saegan_jax.runs.modes.case.train_case", stop)
     outcome = command("gaussians", "--out", tmp_path)
     assert outcome.code == 130
-    assert "Stopped. Give the same command again" in outcome.err
+    assert "Stopped. To continue: " in outcome.err
 
 
 def test_an_interval_that_does_not_fit_is_named_as_its_option_is(tmp_path):

@@ -284,7 +284,7 @@ def planted():
 @pytest.fixture(scope="module")
 def found():
     options = script.Steer(
-        run="", d_sae=16, k=2, sae_steps=600, sae_seeds=2, features=1, alphas=(0.5, 1.0, 2.0), vectors=4000, choose=600,
+        run="run", d_sae=16, k=2, sae_steps=600, sae_seeds=2, features=1, alphas=(0.5, 1.0, 2.0), vectors=4000, choose=600,
         measure=60,
     )  # fmt: skip
     state = jnp.asarray(ATOMS)
@@ -326,7 +326,7 @@ def test_a_feature_that_is_known_to_control_one_class_is_found_and_beats_the_con
 
 
 def test_features_are_measured_on_samples_that_had_no_part_in_choosing_them():
-    options = script.Steer(run="", choose=700, measure=150)
+    options = script.Steer(run="run", choose=700, measure=150)
     chosen, measured = measuring.halves(options.settings, planted(), jnp.asarray(ATOMS), KEY)
     assert (len(chosen), len(measured)) == (700, 150)
     rows = {row.tobytes() for row in np.asarray(chosen)} & {row.tobytes() for row in np.asarray(measured)}
