@@ -12,10 +12,11 @@ from rich.markdown import Markdown
 from saegan_jax import signals
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.data.mixtures import MixtureName
-from saegan_jax.errors import require, require_choice
+from saegan_jax.errors import require_choice
 from saegan_jax.report.modes import MIXTURE_METRICS, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.modes.case import rows_of, train_case
 from saegan_jax.runs.modes.mixtures import RECIPE, SAMPLES, mixture_case
 from saegan_jax.runs.program import experiment_command, main
@@ -49,8 +50,7 @@ class Gaussians:
     """JSON to write, its Markdown beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
-        require(len(self.mixtures) > 0, "mixtures", self.mixtures, "name at least one.")
+        check_options(self)
         require_choice("gan.network", self.gan.network, ("mlp",))
         require_json(self.results)
 

@@ -16,6 +16,7 @@ from saegan_jax.errors import require
 from saegan_jax.report.papers import tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row, seeds_text
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.papers import ACTIVE, STUDIES, Rerun, Study, asked_of, run_study
 from saegan_jax.runs.parts import kept_or_made
 from saegan_jax.runs.program import experiment_command, main
@@ -50,9 +51,8 @@ class PaperTables:
     """JSON to write, its Markdown beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
+        check_options(self)
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "take at least one step.")
-        require(len(self.tables) > 0, "tables", self.tables, "name at least one.")
         require(min(self.atoms, default=0) >= 8, "atoms", self.atoms, "at least 8, of which 4 are active on average.")
         require_json(self.results)
 

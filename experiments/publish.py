@@ -11,6 +11,7 @@ from rich.text import Text
 
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.report.table import Result, Row, document, each, origin, pivot, present_name
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 from saegan_jax.training.run_folder import read_config
 
@@ -27,6 +28,8 @@ class Publish:
     """JSON to write; its Markdown goes beside it."""
 
     def __post_init__(self) -> None:
+        check_options(self)
+        require(bool(self.command), "command", self.command, "give the command that made the run.")
         require(self.out.suffix == ".json", "out", str(self.out), "give it a name that ends in .json.")
 
 

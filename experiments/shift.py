@@ -28,6 +28,7 @@ from saegan_jax.report import shift_curves
 from saegan_jax.report.results import require_json
 from saegan_jax.report.shift import LIVE, rows_of, tables
 from saegan_jax.report.table import Result, Row, seeds_text
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main, prefixed
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import to_json
@@ -65,8 +66,13 @@ class Shift:
     """JSON to write, table (.md) and picture (.png) beside it."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
-        require(self.results.suffix == ".json", "results", str(self.results), "give it a name that ends in .json.")
+        check_options(self)
+        require(
+            min(self.hold_out_classes, default=0) >= 0,
+            "hold_out_classes",
+            self.hold_out_classes,
+            "name labels, from 0.",
+        )
         require_json(self.results)
 
 

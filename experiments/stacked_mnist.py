@@ -19,6 +19,7 @@ from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.report.modes import STACKED_METRICS, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.modes.case import Case, rows_of, train_case
 from saegan_jax.runs.modes.stacked import PROTOCOLS, RECIPE, ProtocolName, stacked_case
 from saegan_jax.runs.program import experiment_command, main
@@ -58,7 +59,7 @@ class StackedMNIST:
     """JSON to write, its Markdown beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
+        check_options(self)
         require(
             len(self.protocols) > 0, "protocols", self.protocols, f"name some of {', '.join(get_args(ProtocolName))}."
         )

@@ -18,6 +18,7 @@ from saegan_jax.evaluation.steering import CLASS_MEAN, Found, SteeringSettings, 
 from saegan_jax.report.results import require_json
 from saegan_jax.report.steering import dose_response_curves, rows_of, tables
 from saegan_jax.report.table import Result
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.steering import Steered, measure_members, read_generators, require_outside, write_arms
 from saegan_jax.training.run_folder import to_json
@@ -77,7 +78,7 @@ class Steer:
     def __post_init__(self) -> None:
         require_positive(d_sae=self.d_sae, sae_steps=self.sae_steps, sae_seeds=self.sae_seeds, features=self.features)
         require_positive(match=self.match, vectors=self.vectors, choose=self.choose, measure=self.measure)
-        require(0 <= self.seed < 2**31, "seed", self.seed, "it must be a number from 0 to 2^31 - 1.")
+        check_options(self)
         increasing = all(a < b for a, b in zip((0.0, *self.alphas), self.alphas, strict=False))
         require(bool(self.alphas) and increasing, "alphas", self.alphas, "give increasing doses above 0.")
         require(self.measure >= 2, "measure", self.measure, "the distance between samples needs two.")

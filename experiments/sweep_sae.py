@@ -17,6 +17,7 @@ from saegan_jax.report import frontier
 from saegan_jax.report.results import require_json
 from saegan_jax.report.sweep import closing_table, recommend, rows_of, tables
 from saegan_jax.report.table import Result
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.parts import kept_or_made
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.sweep import SWEEPABLE, Sweep, asked_of, members_of_variant, run_variant
@@ -70,11 +71,9 @@ class SweepSAE:
     """JSON to write, table (.md) and picture (.png) beside it; by default results.json in --out."""
 
     def __post_init__(self) -> None:
-        require(len(self.variants) > 0, "variants", self.variants, "name at least one.")
         for variant in self.variants:
             require_choice("variants", variant, SWEEPABLE)
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
-        require(0 <= self.seed < 2**31 - self.seeds, "seed", self.seed, "it must be a number from 0 to 2^31.")
+        check_options(self)
         require(self.want_l0 > 0, "want_l0", self.want_l0, "it must be above zero.")
         require(self.probe_images >= 0, "probe_images", self.probe_images, "it must be zero or above.")
         at_least_one = self.members_per_vmap is None or self.members_per_vmap >= 1

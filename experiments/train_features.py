@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from saegan_jax.data import load
-from saegan_jax.errors import require
 from saegan_jax.evaluation.features import load_feature_network
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 
 
@@ -38,7 +38,7 @@ class TrainFeatures:
     """Folder of trained feature networks; by default $SAEGAN_JAX_CACHE, else ~/.cache/saegan_jax."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**31, "seed", self.seed, "it must be a number from 0 to 2^31 - 1.")
+        check_options(self)
 
 
 def run(options: TrainFeatures) -> None:

@@ -193,7 +193,12 @@ def heaviside(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
 
 @jax.custom_vjp
 def _heaviside(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
-    return (x > threshold).astype(x.dtype)
+    return _where_above(x, threshold, jnp.ones_like(x))
+
+
+def _where_above(x: Array, threshold: Array, value: Array) -> Array:
+    """``value`` where ``x > threshold``, 0 where not, and NaN where neither can be said."""
+    return jnp.where(x > threshold, value, jnp.where(x <= threshold, 0.0, jnp.nan).astype(value.dtype))
 
 
 def _window(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
@@ -227,7 +232,7 @@ def jumprelu(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
 
 @jax.custom_vjp
 def _jumprelu(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
-    return jnp.where(x > threshold, x, 0.0)
+    return _where_above(x, threshold, x)
 
 
 def _jumprelu_backward(residuals: tuple[Array, Array, ArrayLike], g: Array) -> tuple[Array, Array, Array]:

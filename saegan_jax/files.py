@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,20 @@ from typing import Any
 
 NON_FINITE = "non_finite"
 """Field of a JSON object that names those of its numbers that were not finite, and says what they were."""
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is an address such as ``gs://bucket/run``; a ``Path`` shortens it to ``gs:/bucket/run``."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)) is not None
+
+
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether the name of a path is text that checkpoints can be written under."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -102,7 +102,7 @@ def difference(got, want):
         assert a.shape == b.shape
         return float(np.max(np.abs(a - b)) / np.max(np.abs(b), initial=1e-6))
 
-    return max(jax.tree.leaves(jax.tree.map(of, got, want)))
+    return float(np.max(jax.tree.leaves(jax.tree.map(of, got, want))))  # NaN where there is one, unlike max
 
 
 def main():

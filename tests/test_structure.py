@@ -33,7 +33,7 @@ PURE = {
 }
 WORLDLY = {
     *("saegan_jax.training", "saegan_jax.data", "saegan_jax.evaluation", "saegan_jax.runs", "saegan_jax.report"),
-    *("saegan_jax.cli", "saegan_jax.signals", "experiments", "benchmarks"),
+    *("saegan_jax.cli", "saegan_jax.signals", "saegan_jax.noise", "experiments", "benchmarks"),
     *("array_record", "grain", "matplotlib", "orbax", "PIL", "rich", "safetensors", "sklearn", "tensorboardX"),
     *("tensorflow", "tensorflow_datasets", "tyro"),
     *("asyncio", "gzip", "http", "io", "logging", "os", "pathlib", "pickle", "random", "shutil", "signal", "socket"),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import tyro
 
 from benchmarks.harness.errors import OptionError
+from saegan_jax.files import is_remote
 
 Build = TypeVar("Build")
 Options = TypeVar("Options")
@@ -61,6 +62,8 @@ def require_out(path: Path | None) -> None:
     """Refuse a result file that cannot be written, or that its table or its picture would replace."""
     if path is None:
         return
+    if is_remote(path):
+        raise OptionError("--out", path, "results are written on this machine only; name a file here.")
     if path.suffix != ".json":
         raise OptionError(
             "--out", path, "name a file that ends in .json; its table and its picture are written beside it."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from saegan_jax.data import embedded, idx, tfds_source
-from saegan_jax.data.dataset import Dataset, check_size
+from saegan_jax.data.dataset import DataError, Dataset, check_size
+from saegan_jax.files import is_remote
 
 
 def load(
@@ -36,6 +37,9 @@ def load(
         DataError (a ValueError): an unknown name, another size, files missing or damaged, or a set that cannot be
             prepared; names the field, the value and the fix.
     """
+    for field, folder in (("manual_dir", manual_dir), ("data_dir", data_dir)):
+        if folder is not None and is_remote(folder):
+            raise DataError(f"{field}={str(folder)!r} is not on this machine: copy the data here and name that folder.")
     if name == "digits":
         check_size(name, embedded.DIGITS_SHAPE, size)
         return embedded.digits()

@@ -49,7 +49,7 @@ def load_idx(
     builder = make(data_dir=root)
     keys = ("image", "label")
     train = _read_train(name, builder, *keys, in_memory)
-    train, validation = _hold_out(train, max(1, len(train.label) // 12))
+    train, validation = _hold_out(name, train, max(1, len(train.label) // 12))
     return _dataset(name, train, validation, _read(name, builder, "test", *keys), idx.NUM_CLASSES)
 
 
@@ -103,11 +103,17 @@ def load_tfds(
     read = {s: _read(name, builder, s, image_key, label_key) for s in ("validation", "test") if s in splits}
     for missing in ("test", "validation"):
         if missing not in read:
-            train, read[missing] = _hold_out(train, max(1, len(train.label) // 10))
+            train, read[missing] = _hold_out(name, train, max(1, len(train.label) // 10))
     return _dataset(name, train, read["validation"], read["test"], builder.info.features[label_key].num_classes)
 
 
-def _hold_out(train: Split | OnDisk, n: int) -> tuple[Split | OnDisk, Split]:
+def _hold_out(name: str, train: Split | OnDisk, n: int) -> tuple[Split | OnDisk, Split]:
+    size = len(train.label)
+    if size < 2:
+        raise DataError(
+            f"dataset={name!r} has {size} training image left, and one must be held out for validation or test: use a data "
+            "set of more images, or one whose splits are all there."
+        )
     return train.hold_out(n) if isinstance(train, OnDisk) else hold_out(train, n)
 
 

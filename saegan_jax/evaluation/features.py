@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier
-from saegan_jax.files import write_bytes, write_json
+from saegan_jax.errors import ConfigError, require
+from saegan_jax.files import is_remote, write_bytes, write_json
 from saegan_jax.images import to_unit_float
 from saegan_jax.training.transforms import compile_chunk, many_steps
 
@@ -152,7 +154,10 @@ def checked_images(images: np.ndarray | jax.Array, image_shape: tuple[int, ...])
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """``cache_dir``, else the environment variable SAEGAN_JAX_CACHE, else ``~/.cache/saegan_jax``."""
-    return Path(cache_dir or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "saegan_jax").expanduser()
+    folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "saegan_jax").expanduser()
+    fix = "the cache is a folder on this machine; name one."
+    require(not is_remote(folder), "cache_dir" if cache_dir else CACHE_VARIABLE, str(folder), fix)
+    return folder
 
 
 def load_feature_network(
@@ -176,7 +181,7 @@ def load_feature_network(
 
     Raises:
       ValueError: if a training split is smaller than one batch, or the recipe cannot work.
-      OSError: if the cache folder cannot be written.
+      ConfigError: if the cache folder cannot be written.
     """
     image_shape = dataset.image_shape
     recipe = recipe or FeatureRecipe.for_image(image_shape)
@@ -200,8 +205,7 @@ def load_feature_network(
             return dataclasses.replace(found, file=weights_path)
         except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             warnings.warn(f"the cached feature network {weights_path} is damaged ({error}): retraining.", stacklevel=2)
-    # Before minutes of training, not after.
-    weights_path.parent.mkdir(parents=True, exist_ok=True)
+    _require_writable(weights_path.parent)  # before minutes of training, not after
     weights = _train(dataset, config, recipe, seed)
     accuracy = float(np.mean(_open_weights(config, weights).predict_labels(dataset.test.image) == dataset.test.label))
     record = identity | {
@@ -212,6 +216,23 @@ def load_feature_network(
     write_bytes(weights_path, weights)
     write_json(record_path, record)
     return dataclasses.replace(_open(config, identity, weights, record), file=weights_path)
+
+
+def _require_writable(folder: Path) -> None:
+    """Make the cache folder.
+
+    Raises:
+      ConfigError: it cannot be made, or written to.
+    """
+    fix = (
+        f"the feature network is kept there and it cannot be written ({{}}); name another folder by ${CACHE_VARIABLE}."
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError("cache folder", str(folder), fix.format(error.strerror)) from None
 
 
 def _data_hash(dataset: "Dataset") -> str:
@@ -228,7 +249,8 @@ def _classifier_config(dataset: "Dataset", image_shape: tuple[int, ...], recipe:
     if steps == 0:
         raise ValueError(
             f"the training split of {dataset.name} has {len(dataset.train.image)} images, fewer than one batch of "
-            f"{recipe.batch_size}: pass a FeatureRecipe with a smaller batch_size."
+            f"{recipe.batch_size} of the feature network in which samples are scored: use more images (in Python also a "
+            "FeatureRecipe with a smaller batch_size)."
         )
     options = dataclasses.asdict(recipe)
     epochs = options.pop("epochs")

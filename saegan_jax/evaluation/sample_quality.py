@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from saegan_jax.data.dataset import share
-from saegan_jax.evaluation.features import FeatureNetwork, checked_images
+from saegan_jax.errors import require
+from saegan_jax.evaluation.features import FeatureNetwork, FeatureRecipe, checked_images
 from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
 from saegan_jax.metrics.kernel import kernel_distance
 from saegan_jax.metrics.neighbours import Memorisation, compare_distances, nearest_distances, neighbour_metrics
@@ -20,6 +21,38 @@ _NEIGHBOURS = 5
 _PAIRED = 10_000
 _PAIRED_SETS = 10
 _PAIRED_TRAINING = 100_000
+
+
+def check_scorable(dataset: "Dataset") -> None:
+    """Refuse data in which samples cannot be scored, before anything is trained.
+
+    Raises:
+      ConfigError: training images of one class, fewer than the feature network's batch, a split of too few images for
+        neighbours, or one whose images are all equal.
+    """
+    way_out = "samples cannot be scored; add --no-evaluate, or use other images."
+    found = len(np.unique(dataset.train.label))
+    require(
+        found > 1,
+        "dataset",
+        dataset.name,
+        f"its training images are of one class and the scores' classifier needs two: {way_out}",
+    )
+    fewest = {
+        "train": FeatureRecipe.for_image(dataset.image_shape).batch_size,
+        "validation": _NEIGHBOURS + 1,
+        "test": _NEIGHBOURS + 1,
+    }
+    for split, least in fewest.items():
+        image = getattr(dataset, split).image
+        few = f"its {split} split has {len(image)} images and scores need {least}: {way_out}"
+        require(len(image) >= least, "dataset", dataset.name, few)
+        require(
+            bool((image != image[:1]).any()),
+            "dataset",
+            dataset.name,
+            f"all images of its {split} split are equal: {way_out}",
+        )
 
 
 def sample_quality(
@@ -65,7 +98,8 @@ def sample_quality(
         copying is looked for. Floors of all else are those of the whole split.
 
     Returns:
-      ``frechet`` and ``floor`` (squared standardised feature units), ``ratio``, ``samples`` (``n``), ``floor_sets`` (sets
+      ``frechet`` and ``floor`` (squared standardised feature units), ``ratio`` (NaN for a floor of 0), ``samples`` (``n``),
+      ``floor_sets`` (sets
       averaged), ``class_balance_kl`` (nats, predicted classes of the samples against the class frequencies of the
       training split), ``class_balance_kl_floor`` (the same for the sets of training images), ``reference``, and
       ``feature_hash``; with ``pairs`` also ``kernel`` (kernel units, of either sign), ``precision``, ``recall``,
@@ -89,7 +123,7 @@ def sample_quality(
     return {
         "frechet": frechet,
         "floor": floor,
-        "ratio": frechet / floor,
+        "ratio": frechet / floor if floor > 0 else float("nan"),
         "samples": n,
         "floor_sets": sets,
         "class_balance_kl": class_balance(logits.argmax(axis=1), dataset),

@@ -86,10 +86,10 @@ def unit_max(x: Array, axis: int) -> Array:
     overflowing.
     """
     top = jnp.max(jnp.abs(x), axis=axis, keepdims=True)
-    return x / lax.stop_gradient(jnp.where(top > 0, top, jnp.ones_like(top)))
+    return x / lax.stop_gradient(jnp.where(top == 0, jnp.ones_like(top), top))
 
 
 def safe_sqrt(x: Array) -> Array:
-    """Square root whose gradient at 0 is 0 instead of infinite."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, jnp.ones_like(x))), jnp.zeros_like(x))
+    """Square root whose gradient at 0 is 0 instead of infinite; of NaN it is NaN."""
+    zero = x <= 0  # not `x > 0` the other way round, which would send NaN to 0
+    return jnp.where(zero, jnp.zeros_like(x), jnp.sqrt(jnp.where(zero, jnp.ones_like(x), x)))

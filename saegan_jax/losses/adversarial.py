@@ -171,7 +171,7 @@ def _pulling_away(s: Array) -> Array:
     n = s.shape[0]
     s = unit_max(s.reshape(n, -1), axis=1)
     norm = safe_sqrt(jnp.sum(jnp.square(s), axis=1, keepdims=True))
-    s = s / jnp.where(norm > 0, norm, jnp.ones_like(norm))
+    s = s / jnp.where(norm == 0, jnp.ones_like(norm), norm)
     return jnp.sum(jnp.square(s @ s.T) * (1 - jnp.eye(n, dtype=s.dtype))) / (n * (n - 1))
 
 

@@ -3,6 +3,11 @@
 A critic is a function from a batch of images (batch, ...) to logits (batch,), close over its parameters to pass one. It
 must act on each example alone (no batch norm, no minibatch statistics): only then is the gradient of the summed logits
 at an example that of its own logit.
+
+It is a function of the images alone, and changes nothing: JAX transforms it. A Flax NNX critic with BatchNorm or Dropout
+updates its statistics or its random stream when it is called, which Flax refuses here with a TraceContextError. Pass it in
+evaluation mode and split from its state: ``graph, state = nnx.split(critic)`` after ``critic.eval()``, then
+``lambda x: nnx.merge(graph, state)(x)``.
 """
 
 from collections.abc import Callable

@@ -103,6 +103,6 @@ def auxk_loss(
     scale = jnp.mean(jnp.sum(jnp.square(residual), axis=-1))
     if axis_name is not None:
         scale = lax.pmean(scale, axis_name)
-    defined = jnp.any(dead) & (scale > 0)
-    loss = jnp.sum(jnp.square(error), axis=-1) / jnp.where(defined, scale, jnp.ones_like(scale))
-    return jnp.where(defined, loss, jnp.zeros_like(loss))
+    undefined = ~jnp.any(dead) | (scale == 0)
+    loss = jnp.sum(jnp.square(error), axis=-1) / jnp.where(undefined, jnp.ones_like(scale), scale)
+    return jnp.where(undefined, jnp.zeros_like(loss), loss)

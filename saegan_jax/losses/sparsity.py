@@ -175,5 +175,5 @@ def hoyer_sparsity(codes: ArrayLike, *, axis: int = -1) -> Array:
         raise ValueError(f"codes has {n} unit along axis {axis}, but Hoyer's score compares at least two: check axis.")
     codes = unit_max(codes, axis)
     l1, l2 = jnp.sum(jnp.abs(codes), axis=axis), safe_sqrt(jnp.sum(jnp.square(codes), axis=axis))
-    ratio = jnp.where(l2 > 0, l1 / jnp.where(l2 > 0, l2, jnp.ones_like(l2)), jnp.ones_like(l2))
+    ratio = jnp.where(l2 == 0, jnp.ones_like(l2), l1 / jnp.where(l2 == 0, jnp.ones_like(l2), l2))
     return (math.sqrt(n) - ratio) / (math.sqrt(n) - 1)

@@ -223,8 +223,11 @@ def _right_in_fold(
     """How many of the ``2 part`` codes of fold ``index`` a network trained on the other folds classifies right, int32."""
     rolled = [jnp.roll(codes, -index * part, axis=0) for codes in (real, fake)]
     tested, x = (jnp.concatenate([codes[s] for codes in rolled]) for s in (slice(part), slice(part, None)))
-    mean, std = x.mean(axis=0, keepdims=True), x.std(axis=0, keepdims=True)
-    std = jnp.where(std > 0, std, 1.0)  # of a unit that is never active in the training folds
+    varies = jnp.any(x != x[:1], axis=0, keepdims=True)  # not std > 0, which rounding makes of equal numbers
+    mean = jnp.where(varies, x.mean(axis=0, keepdims=True), x[:1])
+    std = jnp.where(
+        varies, x.std(axis=0, keepdims=True), 1.0
+    )  # 1 for a unit that is always equal in the training folds
     x, tested = (x - mean) / std, (tested - mean) / std
     sign = jnp.where(jnp.arange(len(x)) < len(x) // 2, 1.0, -1.0)
     init_key, batch_key = jax.random.split(jax.random.fold_in(key, index))

@@ -38,8 +38,8 @@ class SAEMetrics(NamedTuple):
     """What `summarise` returns; scalars are float32.
 
     Attributes:
-      fvu: fraction of variance unexplained, ``sum ||x - x_hat||^2 / sum ||x - mean(x)||^2``. NaN or infinite where the
-        set has no variance.
+      fvu: fraction of variance unexplained, ``sum ||x - x_hat||^2 / sum ||x - mean(x)||^2``. Where all examples are
+        equal it is infinite, or NaN for a perfect reconstruction: there is no variance to explain.
       explained_variance: ``1 - fvu``: 0 for predicting the mean of the set, 1 for perfect reconstruction.
       l0: mean number per example of codes strictly above the threshold, over all positions.
       dead_fraction: fraction of the units that no example brought above the threshold.
@@ -137,14 +137,15 @@ def update_sae_stats(
         return stats
     codes = codes.reshape(-1, d_sae)
     x, x_hat, codes = (array.astype(jnp.float32) for array in (x, x_hat, codes))
-    mean = jnp.mean(x, axis=0)
+    # Of a feature that does not vary the mean is exact: a rounded one would make a variance of rounding errors.
+    mean = jnp.where(jnp.all(x == x[:1], axis=0), x[0], jnp.mean(x, axis=0))
     root = jnp.sqrt(jnp.float32(codes.shape[1]))
     magnitude = jnp.abs(codes)
     largest = jnp.max(magnitude, axis=1, keepdims=True)
     # Scaled by the largest code, so that the squares of small codes do not underflow.
-    scaled = magnitude / jnp.where(largest > 0, largest, 1.0)
+    scaled = magnitude / jnp.where(largest == 0, 1.0, largest)
     l1, l2 = jnp.sum(scaled, axis=1), jnp.sqrt(jnp.sum(scaled**2, axis=1))
-    ratio = jnp.where(l2 > 0, l1 / jnp.where(l2 > 0, l2, 1.0), 1.0)
+    ratio = jnp.where(l2 == 0, 1.0, l1 / jnp.where(l2 == 0, 1.0, l2))
     batch = SAEStats(
         count=jnp.asarray(x.shape[0], jnp.int32),
         rows=jnp.asarray(codes.shape[0], jnp.int32),

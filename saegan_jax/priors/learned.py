@@ -29,18 +29,22 @@ LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 ROUNDS = 10  # after which held-out codes decide which parameters are kept
 MOST_HELD_OUT = 1000
+NEVER = -1e4  # a log probability
 
 
 @flax.struct.dataclass
 class LearnedPrior:
-    """``p(h) = sum_c p(c) prod_i p(h_i | h_1 .. h_{i-1}, c)``, units in the order of ``order``.
+    """``p(h) = sum_c p(c) sum_L p(L | c) prod_i p(h_i | h_1 .. h_{i-1}, c, L)``, L the active units of the code.
+
+    Units come in the order of ``order``.
 
     Attributes:
       params: of the network, see :func:`logits`.
       order: ``(d_sae,)`` int32, the rarest unit first.
       quantiles: ``(n_quantiles, d_sae)``, of the active magnitudes, in that order.
       weight: ``(n_groups,)``, p(c), of sum 1.
-      least, most: int32 scalars, active units of the codes that it was fitted to: no code drawn has fewer or more.
+      counts: ``(n_groups, d_sae + 1)``, p(L | c), as in the codes that it was fitted to.
+      offsets: ``(d_sae, d_sae + 1)``, see :func:`count_offsets`.
       held_out: nats a code, the negative log likelihood of codes that were held out of the training, given their group.
       scale: ``(d_sae,)``, see :func:`saegan_jax.priors.base.code_scale`.
     """
@@ -49,8 +53,8 @@ class LearnedPrior:
     order: jax.Array
     quantiles: jax.Array
     weight: jax.Array
-    least: jax.Array
-    most: jax.Array
+    counts: jax.Array
+    offsets: jax.Array
     held_out: jax.Array
     scale: jax.Array
 
@@ -73,20 +77,62 @@ def masks(d_sae: int) -> Masks:
     )
 
 
-def init_params(density: jax.Array, key: jax.Array, *, n_groups: int) -> dict[str, jax.Array]:
-    """Random weights, and biases that make every unit as frequent as it is: ``density (d_sae,)`` in order."""
+def log_odds(density: jax.Array) -> jax.Array:
+    """``log p - log(1 - p)``, p kept off 0 and 1."""
+    p = jnp.clip(density, 1e-6, 1 - 1e-6)
+    return jnp.log(p) - jnp.log1p(-p)
+
+
+def count_offsets(density: jax.Array) -> jax.Array:
+    """What remains to be turned on changes the log odds of a unit by this much, were units independent.
+
+    ``offsets[j, r] = log Q_{j+1}(r - 1) - log Q_{j+1}(r)``, ``Q_j(r)`` the probability that r of the units j, j+1, .. are
+    active. With r units left to turn on and no more units than that they are all on; with none left they are all off.
+
+    Args:
+      density: ``(d_sae,)`` in order.
+
+    Returns:
+      ``(d_sae, d_sae + 1)``, from -50 to 50.
+    """
     d_sae = density.shape[0]
+    p = jnp.clip(density, 1e-6, 1 - 1e-6)
+
+    def shifted(log_q: jax.Array) -> jax.Array:
+        return jnp.concatenate([jnp.full(1, NEVER, log_q.dtype), log_q[:-1]])
+
+    def before(log_q: jax.Array, p_j: jax.Array) -> tuple[jax.Array, jax.Array]:
+        offset = jnp.clip(shifted(log_q) - log_q, -50.0, 50.0)
+        return jnp.logaddexp(jnp.log1p(-p_j) + log_q, jnp.log(p_j) + shifted(log_q)), offset
+
+    none = jnp.where(jnp.arange(d_sae + 1) == 0, 0.0, NEVER).astype(jnp.float32)
+    _, reverse = jax.lax.scan(before, none, p[::-1])
+    return reverse[::-1]
+
+
+def init_params(density: jax.Array, by_group: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    """Random weights that tell nothing yet, and biases with which units are independent within groups.
+
+    Args:
+      density: ``(d_sae,)`` in order, over all groups.
+      by_group: ``(n_groups, d_sae)``, within each.
+      key: random key.
+    """
+    n_groups, d_sae = by_group.shape
     width = WIDTH * d_sae
     read_key, tell_key = jax.random.split(key)
     active = jnp.maximum(density.sum(), 1.0)
-    off, on = jnp.log(1 - density + 1e-4)[:, None], jnp.log(density + 1e-9)[:, None] - np.log(LEVELS)
+    on, of_group = (
+        jnp.repeat((x - np.log(LEVELS))[..., None], LEVELS, axis=-1)
+        for x in (log_odds(density), log_odds(by_group) - log_odds(density)[None] + np.log(LEVELS))
+    )
     return {
         "reads": jax.random.normal(read_key, (2, d_sae, width), jnp.float32) / jnp.sqrt(active),
         "hidden": jnp.zeros((n_groups, width), jnp.float32),
-        "tells": jax.random.normal(tell_key, (width, d_sae, 1 + LEVELS), jnp.float32) * (0.5 / width**0.5),
+        "tells": jax.random.normal(tell_key, (width, d_sae, 1 + LEVELS), jnp.float32) * (0.01 / width**0.5),
         "before": jnp.zeros((2, d_sae, d_sae, 1 + LEVELS), jnp.float32),
-        "bias": jnp.concatenate([off, jnp.broadcast_to(on, (d_sae, LEVELS))], axis=1),
-        "group": jnp.zeros((n_groups, d_sae, 1 + LEVELS), jnp.float32),
+        "bias": jnp.pad(on, ((0, 0), (1, 0))),
+        "group": jnp.pad(of_group, ((0, 0), (0, 0), (1, 0))),
     }
 
 
@@ -121,25 +167,34 @@ def ranks(codes: jax.Array, quantiles: jax.Array) -> jax.Array:
     return jnp.clip(jnp.nan_to_num(rank), 0.0, 1.0)
 
 
-def nll(
-    params: dict[str, jax.Array], allowed: Masks, codes: jax.Array, group: jax.Array, quantiles: jax.Array
-) -> jax.Array:
-    """``-mean_n sum_i log p(h_i | h_1 .. h_{i-1}, c)``, nats a code: codes ``(n, d_sae)`` in order, inactive units at 0."""
-    active, rank = codes > 0, ranks(codes, quantiles)
+class Tables(NamedTuple):
+    """What the network is not trained on and reads: ``quantiles (n_quantiles, d_sae)`` and ``offsets (d_sae, d_sae + 1)``."""
+
+    quantiles: jax.Array
+    offsets: jax.Array
+
+
+def nll(params: dict[str, jax.Array], allowed: Masks, codes: jax.Array, group: jax.Array, tables: Tables) -> jax.Array:
+    """``-mean_n sum_i log p(h_i | h_1 .. h_{i-1}, c, L)``, nats a code: codes ``(n, d_sae)`` in order, inactive units at 0."""
+    active, rank = codes > 0, ranks(codes, tables.quantiles)
     level = jnp.minimum(jnp.floor(rank * LEVELS), LEVELS - 1).astype(jnp.int32)
+    so_far = jnp.cumsum(active, axis=1, dtype=jnp.int32)
+    left = so_far[:, -1:] - so_far + active.astype(jnp.int32)  # before each unit
+    offset = tables.offsets[jnp.arange(codes.shape[1])[None], left]
     found = logits(params, allowed, features_of(rank, active), group)
+    found = found.at[:, :, 0].add(-offset)
     return optax.softmax_cross_entropy_with_integer_labels(found, jnp.where(active, 1 + level, 0)).sum(axis=1).mean()
 
 
 def train(
-    codes: jax.Array, group: jax.Array, quantiles: jax.Array, params: Any, key: jax.Array, *, steps: int
+    codes: jax.Array, group: jax.Array, tables: Tables, params: Any, key: jax.Array, *, steps: int
 ) -> tuple[Any, jax.Array]:
-    """AdamW on batches of codes; of the parameters after each of ``ROUNDS`` rounds those that held-out codes like best.
+    """AdamW on batches of codes; of the parameters before and after each of ``ROUNDS`` rounds the best for held-out codes.
 
     Args:
       codes: ``(n, d_sae)`` in order, inactive units at 0. A tenth is held out, at most ``MOST_HELD_OUT``.
       group: ``(n,)`` int32.
-      quantiles: of the active magnitudes.
+      tables: see :class:`Tables`.
       params: to begin with.
       key: of the split and the batches.
       steps: rounded up to a multiple of ``ROUNDS``.
@@ -158,7 +213,7 @@ def train(
     )
 
     def loss(params: Any, chosen: jax.Array) -> jax.Array:
-        return nll(params, allowed, codes[chosen], group[chosen], quantiles)
+        return nll(params, allowed, codes[chosen], group[chosen], tables)
 
     def step(carry: tuple[Any, Any], i: jax.Array) -> tuple[tuple[Any, Any], None]:
         params, opt_state = carry
@@ -176,7 +231,7 @@ def train(
         best = jax.tree.map(lambda new, old: jnp.where(found < least, new, old), params, best)
         return (params, opt_state, best, jnp.minimum(found, least)), None
 
-    start = (params, optimiser.init(params), params, jnp.asarray(jnp.inf, jnp.float32))
+    start = (params, optimiser.init(params), params, loss(params, tried))
     (_, _, best, least), _ = jax.lax.scan(rounds, start, length * jnp.arange(ROUNDS))
     return best, least
 
@@ -193,8 +248,9 @@ def fit_learned(
     """Train a mixture of autoregressive networks on codes.
 
     k-means gives every code its group c. One network with a hidden layer of ``WIDTH`` d_sae units then predicts each unit from
-    those before it and c: off, or active at one of ``LEVELS`` equally frequent levels of its magnitude. A tenth of the codes
-    is held out, and the parameters that predict it best are kept.
+    those before it, c, and how many units are still to be turned on: off, or active at one of ``LEVELS`` equally frequent
+    levels of its magnitude. It starts as independent units within groups. A tenth of the codes is held out, and the parameters
+    that predict it best are kept. The number of active units is drawn as it is in the group.
 
     Args:
       codes: ``(n, d_sae)`` codes of training data, non-negative.
@@ -224,29 +280,35 @@ def fit_learned(
     group = k_means(kept, group_key, n_clusters=n_groups)
     density = (kept > 0).mean(axis=0, dtype=jnp.float32)
     order = jnp.argsort(density).astype(jnp.int32)
-    kept, count = kept[:, order], (kept > 0).sum(axis=0)[order]
+    kept, density = kept[:, order], density[order]
+    active = kept > 0
+    count = active.sum(axis=0, dtype=jnp.int32)
     quantiles = quantile_table(jnp.sort(kept, axis=0), kept.shape[0], count, n_quantiles=n_quantiles)
-    params = init_params(density[order], init_key, n_groups=n_groups)
-    params, held_out = train(kept, group, quantiles, params, train_key, steps=steps)
-    active = (kept > 0).sum(axis=1).astype(jnp.int32)
+    inside = jax.nn.one_hot(group, n_groups, dtype=jnp.float32)
+    size = inside.sum(axis=0).reshape(-1, 1)
+    # As if one more code of the whole had fallen into each group: no unit is impossible in it.
+    by_group = (jnp.matmul(inside.T, active.astype(jnp.float32)) + density.reshape(1, -1)) / (size + 1)
+    tables = Tables(quantiles, count_offsets(density))
+    params, held_out = train(kept, group, tables, init_params(density, by_group, init_key), train_key, steps=steps)
+    l0 = jax.nn.one_hot(active.sum(axis=1), d_sae + 1, dtype=jnp.float32)
     return LearnedPrior(
         params=params,
         order=order,
         quantiles=quantiles,
-        weight=jax.nn.one_hot(group, n_groups, dtype=jnp.float32).mean(axis=0),
-        least=active.min(),
-        most=active.max(),
+        weight=inside.mean(axis=0),
+        counts=jnp.matmul(inside.T, l0) / jnp.maximum(size, 1.0),
+        offsets=tables.offsets,
         held_out=held_out,
         scale=code_scale(codes),
     )
 
 
 class Drawn(NamedTuple):
-    """A code in the making: the hidden layer so far ``(n, width)``, logits of all units so far, and units that are active."""
+    """A code in the making: the hidden layer so far ``(n, width)``, logits of all units so far, and units yet to turn on."""
 
     read: jax.Array
     direct: jax.Array
-    n_active: jax.Array
+    left: jax.Array
 
 
 def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
@@ -267,14 +329,16 @@ def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
     params, n_quantiles = fitted.params, fitted.quantiles.shape[0]
     d_sae = fitted.order.shape[0]
     allowed = masks(d_sae)
-    group_key, key = jax.random.split(key)
+    group_key, count_key, key = jax.random.split(key, 3)
     group = jax.random.categorical(group_key, jnp.log(fitted.weight), shape=(n,))
+    left = jax.random.categorical(count_key, jnp.log(fitted.counts[group]), axis=1).astype(jnp.int32)
 
     def unit(so_far: Drawn, given: tuple[jax.Array, ...]) -> tuple[Drawn, tuple[jax.Array, jax.Array]]:
-        j, reads, tells, before, key = given
+        j, reads, tells, before, offsets, key = given
         found = jax.nn.relu(so_far.read) @ tells + so_far.direct[:, j] + params["bias"][j][None]
-        # As many active units as the codes have: not more, and not so few that the remaining ones could not make up for it.
-        full, short = so_far.n_active >= fitted.most, fitted.least - so_far.n_active >= d_sae - j
+        found = found.at[:, 0].add(-offsets[so_far.left])
+        # Exactly as many as were drawn: none beyond them, and all where no more units are left than have to be on.
+        full, short = so_far.left <= 0, so_far.left >= d_sae - j
         off = jnp.where(short[:, None], -jnp.inf, found[:, :1])
         on = jnp.where(full[:, None], -jnp.inf, found[:, 1:])
         level_key, rank_key = jax.random.split(key)
@@ -285,16 +349,17 @@ def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
         x = features_of(rank, active)
         read = so_far.read + jnp.einsum("in,iw->nw", x, reads)
         direct = so_far.direct + jnp.einsum("in,idl->ndl", x, before)
-        return Drawn(read, direct, so_far.n_active + active.astype(jnp.int32)), (active, rank)
+        return Drawn(read, direct, so_far.left - active.astype(jnp.int32)), (active, rank)
 
     given = (
         jnp.arange(d_sae),
         jnp.swapaxes(params["reads"] * allowed.reads[None], 0, 1),
         jnp.swapaxes(params["tells"] * allowed.tells[:, :, None], 0, 1),
         jnp.swapaxes(params["before"] * allowed.before[None, :, :, None], 0, 1),
+        fitted.offsets,
         jax.random.split(key, d_sae),
     )
-    start = Drawn(params["hidden"][group], params["group"][group], jnp.zeros(n, jnp.int32))
+    start = Drawn(params["hidden"][group], params["group"][group], left)
     _, (active, rank) = jax.lax.scan(unit, start, given)
     magnitude = magnitudes_at(fitted.quantiles, rank.T, n_quantiles=n_quantiles)
     ordered = jnp.where(active.T, magnitude, 0.0)

@@ -45,6 +45,8 @@ class Controls(NamedTuple):
         named = [name for name, value in given.items() if value is not None]
         fix = f"only one of {', '.join(given)} says which codes are drawn; leave the others out."
         require(len(named) <= 1, " and ".join(named) or "like", "all at once", fix)
+        for name, units in (("on", tuple(unit for unit, _ in self.on)), ("off", self.off)):
+            require(min(units, default=0) >= 0, name, units, "units are counted from 0.")
         both = sorted({unit for unit, _ in self.on} & set(self.off))
         require(not both, "off", both, "these units are turned on as well; name each once.")
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.restore import restore_run
 from saegan_jax.training.interchange import architecture, export_sae
 
@@ -28,6 +29,9 @@ class Export:
     """Member of an ensemble, counted from 0."""
     overwrite: bool = False
     """Replace an export that is there."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def run(options: Export) -> None:

@@ -14,6 +14,7 @@ from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data.domains import DOMAINS
 from saegan_jax.errors import require, require_choice
+from saegan_jax.runs.checks import check_options
 
 Options = TypeVar("Options", bound="RunOptions")
 
@@ -60,8 +61,10 @@ class RunOptions(DeviceOptions):
     """Score samples against held-out data in the features of a small classifier, trained once and cached."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "train at least one.")
-        require(0 <= self.seed < 2**31 - self.seeds, "seed", self.seed, "it must be a number from 0 to 2^31.")
+        check_options(self)
+        require(
+            0 < self.fraction <= 1, "fraction", self.fraction, "it is a share of the training images, above 0, up to 1."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import jax
 from rich.console import Console
 from rich.text import Text
 
-from saegan_jax import signals
+from saegan_jax import noise, signals
 from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.training.finite import NonFiniteError
 from saegan_jax.training.stop import StoppedError
@@ -47,6 +47,8 @@ def main(script: Callable[[], None]) -> None:
 
     The code is 2 after such an error, 130 after SIGINT and 143 after SIGTERM.
     """
+    if signals.LISTENER.active:  # a process of its own
+        noise.divert()
     with signals.listening():
         _run(script)
 
@@ -60,7 +62,7 @@ def _run(script: Callable[[], None]) -> None:
         sys.exit(0)
     except (ValueError, OSError, NonFiniteError) as error:
         # As Text: in a string rich would take a name in brackets for markup, and leave it out.
-        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
+        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}{noise.more()}"), soft_wrap=True)
         sys.exit(2)
     except (StoppedError, signals.Stopped) as stop:
         Console(stderr=True).print(Text(f"{stop} {signals.LISTENER.advice()}"), soft_wrap=True)

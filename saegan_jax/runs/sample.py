@@ -18,6 +18,7 @@ from saegan_jax.algorithms.base import Algorithm, cannot_sample
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.control import Controls, check_reads_codes, draw_controlled, parse_on
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.training.systems import draw
@@ -78,7 +79,7 @@ class Sample:
         fix = "codes stand for classes here; leave one of them out."
         require(not self.controls or self.label is None, "label", self.label, fix)
         require(self.n >= 1, "n", self.n, "draw at least one image.")
-        require(0 <= self.seed < 2**31, "seed", self.seed, "it must be a number from 0 to 2^31 - 1.")
+        check_options(self)
         if self.out is not None:
             require(self.out.suffix == ".png", "out", str(self.out), "it is a PNG; give it a name that ends in .png.")
 

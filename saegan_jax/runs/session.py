@@ -13,16 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from saegan_jax import __version__, signals
+from saegan_jax import __version__, noise, signals
 from saegan_jax.algorithms.base import Algorithm, Examples
-from saegan_jax.algorithms.registry import build
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import require
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_evaluator import sample_evaluator
+from saegan_jax.evaluation.sample_quality import check_scorable
 from saegan_jax.report import image_grid
+from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import RunOptions, StreamOptions
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
@@ -37,6 +38,7 @@ from saegan_jax.training.writers import Display, MetricsWriter
 LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh")
 SAMPLE_SEED = 0
 GRID = 64
+JUDGED = 2000  # images whose mean is what an autoencoder must beat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,8 @@ class Run:
         **extra: Any,
     ) -> Any:
         """Train one phase (see :class:`Phase`) with the steps and batch size of ``settings``; ``extra`` are further fields."""
+        if "reconstruction" in shown and "trivial" not in extra:
+            extra["trivial"] = {"reconstruction": mean_image_error(self.some_images(JUDGED))}
         phase = Phase(
             name=name,
             init=init,
@@ -190,6 +194,11 @@ def holds_run(folder: Path) -> bool:
     return (folder / "config.json").exists()
 
 
+def mean_image_error(images: jax.Array | np.ndarray) -> float:
+    """1/2 squared error of the mean image, summed over pixels, mean over ``(n, height, width, channels)`` uint8 images."""
+    return 0.5 * float((np.asarray(images, np.float32) / 255).var(axis=0).sum())
+
+
 def open_run(
     stack: ExitStack,
     options: RunOptions,
@@ -198,6 +207,7 @@ def open_run(
     model: Any,
     phases: Mapping[str, Any],
     data: Callable[[RunOptions, Mesh | None], RunData] = labelled_images,
+    scores_samples: bool = True,
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
 
@@ -210,6 +220,7 @@ def open_run(
       model: settings of what is trained.
       phases: settings of each training phase, with ``steps`` and ``batch_size``.
       data: ``data(options, mesh)``, what is trained on; called once the intervals are known to fit.
+      scores_samples: the run ends with scores of samples, unless it is not to be evaluated.
 
     Raises:
       ValueError: whatever cannot work; nothing has been compiled or written then.
@@ -221,10 +232,12 @@ def open_run(
     batch_sizes = {phase: settings.batch_size for phase, settings in phases.items()}
     mesh = open_mesh(options.mesh, n_seeds=options.seeds, batch_sizes=batch_sizes)
     found = data(options, mesh)
+    if scores_samples and options.evaluate:
+        check_scorable(found.dataset)
     for phase, settings in phases.items():
         found.check_phase(phase, settings)
-    # Finds networks that cannot make such images.
-    build(model, image_shape=found.image_shape, n_classes=found.n_classes or 0)
+    # Also finds networks that cannot make such images.
+    check_memory(model, image_shape=found.image_shape, n_seeds=options.seeds, n_classes=found.n_classes or 0)
     classes = {} if found.n_classes is None else {"num_classes": found.n_classes}
     config = {
         "script": name.split("-")[0],
@@ -237,6 +250,7 @@ def open_run(
     check_folder(folder, config, resume=options.resume)
     open_folder(folder, config)
     signals.continue_with("--resume")
+    noise.log_to(folder / "log.txt")
     stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
     stack.callback(writer.close)

@@ -21,6 +21,7 @@ from saegan_jax.errors import ConfigError, require, require_choice
 from saegan_jax.files import write_bytes
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.runs.translations import NAMES, cycled, held_out
 from saegan_jax.training.members import members_of
@@ -69,7 +70,7 @@ class Translate:
     def __post_init__(self) -> None:
         require_choice("direction", self.direction, get_args(Direction))
         require(self.n >= 1, "n", self.n, "translate at least one image.")
-        require(0 <= self.seed < 2**31, "seed", self.seed, "it must be a number from 0 to 2^31 - 1.")
+        check_options(self)
         if self.out is not None:
             require(self.out.suffix == ".png", "out", str(self.out), "it is a PNG; give it a name that ends in .png.")
 

@@ -1,4 +1,4 @@
-"""What goes wrong in adversarial training, reported while it happens and kept on record.
+"""What goes wrong in a training, reported while it happens and kept on record.
 
 An alarm has a beginning and, where the trouble passes, an end; both are written down, so that a good last checkpoint
 cannot hide a bad stretch before it. Nothing here stops a training.
@@ -19,6 +19,14 @@ RECALL = 0.1  # share of the floor's recall
 MODES = 0.5  # share of the modes there are
 STARVED = 0.05  # share of a logging interval that the device waited for data
 
+LOSSES = {
+    "discriminator_loss": "discriminator",
+    "generator_loss": "generator",
+    "reconstruction": "reconstruction",
+    "log_likelihood": "log likelihood",
+    "cycle": "cycle",
+}
+"""Means that fall in size in a sound training, and their names in alarms."""
 NOT_MEANS = ("phase", "step", "steps_per_second", "data_wait")  # of a row of metrics: these are no member's
 
 Values = Mapping[str, list[float]]
@@ -32,6 +40,7 @@ class Alarms:
       notify: called with one sentence at each beginning and end.
       judged_from: the first step whose scores are judged: every generator begins collapsed.
       record: called with each new event.
+      trivial: by name, the value of a mean that a model without any parameters reaches, such as the error of the mean image.
       events: ``{"step", "member", "kind", "state": "begins" | "ends", "value"}``, in order; ``member`` is None of what
         concerns them all.
     """
@@ -39,6 +48,7 @@ class Alarms:
     notify: Callable[[str], None] = lambda text: None
     judged_from: int = 0
     record: Callable[[dict[str, Any]], None] = lambda event: None
+    trivial: Mapping[str, float] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     _open: set[tuple[str, int | None]] = field(default_factory=set)
     _streak: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -50,7 +60,7 @@ class Alarms:
         for event in events:
             change = self._open.add if event["state"] == "begins" else self._open.discard
             change((event["kind"], event["member"]))
-        quiet = Alarms()
+        quiet = Alarms(judged_from=self.judged_from, trivial=self.trivial)
         for row in rows:
             means = {k: v for k, v in row.items() if k not in NOT_MEANS}
             quiet.log(row["step"], {k: np.atleast_1d(v).tolist() for k, v in means.items()})
@@ -66,22 +76,23 @@ class Alarms:
     def log(self, step: int, means: Values) -> None:
         """Means over one logging interval, one value a member.
 
-        non-finite: any value is not a finite number. divergence: the absolute loss of either network is above ten times its
-        largest over the first intervals, and above ten. saturation: in five intervals in a row the critic ordered practically
-        every pair rightly.
+        non-finite: any value is not a finite number. divergence: the absolute value of one of :data:`LOSSES` is above ten
+        times its largest over the first intervals, and above ten. saturation: in five intervals in a row the critic ordered
+        practically every pair rightly. worse than trivial: from the first quarter of the training on, in five intervals in a
+        row a value was above that of a model without parameters.
         """
         finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
         for m, sound in enumerate(finite.tolist()):
             self._set("non-finite", m, step, not sound, float("nan"))
             if not sound:
                 continue
-            for name in ("discriminator_loss", "generator_loss"):
-                if name in means:
-                    self._divergence(name, m, step, abs(means[name][m]))
+            for name in (name for name in LOSSES if name in means):
+                self._divergence(name, m, step, abs(means[name][m]))
             if "accuracy" in means:
-                value, key = means["accuracy"][m], ("saturation", m)
-                self._streak[key] = self._streak.get(key, 0) + 1 if value > SATURATED else 0
-                self._set(*key, step, self._streak[key] >= PATIENCE, value)
+                self._lasting("saturation", m, step, means["accuracy"][m] > SATURATED, means["accuracy"][m])
+            for name in self.trivial if step >= self.judged_from else ():
+                value = means[name][m]
+                self._lasting(f"{name} worse than that of the mean image", m, step, value > self.trivial[name], value)
 
     def feed(self, step: int, wait: float) -> None:
         """starvation: the device waited for data for more than 5 % of a logging interval; ``wait`` is that share."""
@@ -112,13 +123,16 @@ class Alarms:
                 value = scores["modes"][m]
                 self._set("collapse of modes", m, step, not value >= MODES * floors["modes"], value)
 
+    def _lasting(self, kind: str, member: int, step: int, bad: bool, value: float) -> None:
+        self._streak[kind, member] = self._streak.get((kind, member), 0) + 1 if bad else 0
+        self._set(kind, member, step, self._streak[kind, member] >= PATIENCE, value)
+
     def _divergence(self, name: str, member: int, step: int, value: float) -> None:
         first = self._largest.setdefault((name, member), [])
         if len(first) < FIRST:
             first.append(value)
             return
-        short = name.removesuffix("_loss")
-        self._set(f"divergence of the {short}", member, step, value > max(GREW, GREW * max(first)), value)
+        self._set(f"divergence of the {LOSSES[name]}", member, step, value > max(GREW, GREW * max(first)), value)
 
     def _set(self, kind: str, member: int | None, step: int, bad: bool, value: float) -> None:
         if bad == ((kind, member) in self._open):

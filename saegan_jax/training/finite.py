@@ -31,7 +31,7 @@ def check_state(phase: Phase, step: int, finite: np.ndarray) -> None:
         return
     raise NonFiniteError(
         f"{phase.name}: a parameter or optimiser statistic is not finite at step {step}, though every loss "
-        f"before it was. Training stopped; the last good checkpoint is kept. Lower the learning rate."
+        f"before it was. Training stopped; checkpoints saved before are kept. Lower the learning rate."
     )
 
 
@@ -53,5 +53,5 @@ def check_infos(phase: Phase, step: int, infos: Mapping[str, np.ndarray]) -> Non
     rest = " No other member is finite either." if phase.n_seeds > 1 else ""
     raise NonFiniteError(
         f"{phase.name}: {name}{which} became {value} at step {step - phase.log_every + index + 1}.{rest} Training stopped; "
-        f"the last good checkpoint is kept. Lower the learning rate or raise the gradient penalties, and start anew."
+        f"checkpoints saved before are kept. Lower the learning rate or raise the gradient penalties, and start anew."
     )

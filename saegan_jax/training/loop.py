@@ -111,7 +111,12 @@ def _begin(phase: Phase, checkpoints: Checkpoints, writer: MetricsWriter, placed
 
 def _resumed_alarms(phase: Phase, folder: Path, writer: MetricsWriter) -> Alarms:
     """The alarms as they stood at the last row of ``phase``; new ones go to stderr and to the run folder."""
-    alarms = Alarms(notify=warn, judged_from=phase.steps // 4, record=lambda event: writer.alarm(phase.name, event))
+    alarms = Alarms(
+        notify=warn,
+        judged_from=phase.steps // 4,
+        record=lambda event: writer.alarm(phase.name, event),
+        trivial=phase.trivial,
+    )
     events, rows = read_alarms(folder), read_metrics(folder)
     alarms.restore([e for e in events if e["phase"] == phase.name], [r for r in rows if r["phase"] == phase.name])
     return alarms

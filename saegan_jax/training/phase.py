@@ -1,7 +1,7 @@
 """What one training of a run is made of, and whether its numbers fit each other."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ class Phase:
       draw: ``draw(key, data) -> batch``, where batches are made on the fly; by default they are examples of the data.
       members_per_vmap: members computed together; by default, and at most, as many as the memory holds.
       mesh: the devices, see :func:`saegan_jax.training.sharding.open_mesh`; None for the default one.
+      trivial: see :class:`saegan_jax.training.alarms.Alarms`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Phase:
     draw: Callable[[jax.Array, Any], Batch] | None = None
     members_per_vmap: int | None = None
     mesh: Mesh | None = None
+    trivial: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, picture_every: int) -> None:
@@ -58,12 +60,12 @@ def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, pi
     uninterrupted one to the bit.
     """
     require(log_every >= 1, "log_every", log_every, "it must be at least one step.")
-    for field, value in ((f"{name}.steps", steps), ("save_every", save_every), ("picture_every", picture_every)):
+    for setting, value in ((f"{name}.steps", steps), ("save_every", save_every), ("picture_every", picture_every)):
         lower = max(0, value // log_every * log_every)
         options = f"{lower} or {lower + log_every}" if lower else f"{log_every}"
         require(
             value > 0 and value % log_every == 0,
-            field,
+            setting,
             value,
             f"it must be a multiple of log_every = {log_every}; use {options}.",
         )

@@ -95,7 +95,13 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     ]
     if differences:
         shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
-        raise ConfigError("out", str(folder), f"it holds a run of another configuration ({shown}). Name another --out.")
+        fix = f"it holds a run of another configuration ({shown}). Name another --out."
+        if all(name.endswith(".steps") for name in names if saved.get(name) != wanted.get(name)):
+            fix = (
+                f"it holds a run of another length ({shown}). Schedules and the judging of alarms depend on the length, so "
+                "that a longer run is another run from its first step: name another --out, and train it whole."
+            )
+        raise ConfigError("out", str(folder), fix)
     require(
         resume, "out", str(folder), "it holds this run already; add --resume to continue it, or name another --out."
     )

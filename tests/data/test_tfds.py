@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from helpers import png
 
 from saegan_jax import data
+from saegan_jax.data import tfds_source
 
 REAL_FIND_SPEC = importlib.util.find_spec
 COUNTS = {"train": 60, "validation": 12, "test": 18}
@@ -231,3 +232,9 @@ def test_builders_of_the_family_do_not_shadow_the_stock_ones():
     assert {"mnist", "fashion_mnist", "kmnist"} <= stock
     assert [b.name for b in BUILDERS.values()] == ["saegan_mnist", "saegan_fashion_mnist", "saegan_kmnist"]
     assert tfds.builder_cls("mnist").__module__.startswith("tensorflow_datasets.")
+
+
+def test_a_data_set_too_small_to_hold_out_from_is_named():
+    one = data.Split(np.zeros((1, 2, 2, 1), np.uint8), np.zeros(1, np.int32))
+    with pytest.raises(data.DataError, match=r"dataset='mine' has 1 training image left, and one must be held out"):
+        tfds_source._hold_out("mine", one, 1)

@@ -91,7 +91,7 @@ def test_a_sparse_autoencoder(runs: dict[str, Path]) -> None:
     assert sorted(p.name for p in (folder / "checkpoints" / "sae").iterdir()) == ["10", "20"]
     assert any(p.name.startswith("events.out.tfevents") for p in (folder / "tensorboard").iterdir())
     summary = json.loads((folder / "summary.json").read_text())
-    assert set(summary["rows"]) == SAE_ROWS
+    assert set(summary["rows"]) == SAE_ROWS | {"alarms"}
     config = json.loads((folder / "config.json").read_text())
     assert config["script"] == "sae"
     assert config["image_shape"] == [8, 8, 1]

@@ -194,3 +194,29 @@ def test_uint8_images_are_refused_by_name():
         losses.r2_penalty(critic, image)
     with pytest.raises(ValueError, match="Shapes differ: real"):
         losses.gradient_penalty(critic, REAL, FAKE[:3], KEY)
+
+
+def test_an_nnx_critic_with_state_is_split_from_it():
+    from flax import nnx
+    from flax.errors import TraceContextError
+
+    class Critic(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            self.norm, self.drop, self.out = (
+                nnx.BatchNorm(3, rngs=rngs),
+                nnx.Dropout(0.5, rngs=rngs),
+                nnx.Linear(3, 1, rngs=rngs),
+            )
+
+        def __call__(self, x):
+            return self.out(self.drop(self.norm(x)))[:, 0]
+
+    critic, x = Critic(), jnp.ones((2, 3))
+    with pytest.raises(TraceContextError):
+        losses.r1_penalty(critic, x)
+    critic.eval()
+    graph, state = nnx.split(critic)
+    value = losses.r1_penalty(lambda images: nnx.merge(graph, state)(images), x)
+    weights = critic.out.kernel[...] / jnp.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(value, jnp.full(2, jnp.sum(jnp.square(weights))), rtol=1e-4)

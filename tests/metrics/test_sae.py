@@ -155,3 +155,15 @@ def test_wrong_shapes_are_named() -> None:
         sae_metrics(jnp.ones((2, 2, 2)), x, codes, threshold=0.0)
     with pytest.raises(ValueError, match="d_sae"):
         init_sae_stats(4, 1)
+
+
+@pytest.mark.parametrize("batch", [1000, 96])
+def test_data_without_variance_have_no_share_of_it(batch):
+    x = np.full((1000, 16), 0.1, np.float32)
+    for error, fvu in ((0.01, np.inf), (0.0, np.nan)):
+        stats = init_sae_stats(16, 4)
+        for part in np.split(x, range(batch, len(x), batch)):
+            part = jnp.asarray(part)
+            stats = update_sae_stats(stats, part, part + error, jnp.ones((len(part), 4)), threshold=0.0)
+        np.testing.assert_array_equal(summarise(stats).fvu, fvu)
+        assert float(stats.total) == 0

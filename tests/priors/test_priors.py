@@ -398,7 +398,7 @@ def test_an_ensemble_fits_and_draws_as_its_members_alone(correlated, sampler):
         ({"sampler": "clusters", "n_quantiles": 1}, "n_quantiles = 1"),
         ({"sampler": "clusters", "n_clusters": 0}, "n_clusters = 0"),
         ({"sampler": "bootstrap", "limit": 0}, "limit = 0"),
-        ({"n_groups": 3}, "no prior has a setting n_groups; choose from n_quantiles, n_clusters, limit"),
+        ({"n_parts": 3}, "no prior has a setting n_parts; choose from n_quantiles, n_clusters, limit"),
     ],
 )
 def test_bad_settings_are_named(changes, message):
@@ -453,7 +453,7 @@ def test_a_gan_trains_on_a_registered_prior(monkeypatch):
         gan=GANConfig(hidden=(4,), d_noise=3, batch_size=6, steps=2),
     )
     images = unit_batch(6)
-    with pytest.raises(ConfigError, match=r"sampler = 'normal'.*bootstrap, constant"):
+    with pytest.raises(ConfigError, match=r"sampler = 'normal'.*bootstrap, learned, constant"):
         dataclasses.replace(config, sampler="normal")
     params = jax.jit(sae(config.sae, image_shape=SHAPE).init)(jax.random.key(0)).params
     pretrained = fit_pretrained(config, params, images.image, jax.random.key(1))

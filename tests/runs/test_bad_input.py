@@ -69,8 +69,13 @@ CASES: list[tuple[str, list[Any], str]] = [
     ("train_sae", ["--sae.variant", "hoyer"], r"sae\.variant = 'hoyer' .* choose one of kl, rate_kl, l1, topk"),
     ("train_sae", ["--sae.variant", "jump_relu"], r"sae\.variant = 'jump_relu' .* did you mean jumprelu\?"),
     ("train_sae", ["--sae.patch-size", 5, "--sae.stride", 3], r"stride = 3 .* divide both sides of the 8x8 images"),
-    ("train_saegan", ["--sae.patch-size", 4], r"sae\.patch_size = 4 .* one code per image"),
+    (
+        "train_saegan",
+        ["--generator-output", "codes", "--sae.patch-size", 4],
+        r"sae\.patch_size = 4 .* one code per image",
+    ),
     ("train_sae", ["--sae.d-sae", 0], r"d_sae = 0 .* above zero"),
+    ("train_sae", ["--sae.d-sae", 1, "--sae.k", 1], r"d_sae = 1 .* at least 2"),
     ("train_sae", ["--sae.beta", -1], r"beta = -1\.0 .* zero or above"),
     ("train_sae", ["--sae.learning-rate", "nan"], r"learning_rate = nan .* finite"),
     ("train_gan", ["--gan.hidden", 8, -8], r"hidden = \(8, -8\) .* at least one unit"),
@@ -147,6 +152,42 @@ def test_images_that_the_network_cannot_make(script: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(saegan_jax.runs.session, "load", lambda *arguments, **options: odd_images())
     message = paragraph(command(script, *tiny(script, "--out", "run", "--gan.network", "dcgan")))
     assert re.search(r"network = 'dcgan' .*6x8 is not divisible by 4; use fewer stages, network='mlp', or pad", message)
+
+
+def few_images(*, train: int = 100, test: int = 10, classes: int = 2, constant: bool = False) -> Dataset:
+    """Random 8x8 images, and as many for validation as for the test."""
+
+    def split(n: int) -> Split:
+        image = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 1), dtype=np.uint8)
+        return Split(image * 0 if constant else image, (np.arange(n) % classes).astype(np.int32))
+
+    return Dataset("few", split(train), split(test), split(test), num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"classes": 1}, "its training images are of one class"),
+        ({"train": 40}, "its train split has 40 images and scores need 64"),
+        ({"test": 1}, "its validation split has 1 images and scores need 6"),
+        ({"constant": True}, "all images of its train split are equal"),
+    ],
+)
+@pytest.mark.parametrize("script", ["train_gan", "train_saegan", "train_energy", "train_vae"])
+def test_data_in_which_samples_cannot_be_scored(
+    script: str, data: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saegan_jax.runs.session, "load", lambda *arguments, **options: few_images(**data))
+    said = paragraph(
+        command(
+            script,
+            "--out",
+            "run",
+            f"--{script.removeprefix('train_')}.steps" if script == "train_vae" else "--gan.steps",
+            1000,
+        )
+    )
+    assert re.search(rf"dataset = 'few' cannot be used: {message}.*add --no-evaluate", said), said
 
 
 def test_images_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

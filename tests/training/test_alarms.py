@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from saegan_jax.runs.session import mean_image_error
 from saegan_jax.training.alarms import Alarms
 from saegan_jax.training.writers import Display, MetricsWriter, read_alarms
 
@@ -216,3 +217,28 @@ def test_the_display_shows_alarms_before_all_numbers() -> None:
     display.stop()
     assert "  accuracy 0.5" not in quiet.file.getvalue()  # type: ignore[attr-defined]
     assert "accuracy 0.5" in quiet.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["reconstruction", "log_likelihood", "cycle"])
+def test_losses_of_other_systems_diverge_too(name: str) -> None:
+    alarms = watch([-3.0] * 10 + [-31.0, -3.0], name=name)
+    kind = f"divergence of the {name.replace('_', ' ')}"
+    assert told(alarms) == [(110, 0, kind, "begins"), (120, 0, kind, "ends")]
+
+
+def test_an_autoencoder_worse_than_the_mean_image_is_told() -> None:
+    alarms = watch(
+        [9.0] * 12 + [1.0],
+        [1.0] * 13,
+        name="reconstruction",
+        alarms=Alarms(judged_from=40, trivial={"reconstruction": 2.0}),
+    )
+    kind = "reconstruction worse than that of the mean image"
+    # Judged from step 40, and bad for five intervals at step 80.
+    assert told(alarms) == [(80, 0, kind, "begins"), (130, 0, kind, "ends")]
+
+
+def test_the_error_of_the_mean_image() -> None:
+    images = np.zeros((4, 1, 2, 1), np.uint8)
+    images[:2, 0, 0] = 255  # variance 1/4
+    assert mean_image_error(images) == 0.125

@@ -219,3 +219,12 @@ def test_a_folder_is_held_by_one_training_at_a_time(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "config.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_longer_run_is_another_run_and_the_message_says_why(tmp_path: Path) -> None:
+    config = {"options": {"sae": {"steps": 20, "k": 3}}}
+    open_folder(tmp_path / "run", config)
+    with pytest.raises(ConfigError, match=r"another length \(options\.sae\.steps: 20 there, 40 here\)\. Schedules"):
+        check_folder(tmp_path / "run", {"options": {"sae": {"steps": 40, "k": 3}}}, resume=True)
+    with pytest.raises(ConfigError, match=r"another configuration \(options\.sae\.k: 3 there, 4 here; "):
+        check_folder(tmp_path / "run", {"options": {"sae": {"steps": 40, "k": 4}}}, resume=True)

@@ -43,6 +43,7 @@ class CodeSettings:
         for size in self.levels:
             require_integer(levels=size)
         require_positive(d_sae=self.d_sae, k=self.k, bandwidth=self.bandwidth)
+        require(self.d_sae >= 2, "d_sae", self.d_sae, "sparsity compares units; use at least 2.")
         require_non_negative(beta=self.beta, initial_threshold=self.initial_threshold)
         if self.active_threshold is not None:
             require_non_negative(active_threshold=self.active_threshold)

@@ -98,7 +98,8 @@ def most_probable(posterior: Posterior) -> jax.Array:
     """``(batch, d_latent)``: mu where a unit is more likely on than off, else 0."""
     if posterior.gate_logits is None:
         return posterior.mean
-    return jnp.where(posterior.gate_logits > 0, posterior.mean, 0.0)
+    gate = posterior.gate_logits
+    return jnp.where(gate > 0, posterior.mean, jnp.where(gate <= 0, 0.0, jnp.nan))  # NaN where the gate is NaN
 
 
 def ramp(step: jax.Array, length: int) -> jax.Array:

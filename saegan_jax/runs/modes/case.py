@@ -92,7 +92,13 @@ def train_case(case: Case, *, seed: int, seeds: int, log_every: int, evaluate_ev
     with ExitStack() as stack:
         data = partial(case_data, case)
         job = open_run(
-            stack, options, name=f"modes-{case.name}", model=case.config, phases={"gan": case.config}, data=data
+            stack,
+            options,
+            name=f"modes-{case.name}",
+            model=case.config,
+            phases={"gan": case.config},
+            data=data,
+            scores_samples=False,
         )
         job.train(
             "gan",

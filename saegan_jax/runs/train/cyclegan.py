@@ -27,7 +27,7 @@ from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
 from saegan_jax.runs.options import RunOptions, TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
-from saegan_jax.runs.session import Run, RunData, on_device, open_run
+from saegan_jax.runs.session import Run, RunData, mean_image_error, on_device, open_run
 from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, scores
 from saegan_jax.training.members import members_of
 from saegan_jax.training.phase import check_batch
@@ -178,6 +178,9 @@ def train_autoencoder(job: Run, domains: Domains) -> tuple[Any, dict[str, dict[s
         config,
         draw=mixed_batches(config.batch_size),
         shown=("reconstruction", "l0", "dead_fraction"),
+        trivial={
+            "reconstruction": mean_image_error(np.concatenate([d.train.image[:1000] for d in (domains.a, domains.b)]))
+        },
     )
     return state.params, sae_rows(job, config, state.params, domains)
 
@@ -212,7 +215,7 @@ def run(options: TrainCycleGAN) -> None:
     phases = {"cyclegan": config} | ({"sae": options.sae} if sparse else {})
     with ExitStack() as stack:
         data = partial(both_domains, domains)
-        job = open_run(stack, options, name=name, model=options.model, phases=phases, data=data)
+        job = open_run(stack, options, name=name, model=options.model, phases=phases, data=data, scores_samples=False)
         label_of = labellers(domains) if options.evaluate else None
         sae_params, rows = train_autoencoder(job, domains) if sparse else (None, {})
         state = job.train(

@@ -372,8 +372,8 @@ def labelled(d_steps, loss, sees):
     """A generator that draws its label, against a critic that compares image and label, or sees the image alone."""
     config = replace(PLAIN, loss=loss, conditional=True, d_steps=d_steps, batch_size=8)
 
-    def critic(params, pretrained, x, label):
-        value = mean_of(x)
+    def critic(params, pretrained, x, condition):
+        value, label = mean_of(x), condition.label
         if sees == "image":
             return value + 0 * params["d"]
         return 100 * jnp.abs(value - (label + 1).astype(jnp.float32) / 20) + 0 * params["d"]

@@ -19,7 +19,8 @@ from saegan_jax.networks.autoencoders import per_unit
 
 def activate(config: SAESettings, weights: Weights, a: jax.Array, *, k: ArrayLike) -> jax.Array:
     """``relu(a)`` where above the threshold, whatever ``k`` is."""
-    return jnp.where(a > lax.stop_gradient(per_unit(weights["threshold"], a)), jax.nn.relu(a), 0.0)
+    below = a <= lax.stop_gradient(per_unit(weights["threshold"], a))  # False for NaN, which is kept, so that it shows
+    return jnp.where(below, 0.0, jax.nn.relu(a))
 
 
 def activate_batch(

@@ -23,7 +23,7 @@ def activate(config: SAESettings, weights: Weights, a: jax.Array, *, k: ArrayLik
     """``relu(exp(r_mag) (a - b_enc) + b_mag)`` where ``a > 0``."""
     scale, shift = jnp.exp(weights["r_mag"]), weights["b_mag"]
     magnitude = jax.nn.relu(per_unit(scale, a) * (a - per_unit(weights["b_enc"], a)) + per_unit(shift, a))
-    return jnp.where(a > 0, magnitude, 0.0)
+    return jnp.where(a <= 0, 0.0, magnitude)  # a NaN is kept, so that it shows
 
 
 def sparsity(

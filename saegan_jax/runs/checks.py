@@ -1,0 +1,74 @@
+"""What the options of every command have in common: local paths, possible seeds, nothing empty, and states that fit."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from saegan_jax.errors import require
+from saegan_jax.files import is_remote, is_utf8
+from saegan_jax.training.memory import device_memory
+from saegan_jax.training.systems import abstract_system
+
+MOST_SEEDS = 4096
+"""Members of one program; more are a slip of the keyboard."""
+WRITTEN = ("out", "results")
+INTERVALS = ("log_every", "save_every", "picture_every", "evaluate_every")
+COUNTED_FROM_0 = ("step", "member", "label", "layer")
+
+
+def check_options(options: Any) -> None:
+    """Check the fields of an options' dataclass by their names and types; its groups of settings check themselves.
+
+    Raises:
+      ConfigError: a path on another machine; a path to write that is the current folder; a text or list that is empty, where
+        the default is not; a number that is not finite; a seed below 0 or beyond 32 bits; no seeds or too many; an interval
+        below 1; a step, member, label or layer below 0.
+    """
+    for field in dataclasses.fields(options):
+        name, value = field.name, getattr(options, field.name)
+        if isinstance(value, str | tuple):
+            empty = not value or "" in value if isinstance(value, tuple) else not value
+            require(not empty or field.default == value, name, value, "it is empty; name one, or leave it out.")
+        for item in value if isinstance(value, tuple) else (value,):
+            _check_item(name, item)
+    seeds = getattr(options, "seeds", 1)
+    require(1 <= seeds <= MOST_SEEDS, "seeds", seeds, f"train at least one and at most {MOST_SEEDS}.")
+    seed = getattr(options, "seed", 0)
+    require(0 <= seed < 2**31 - seeds, "seed", seed, "it must be a number from 0 to 2^31.")
+
+
+def _check_item(name: str, value: Any) -> None:
+    if isinstance(value, Path):
+        fix = "files are read and written on this machine only; copy them here, or mount that storage and name its folder."
+        require(not is_remote(value), name, str(value), fix)
+        require(is_utf8(value), name, str(value), "its name is not UTF-8; rename it.")
+        require(name not in WRITTEN or value != Path(), name, str(value), "it is the current folder; name another.")
+    elif isinstance(value, float):
+        require(math.isfinite(value), name, value, "it must be a finite number.")
+    elif name in INTERVALS:
+        require(value >= 1, name, value, "it must be at least one step.")
+    elif name in COUNTED_FROM_0 and value is not None:
+        require(value >= 0, name, value, "they are counted from 0.")
+
+
+def check_memory(settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0) -> None:
+    """Refuse a state that is larger than the device's memory, before anything is written.
+
+    Args:
+      settings: of a system in the registry.
+      image_shape: ``(height, width, channels)``.
+      n_seeds: members.
+      n_classes: of the data.
+
+    Raises:
+      ConfigError: it is larger; also an image size that the networks cannot make.
+    """
+    _, state = abstract_system(settings, image_shape=image_shape, n_seeds=1, n_classes=n_classes)
+    one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    has = device_memory()
+    sizes = f"the state of one seed takes {one / 2**30:,.1f} GiB, and the device has {has / 2**30:,.1f} GiB"
+    require(one <= has, type(settings).__name__, "these settings", f"{sizes}; use fewer units or layers.")
+    require(one * n_seeds <= has, "seeds", n_seeds, f"{sizes}; train at most {has // one} at once.")

@@ -1,0 +1,143 @@
+"""`saegan sample` of chosen codes: an image's, mixtures, ways between two, and units on and off."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import QUICK_TO_COMPILE, command, tiny
+from PIL import Image
+
+from saegan_jax.data import load
+from saegan_jax.errors import ConfigError
+from saegan_jax.runs.control import Controls, parse_on
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A generator that reads codes, and one that reads none."""
+    folder = tmp_path_factory.mktemp("runs")
+    topk = ["--sae.variant", "topk", "--sae.k", "3", "--sae.auxk", "0"]
+    found = {}
+    for name, places in {
+        "joint": ["--discriminator", "joint", "--sampler", "learned", "--prior-steps", "20"],
+        "plain": ["--generator-input", "gaussian", "--discriminator", "pixels"],
+    }.items():
+        found[name] = folder / name
+        code, _, err = command(
+            "train_saegan", *tiny("train_saegan", *QUICK_TO_COMPILE, *topk, *places, "--out", found[name])
+        )
+        assert code == 0, err
+    return found
+
+
+def sample(runs, tmp_path, *arguments, n=4):
+    """What the command wrote: images as floats, and their codes."""
+    out = tmp_path / "drawn.png"
+    code, _, err = command("sample", "--run", runs["joint"], "--n", n, "--out", out, *arguments)
+    assert code == 0, err
+    with np.load(out.with_suffix(".npz")) as file, Image.open(out) as picture:
+        assert picture.size[0] > 0
+        return file["images"], file["code"]
+
+
+def test_variations_keep_the_code_and_begin_with_the_image(runs, tmp_path):
+    images, codes = sample(runs, tmp_path, "--like", "test:5")
+    np.testing.assert_array_equal(images[0], load("digits").test.image[5])
+    assert codes.shape == (5, 8)
+    np.testing.assert_array_equal(codes, np.broadcast_to(codes[:1], codes.shape))
+    assert 0 < (codes[0] > 0).sum() <= 3
+    assert len(np.unique(images[1:].reshape(4, -1), axis=0)) == 4  # of several noises
+
+
+def test_an_image_may_be_a_file(runs, tmp_path):
+    file = tmp_path / "five.png"
+    Image.fromarray(load("digits").test.image[5, ..., 0]).save(file)
+    from_file, from_test = (sample(runs, tmp_path, "--like", name)[1] for name in (file, "test:5"))
+    np.testing.assert_allclose(from_file, from_test, rtol=1e-6)
+
+
+def test_units_on_and_off_beside_the_same_codes_and_noise(runs, tmp_path):
+    images, codes = sample(runs, tmp_path, "--on", "2=3.5", "--off", "1")
+    before, after = codes[:4], codes[4:]
+    np.testing.assert_array_equal(after[:, 2], np.full(4, 3.5, np.float32))
+    np.testing.assert_array_equal(after[:, 1], np.zeros(4))
+    rest = [0, 3, 4, 5, 6, 7]
+    np.testing.assert_array_equal(after[:, rest], before[:, rest])
+    assert (images[:4] != images[4:]).any()
+
+
+def test_a_mixture_and_a_way(runs, tmp_path):
+    images, codes = sample(runs, tmp_path, "--mix", "test:1", "test:2")
+    assert len(images) == 6
+    assert (codes[2:] == codes[2]).all()
+    assert ((codes[2] == codes[0]) | (codes[2] == codes[1]) | (codes[2] == 0)).all()
+    images, codes = sample(runs, tmp_path, "--interpolate", "test:1", "test:2", n=3)
+    assert len(images) == 5
+    np.testing.assert_array_equal(codes[1], codes[0])
+    np.testing.assert_array_equal(codes[3], codes[4])
+    np.testing.assert_allclose(codes[2], (codes[0] + codes[4]) / 2, rtol=1e-6)
+
+
+def test_the_same_command_gives_the_same_bytes(runs, tmp_path):
+    first, second = (sample(runs, tmp_path, "--like", "test:0")[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--on", "8"], "on = 8 cannot be used: the codes have the units 0 to 7."),
+        (["--off", "9"], "off = 9 cannot be used"),
+        (["--on", "x"], "on = 'x' cannot be used: give a unit's number"),
+        (["--on", "1", "--off", "1"], "off = [1] cannot be used: these units are turned on as well"),
+        (["--like", "none.png"], "like = 'none.png' cannot be used: there is no such image"),
+        (
+            ["--like", "test:100000"],
+            "like = 'test:100000' cannot be used: the data set digits has the test images 0 to",
+        ),
+        (["--like", "test:1", "--mix", "test:1", "test:2"], "only one of like, mix, interpolate"),
+        (["--like", "test:1", "--label", "3"], "label = 3 cannot be used: codes stand for classes here"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_paragraph(runs, tmp_path, arguments, message):
+    out = tmp_path / "a.png"
+    code, said, err = command("sample", "--run", runs["joint"], "--out", out, *arguments)
+    assert (code, said) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not out.exists()
+
+
+def test_an_image_of_another_size_and_a_file_that_is_none(runs, tmp_path):
+    Image.fromarray(np.zeros((4, 9), np.uint8)).save(tmp_path / "small.png")
+    Path(tmp_path / "text.png").write_text("no image")
+    for name, message in {"small.png": "9x4 pixels and the run's 8x8; resize it", "text.png": "cannot be read"}.items():
+        code, _, err = command("sample", "--run", runs["joint"], "--like", tmp_path / name, "--out", tmp_path / "a.png")
+        assert code == 2
+        assert message in err
+
+
+def test_a_generator_without_codes_says_how_to_train_one(runs, tmp_path):
+    code, _, err = command("sample", "--run", runs["plain"], "--like", "test:1", "--out", tmp_path / "a.png")
+    assert code == 2
+    assert "its generator reads no codes; train with" in err
+
+
+def test_values_of_units():
+    assert parse_on("5") == (5, None)
+    assert parse_on("5=2.5") == (5, 2.5)
+    for wrong in ("=2", "5=x", "5=inf", "a"):
+        with pytest.raises(ConfigError, match="on = "):
+            parse_on(wrong)
+    assert not Controls()
+    assert Controls(off=(0,))
+
+
+def test_the_study_of_control_reads_such_runs(runs, tmp_path):
+    results = tmp_path / "control.json"
+    code, out, err = command("control", "--runs", runs["joint"], "--units", "3", "--codes", "20", "--results", results)
+    assert code == 0, err
+    table = results.with_suffix(".md").read_text()
+    assert "joint" in table
+    assert "auc" in table
+    assert "auc" in out
