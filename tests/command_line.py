@@ -9,17 +9,15 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-from matplotlib.figure import Figure
 
 import saegan_jax.runs.scores
 import saegan_jax.runs.session
 from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
 
 ROOT = Path(__file__).parents[1]
-SAVE_FIGURE = Figure.savefig
 TINY = [
     option.split()
     for option in (
@@ -60,18 +58,11 @@ class Outcome(NamedTuple):
     err: str
 
 
-def draw_small(figure: Figure, *arguments: Any, **options: Any) -> None:
-    """``Figure.savefig`` with few pixels and no layout, which would take longer than a tiny training."""
-    figure.set_layout_engine("none")
-    SAVE_FIGURE(figure, *arguments, **options | {"dpi": 20})
-
-
 def command(script: str, *arguments: object) -> Outcome:
     """``python -m experiments.<script> <arguments>``, in this process."""
     out, err = io.StringIO(), io.StringIO()
     sys.modules.pop(f"experiments.{script}", None)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(Figure, "savefig", draw_small)
         patch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         patch.setenv("COLUMNS", "100")
         code = 0
