@@ -14,7 +14,7 @@ from command_line import ROOT
 from experiments import publish
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import write_json
-from saegan_jax.report import comparison, modes, papers, prior_gap, shift, steering, sweep
+from saegan_jax.report import comparison, control, modes, papers, prior_gap, shift, steering, sweep
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.stats import effects
 
@@ -23,6 +23,7 @@ PUBLISHED = sorted([*RESULTS.glob("*.json"), *(ROOT / "benchmarks" / "results").
 # By the beginning of a file's name.
 TABLES: dict[str, Callable[[Result], str]] = {
     "compare_": partial(comparison.tables, every=False),
+    "control_": control.tables,
     "energy_": publish.tables,
     "gan_": publish.tables,
     "saegan_": publish.tables,
