@@ -206,7 +206,7 @@ def test_a_data_dir_that_cannot_be_used(fake, tmp_path):
         data.DataError, match=r"dataset='mnist' could not be prepared in data_dir='.*file/x'.*TFDS_DATA"
     ):
         data.load("mnist", manual_dir=fake, data_dir=tmp_path / "file" / "x")
-    with pytest.raises(data.DataError, match="data_dir='gs://bucket' is not a local folder"):
+    with pytest.raises(data.DataError, match="data_dir='gs://bucket' is not on this machine"):
         data.load("mnist", manual_dir=fake, data_dir="gs://bucket")
 
 

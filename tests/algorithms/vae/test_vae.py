@@ -501,7 +501,8 @@ def test_the_script_trains_resumes_and_is_sampled_from(tmp_path: Path) -> None:
     code, out, err = command("train_vae", *arguments)
     assert (code, err) == (0, "")
     rows = json.loads((folder / "summary.json").read_text())["rows"]
-    assert set(rows) == {"ELBO", "IWAE bound, K=50", "divergence from the prior", "VAE FVU", "VAE L0", "active units"}
+    scored = {"ELBO", "IWAE bound, K=50", "divergence from the prior", "VAE FVU", "VAE L0", "active units"}
+    assert set(rows) == {*scored, "alarms"}
     assert all(len(row["values"]) == 2 and np.isfinite(row["values"]).all() for row in rows.values())
     assert all(a <= b + 1e-3 for a, b in zip(rows["ELBO"]["values"], rows["IWAE bound, K=50"]["values"], strict=True))
     assert "ELBO" in out
