@@ -75,7 +75,7 @@ def test_the_script_trains_and_compares(tmp_path):
     assert "| real codes |" in table
     assert "| factorised |" in table
     width, height = size(path.with_suffix(".png"))
-    assert width / 16 == pytest.approx(height / 5, rel=0.01)  # 16 columns; test images and four samplers
+    assert width / 16 == pytest.approx(height / 6, rel=0.01)  # 16 columns; test images and five samplers
 
 
 def test_the_script_reads_a_run_and_feeds_its_generator(tmp_path):
