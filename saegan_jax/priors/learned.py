@@ -1,5 +1,6 @@
 """A mixture of autoregressive networks over the units: which are active, and how strongly, given all units before."""
 
+import math
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -123,8 +124,8 @@ def init_params(density: jax.Array, by_group: jax.Array, key: jax.Array) -> dict
     read_key, tell_key = jax.random.split(key)
     active = jnp.maximum(density.sum(), 1.0)
     on, of_group = (
-        jnp.repeat((x - np.log(LEVELS))[..., None], LEVELS, axis=-1)
-        for x in (log_odds(density), log_odds(by_group) - log_odds(density)[None] + np.log(LEVELS))
+        jnp.repeat((x - math.log(LEVELS))[..., None], LEVELS, axis=-1)
+        for x in (log_odds(density), log_odds(by_group) - log_odds(density)[None] + math.log(LEVELS))
     )
     return {
         "reads": jax.random.normal(read_key, (2, d_sae, width), jnp.float32) / jnp.sqrt(active),
