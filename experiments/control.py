@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -15,10 +14,9 @@ from rich.text import Text
 
 from saegan_jax.data import load
 from saegan_jax.errors import require, require_positive
-from saegan_jax.evaluation.control import Measured, measure_control
+from saegan_jax.evaluation.control import measure_control, read_codes
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
-from saegan_jax.images import to_unit_float
 from saegan_jax.report.control import rows_of, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, seeds_text
@@ -60,15 +58,12 @@ class Control:
 
 def measure_run(options: Control, restored: Restored, dataset: Any, network: Any) -> list[dict[str, float]]:
     """Scores of every member of one run."""
-    assert restored.algorithm.encode is not None
-    encode = jax.jit(restored.algorithm.encode)
-    images, scores = jnp.asarray(dataset.test.image), []
+    scores = []
     for state in members_of(restored.state, restored.n_seeds):
-        batches = [encode(state, to_unit_float(part)) for part in jnp.array_split(images, -(-len(images) // 500))]
-        measured: Measured = measure_control(
+        measured = measure_control(
             restored.algorithm,
             state,
-            np.concatenate([np.asarray(part) for part in batches]),
+            read_codes(restored.algorithm, state, dataset.test.image),
             n_units=options.units,
             n_codes=options.codes,
             key=jax.random.key(options.seed),

@@ -4,17 +4,15 @@ Run by test_spmd.py in a process of its own, which has several virtual devices.
 """
 
 import json
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import jax
 import numpy as np
 from helpers import SHAPE, numpy_leaves, unit_batch
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from sae_formulas import dense, quick
+from sae_formulas import STEPS, dense, quick, start
 
 from saegan_jax.algorithms.classifier import ClassifierConfig, classifier
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, TwoDomains, cyclegan
@@ -23,9 +21,6 @@ from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, fit_pretrained, saegan
 from saegan_jax.algorithms.vae import VAEConfig, vae
-
-sys.path.append(str(Path(__file__).parent / "algorithms" / "sae"))
-from test_steps import STEPS, start
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

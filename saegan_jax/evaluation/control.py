@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+from sklearn.metrics import r2_score, roc_auc_score
 
 from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.images import to_unit_float
 from saegan_jax.steering import typical_activity
 
 BATCH = 250
@@ -23,29 +24,18 @@ def code_r2(codes: np.ndarray, found: np.ndarray) -> float:
       found: ``(n, d_code)``, of these images.
 
     Returns:
-      A number of at most 1; NaN where the codes do not vary.
+      A number of at most 1.
 
     Raises:
-      ValueError: shapes that differ.
+      ValueError: shapes that differ, or values that are not finite.
     """
-    if codes.shape != found.shape:
-        raise ValueError(f"codes and found must have one shape, got {codes.shape} and {found.shape}.")
-    codes, found = codes.astype(np.float64), found.astype(np.float64)
-    spread = ((codes - codes.mean(axis=0)) ** 2).sum()
-    # Rounding of a mean is no variance.
-    if spread <= (np.finfo(np.float32).eps * np.abs(codes).max()) ** 2 * codes.size:
-        return float("nan")
-    return float(1 - ((found - codes) ** 2).sum() / spread)
+    return float(r2_score(codes.astype(np.float64), found.astype(np.float64), multioutput="variance_weighted"))
 
 
 def auc(on: np.ndarray, off: np.ndarray) -> float:
-    """``P(on > off) + P(on = off) / 2`` over all pairs: the area under the ROC curve of telling ``on (n,)`` from ``off (m,)``.
-
-    Source: Mann and Whitney, On a test of whether one of two random variables is stochastically larger than the other, 1947.
-    """
-    return float(
-        scipy.stats.mannwhitneyu(on.astype(np.float64), off.astype(np.float64)).statistic / (len(on) * len(off))
-    )
+    """``P(on > off) + P(on = off) / 2`` over pairs of ``on (n,)`` and ``off (m,)``: the area under their ROC curve."""
+    labels = np.concatenate([np.ones(len(on)), np.zeros(len(off))])
+    return float(roc_auc_score(labels, np.concatenate([on, off])))
 
 
 class UnitEffect(NamedTuple):
@@ -76,20 +66,35 @@ class Measured(NamedTuple):
     images: np.ndarray
 
 
-def drawn_and_read(algorithm: Algorithm, state: Any, key: jax.Array, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Images of codes ``(n, d_code)``, and the codes that the encoder reads in them."""
+@partial(jax.jit, static_argnames="algorithm")
+def _drawn_and_read(algorithm: Algorithm, state: Any, key: jax.Array, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     assert algorithm.encode is not None
     images = algorithm.sample(state, key, codes.shape[0], code=codes)
     return images, algorithm.encode(state, images)
 
 
-def in_batches(program: Any, state: Any, key: jax.Array, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``program`` on batches of one compiled size; batch i draws its noise with ``fold_in(key, i)``."""
-    size = min(BATCH, len(codes))
-    padded = np.pad(codes, ((0, -len(codes) % size), (0, 0)))
+@partial(jax.jit, static_argnames="algorithm")
+def _read(algorithm: Algorithm, state: Any, images: jax.Array) -> jax.Array:
+    assert algorithm.encode is not None
+    return algorithm.encode(state, to_unit_float(images))
+
+
+def batches(x: np.ndarray) -> list[np.ndarray]:
+    """``x`` in parts of one size, for one compiled program; the last is filled up with zeros."""
+    size = min(BATCH, len(x))
+    padded = np.pad(x, ((0, -len(x) % size), *((0, 0),) * (x.ndim - 1)))
+    return np.split(padded, len(padded) // size)
+
+
+def read_codes(algorithm: Algorithm, state: Any, images: np.ndarray) -> np.ndarray:
+    """Codes ``(n, d_code)`` of uint8 images, as the generator reads them."""
+    return np.concatenate([np.asarray(_read(algorithm, state, part)) for part in batches(images)])[: len(images)]
+
+
+def draw_and_read(algorithm: Algorithm, state: Any, key: jax.Array, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images of ``codes (n, d_code)``, and the codes that the encoder reads in them; batch i draws with ``fold_in(key, i)``."""
     parts = [
-        program(state, jax.random.fold_in(key, i), jnp.asarray(part))
-        for i, part in enumerate(np.split(padded, len(padded) // size))
+        _drawn_and_read(algorithm, state, jax.random.fold_in(key, i), part) for i, part in enumerate(batches(codes))
     ]
     images, found = (np.concatenate([np.asarray(part[i]) for part in parts])[: len(codes)] for i in (0, 1))
     return images, found
@@ -126,8 +131,7 @@ def measure_control(
     Returns:
       See :class:`Measured`.
     """
-    program = jax.jit(partial(drawn_and_read, algorithm))
-    images, found = in_batches(program, state, jax.random.fold_in(key, 0), codes)
+    images, found = draw_and_read(algorithm, state, jax.random.fold_in(key, 0), codes)
     usual = np.asarray(typical_activity(jnp.asarray(codes)))
     chosen = codes[np.linspace(0, len(codes) - 1, min(n_codes, len(codes))).astype(int)]
     units = np.argsort(-(codes > 0).mean(axis=0), kind="stable")[:n_units]
@@ -136,7 +140,7 @@ def measure_control(
     for unit in units.tolist():
         noise = jax.random.fold_in(key, 1 + unit)
         (off_images, off), (on_images, on) = (
-            in_batches(program, state, noise, with_value(chosen, unit, value)) for value in (0.0, usual[unit])
+            draw_and_read(algorithm, state, noise, with_value(chosen, unit, value)) for value in (0.0, usual[unit])
         )
         others = np.arange(codes.shape[1]) != unit
         effects[unit] = UnitEffect(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.scipy.special import logit
 
 from saegan_jax.errors import require
 from saegan_jax.priors.base import (
@@ -61,15 +62,15 @@ class LearnedPrior:
 
 
 class Masks(NamedTuple):
-    """Which weights may be other than 0: ``reads (d_sae, width)``, ``tells (width, d_sae)``, ``before (d_sae, d_sae)``."""
+    """Which weights may be other than 0: ``w_in (d_sae, width)``, ``w_out (width, d_sae)``, ``w_direct (d_sae, d_sae)``."""
 
-    reads: np.ndarray
-    tells: np.ndarray
-    before: np.ndarray
+    w_in: np.ndarray
+    w_out: np.ndarray
+    w_direct: np.ndarray
 
 
 def masks(d_sae: int) -> Masks:
-    """Hidden unit m reads the first ``m mod d_sae`` units of the code, and tells those that come after them."""
+    """Hidden unit m reads the first ``m mod d_sae`` units of the code, and feeds those that come after them."""
     units, degrees = np.arange(d_sae), np.arange(WIDTH * d_sae) % d_sae
     return Masks(
         (units[:, None] < degrees[None]).astype(np.float32),
@@ -78,10 +79,9 @@ def masks(d_sae: int) -> Masks:
     )
 
 
-def log_odds(density: jax.Array) -> jax.Array:
-    """``log p - log(1 - p)``, p kept off 0 and 1."""
-    p = jnp.clip(density, 1e-6, 1 - 1e-6)
-    return jnp.log(p) - jnp.log1p(-p)
+def off_the_ends(density: jax.Array) -> jax.Array:
+    """Probabilities kept off 0 and 1, so that their logarithms are finite."""
+    return jnp.clip(density, 1e-6, 1 - 1e-6)
 
 
 def count_offsets(density: jax.Array) -> jax.Array:
@@ -97,7 +97,7 @@ def count_offsets(density: jax.Array) -> jax.Array:
       ``(d_sae, d_sae + 1)``, from -50 to 50.
     """
     d_sae = density.shape[0]
-    p = jnp.clip(density, 1e-6, 1 - 1e-6)
+    p = off_the_ends(density)
 
     def shifted(log_q: jax.Array) -> jax.Array:
         return jnp.concatenate([jnp.full(1, NEVER, log_q.dtype), log_q[:-1]])
@@ -111,8 +111,13 @@ def count_offsets(density: jax.Array) -> jax.Array:
     return reverse[::-1]
 
 
+def for_every_level(x: jax.Array) -> jax.Array:
+    """``(..., d_sae)`` logits of being active as those of every level, beside 0 for off: ``(..., d_sae, 1 + LEVELS)``."""
+    return jnp.concatenate([jnp.zeros_like(x)[..., None], jnp.repeat(x[..., None], LEVELS, axis=-1)], axis=-1)
+
+
 def init_params(density: jax.Array, by_group: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    """Random weights that tell nothing yet, and biases with which units are independent within groups.
+    """Small random weights, and biases with which units are independent within groups.
 
     Args:
       density: ``(d_sae,)`` in order, over all groups.
@@ -121,19 +126,16 @@ def init_params(density: jax.Array, by_group: jax.Array, key: jax.Array) -> dict
     """
     n_groups, d_sae = by_group.shape
     width = WIDTH * d_sae
-    read_key, tell_key = jax.random.split(key)
+    in_key, out_key = jax.random.split(key)
     active = jnp.maximum(density.sum(), 1.0)
-    on, of_group = (
-        jnp.repeat((x - math.log(LEVELS))[..., None], LEVELS, axis=-1)
-        for x in (log_odds(density), log_odds(by_group) - log_odds(density)[None] + math.log(LEVELS))
-    )
+    overall, within = logit(off_the_ends(density)), logit(off_the_ends(by_group))
     return {
-        "reads": jax.random.normal(read_key, (2, d_sae, width), jnp.float32) / jnp.sqrt(active),
+        "w_in": jax.random.normal(in_key, (2, d_sae, width), jnp.float32) / jnp.sqrt(active),
         "hidden": jnp.zeros((n_groups, width), jnp.float32),
-        "tells": jax.random.normal(tell_key, (width, d_sae, 1 + LEVELS), jnp.float32) * (0.01 / width**0.5),
-        "before": jnp.zeros((2, d_sae, d_sae, 1 + LEVELS), jnp.float32),
-        "bias": jnp.pad(on, ((0, 0), (1, 0))),
-        "group": jnp.pad(of_group, ((0, 0), (0, 0), (1, 0))),
+        "w_out": jax.random.normal(out_key, (width, d_sae, 1 + LEVELS), jnp.float32) * (0.01 / width**0.5),
+        "w_direct": jnp.zeros((2, d_sae, d_sae, 1 + LEVELS), jnp.float32),
+        "bias": for_every_level(overall - math.log(LEVELS)),
+        "group": for_every_level(within - overall[None]),
     }
 
 
@@ -146,7 +148,7 @@ def features_of(rank: jax.Array, active: jax.Array) -> jax.Array:
 def logits(params: dict[str, jax.Array], allowed: Masks, x: jax.Array, group: jax.Array) -> jax.Array:
     """``(n, d_sae, 1 + LEVELS)`` of every unit given those before it: off, or active at one of the levels.
 
-    ``ReLU(x R + r_c) T + x B + b + b_c``, R, T and B masked so that no unit sees itself or a later one.
+    ``ReLU(x W_in + r_c) W_out + x W_direct + b + b_c``, the weights masked so that no unit depends on itself or a later one.
 
     Args:
       params: see :func:`init_params`.
@@ -154,18 +156,18 @@ def logits(params: dict[str, jax.Array], allowed: Masks, x: jax.Array, group: ja
       x: ``(2, n, d_sae)``, see :func:`features_of`.
       group: ``(n,)`` int32.
     """
-    read = jnp.einsum("ind,idw->nw", x, params["reads"] * allowed.reads[None])
-    hidden = jax.nn.relu(read + params["hidden"][group])
-    told = jnp.einsum("nw,wdl->ndl", hidden, params["tells"] * allowed.tells[:, :, None])
-    direct = jnp.einsum("ine,iedl->ndl", x, params["before"] * allowed.before[None, :, :, None])
-    return told + direct + params["bias"][None] + params["group"][group]
+    pre_activations = jnp.einsum("ind,idw->nw", x, params["w_in"] * allowed.w_in[None])
+    hidden = jax.nn.relu(pre_activations + params["hidden"][group])
+    from_hidden = jnp.einsum("nw,wdl->ndl", hidden, params["w_out"] * allowed.w_out[:, :, None])
+    direct = jnp.einsum("ine,iedl->ndl", x, params["w_direct"] * allowed.w_direct[None, :, :, None])
+    return from_hidden + direct + params["bias"][None] + params["group"][group]
 
 
 def ranks(codes: jax.Array, quantiles: jax.Array) -> jax.Array:
     """Ranks in [0, 1] of magnitudes ``(n, d_sae)`` among the active ones of their unit, from tables of quantiles."""
     level = jnp.linspace(0.0, 1.0, quantiles.shape[0], dtype=jnp.float32)
     rank = jax.vmap(lambda c, q: jnp.interp(c, q, level), in_axes=1, out_axes=1)(codes, quantiles)
-    return jnp.clip(jnp.nan_to_num(rank), 0.0, 1.0)
+    return rank
 
 
 class Tables(NamedTuple):
@@ -207,7 +209,7 @@ def train(
     allowed, n = masks(codes.shape[1]), codes.shape[0]
     shuffled = jax.random.permutation(split_key, n)
     held = min(MOST_HELD_OUT, n // 10)
-    tried, rest = (shuffled[:held], shuffled[held:]) if held else (shuffled, shuffled)
+    held_out, trained = (shuffled[:held], shuffled[held:]) if held else (shuffled, shuffled)
     length = -(-steps // ROUNDS)
     optimiser = optax.adamw(
         optax.cosine_decay_schedule(LEARNING_RATE, length * ROUNDS), b2=0.99, weight_decay=WEIGHT_DECAY
@@ -218,7 +220,7 @@ def train(
 
     def step(carry: tuple[Any, Any], i: jax.Array) -> tuple[tuple[Any, Any], None]:
         params, opt_state = carry
-        chosen = rest[jax.random.randint(jax.random.fold_in(batch_key, i), (BATCH,), 0, len(rest))]
+        chosen = trained[jax.random.randint(jax.random.fold_in(batch_key, i), (BATCH,), 0, len(trained))]
         gradient = jax.grad(loss)(params, chosen)
         # Optax raises Python floats to the power of an int32 step count, which strict dtype promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
@@ -228,11 +230,11 @@ def train(
     def rounds(carry: tuple[Any, Any, Any, jax.Array], first: jax.Array) -> tuple[Any, None]:
         params, opt_state, best, least = carry
         (params, opt_state), _ = jax.lax.scan(step, (params, opt_state), first + jnp.arange(length))
-        found = loss(params, tried)
+        found = loss(params, held_out)
         best = jax.tree.map(lambda new, old: jnp.where(found < least, new, old), params, best)
         return (params, opt_state, best, jnp.minimum(found, least)), None
 
-    start = (params, optimiser.init(params), params, loss(params, tried))
+    start = (params, optimiser.init(params), params, loss(params, held_out))
     (_, _, best, least), _ = jax.lax.scan(rounds, start, length * jnp.arange(ROUNDS))
     return best, least
 
@@ -307,7 +309,7 @@ def fit_learned(
 class Drawn(NamedTuple):
     """A code in the making: the hidden layer so far ``(n, width)``, logits of all units so far, and units yet to turn on."""
 
-    read: jax.Array
+    pre_activations: jax.Array
     direct: jax.Array
     left: jax.Array
 
@@ -335,8 +337,8 @@ def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
     left = jax.random.categorical(count_key, jnp.log(fitted.counts[group]), axis=1).astype(jnp.int32)
 
     def unit(so_far: Drawn, given: tuple[jax.Array, ...]) -> tuple[Drawn, tuple[jax.Array, jax.Array]]:
-        j, reads, tells, before, offsets, key = given
-        found = jax.nn.relu(so_far.read) @ tells + so_far.direct[:, j] + params["bias"][j][None]
+        j, w_in, w_out, w_direct, offsets, key = given
+        found = jax.nn.relu(so_far.pre_activations) @ w_out + so_far.direct[:, j] + params["bias"][j][None]
         found = found.at[:, 0].add(-offsets[so_far.left])
         # Exactly as many as were drawn: none beyond them, and all where no more units are left than have to be on.
         full, short = so_far.left <= 0, so_far.left >= d_sae - j
@@ -348,15 +350,15 @@ def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
         rank = (level.astype(jnp.float32) - 1 + jax.random.uniform(rank_key, (n,), jnp.float32)) / LEVELS
         rank = jnp.where(active, rank, 0.0)
         x = features_of(rank, active)
-        read = so_far.read + jnp.einsum("in,iw->nw", x, reads)
-        direct = so_far.direct + jnp.einsum("in,idl->ndl", x, before)
-        return Drawn(read, direct, so_far.left - active.astype(jnp.int32)), (active, rank)
+        pre_activations = so_far.pre_activations + jnp.einsum("in,iw->nw", x, w_in)
+        direct = so_far.direct + jnp.einsum("in,idl->ndl", x, w_direct)
+        return Drawn(pre_activations, direct, so_far.left - active.astype(jnp.int32)), (active, rank)
 
     given = (
         jnp.arange(d_sae),
-        jnp.swapaxes(params["reads"] * allowed.reads[None], 0, 1),
-        jnp.swapaxes(params["tells"] * allowed.tells[:, :, None], 0, 1),
-        jnp.swapaxes(params["before"] * allowed.before[None, :, :, None], 0, 1),
+        jnp.swapaxes(params["w_in"] * allowed.w_in[None], 0, 1),
+        jnp.swapaxes(params["w_out"] * allowed.w_out[:, :, None], 0, 1),
+        jnp.swapaxes(params["w_direct"] * allowed.w_direct[None, :, :, None], 0, 1),
         fitted.offsets,
         jax.random.split(key, d_sae),
     )

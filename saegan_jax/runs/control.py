@@ -1,5 +1,7 @@
 """Images drawn of codes that a user chose: variations of an image, units on and off, mixtures and ways between two."""
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,19 +22,19 @@ ASKED = 4096  # codes from the prior that say how active a unit usually is
 
 
 class Controls(NamedTuple):
-    """What was asked for; of ``like``, ``mix`` and ``between`` at most one is given.
+    """What was asked for; of ``like``, ``mix`` and ``interpolate`` at most one is given.
 
     Attributes:
       like: an image, whose code is kept.
       mix: two images.
-      between: two images.
+      interpolate: two images.
       on: units to turn on, each with its value, or None for its usual one.
       off: units to turn off.
     """
 
     like: str | None = None
     mix: tuple[str, str] | None = None
-    between: tuple[str, str] | None = None
+    interpolate: tuple[str, str] | None = None
     on: tuple[tuple[int, float | None], ...] = ()
     off: tuple[int, ...] = ()
 
@@ -41,10 +43,10 @@ class Controls(NamedTuple):
 
     def check(self) -> None:
         """Raise :class:`saegan_jax.errors.ConfigError` for controls that exclude each other."""
-        given = {"like": self.like, "mix": self.mix, "interpolate": self.between}
+        given = {"like": self.like, "mix": self.mix, "interpolate": self.interpolate}
         named = [name for name, value in given.items() if value is not None]
         fix = f"only one of {', '.join(given)} says which codes are drawn; leave the others out."
-        require(len(named) <= 1, " and ".join(named) or "like", "all at once", fix)
+        require(len(named) <= 1, " and ".join(named), "all at once", fix)
         for name, units in (("on", tuple(unit for unit, _ in self.on)), ("off", self.off)):
             require(min(units, default=0) >= 0, name, units, "units are counted from 0.")
         both = sorted({unit for unit, _ in self.on} & set(self.off))
@@ -88,17 +90,32 @@ def check_reads_codes(restored: Restored, run: Path) -> None:
     require(restored.algorithm.encode is not None, "run", str(run), fix)
 
 
-def read_image(name: str, restored: Restored, *, field: str) -> np.ndarray:
-    """The image at a path, or with ``test:3`` the run's test image number 3: ``(height, width, channels)`` float32 in [0, 1].
+def named_images(
+    controls: Controls, restored: Restored, *, manual_dir: Path | None = None, data_dir: Path | None = None
+) -> list[np.ndarray]:
+    """The images that ``controls`` name, each ``(height, width, channels)`` float32 in [0, 1].
 
     Raises:
-      ConfigError: no such file or number, a file that is no image, or an image of another size.
+      ConfigError: no such file or number, a file that is no image of 8 bits, or an image of another size.
     """
-    if name.startswith(TEST):
-        return _test_image(name, restored, field=field)
+    names = {"like": [controls.like], "mix": controls.mix or (), "interpolate": controls.interpolate or ()}
+    given = [(field, name) for field, found in names.items() for name in found if name is not None]
+    test = np.zeros((0, *restored.image_shape), np.uint8)
+    if any(name.startswith(TEST) for _, name in given):
+        test = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir).test.image
+    pixels = [
+        _test_image(name, test, restored, field) if name.startswith(TEST) else _file_image(name, restored, field)
+        for field, name in given
+    ]
+    return [np.asarray(to_unit_float(jnp.asarray(image))) for image in pixels]
+
+
+def _file_image(name: str, restored: Restored, field: str) -> np.ndarray:
     height, width, channels = restored.image_shape
     try:
         with Image.open(name) as opened:
+            fix = f"it is an image of mode {opened.mode}; convert it to 8 bits of grey or RGB."
+            require(opened.mode in ("1", "L", "P", "RGB"), field, name, fix)
             pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB"))
     except (FileNotFoundError, IsADirectoryError):
         fix = f"there is no such image; give a file, or {TEST}N for a test image of the run's data set."
@@ -107,20 +124,18 @@ def read_image(name: str, restored: Restored, *, field: str) -> np.ndarray:
         raise ConfigError(field, name, f"it cannot be read as an image ({error}); give a PNG or JPEG file.") from None
     fix = f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels and the run's {width}x{height}; resize it."
     require(pixels.shape[:2] == (height, width), field, name, fix)
-    return np.asarray(pixels.reshape(height, width, channels), np.float32) / 255
+    return pixels.reshape(height, width, channels)
 
 
-def _test_image(name: str, restored: Restored, *, field: str) -> np.ndarray:
-    options = restored.options
-    test = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir).test.image
+def _test_image(name: str, test: np.ndarray, restored: Restored, field: str) -> np.ndarray:
     number = name.removeprefix(TEST)
-    fix = f"the data set {options.dataset} has the test images 0 to {len(test) - 1}."
-    require(number.isdigit() and int(number) < len(test), field, name, fix)
-    return np.asarray(to_unit_float(jnp.asarray(test[int(number)])))
+    fix = f"the data set {restored.options.dataset} has the test images 0 to {len(test) - 1}."
+    require(number.isdecimal() and int(number) < len(test), field, name, fix)
+    return np.asarray(test[int(number)])
 
 
-def edited(controls: Controls, codes: jax.Array, usual: jax.Array) -> jax.Array:
-    """``codes (n, d_code)`` with units turned on and off; ``usual (d_code,)`` is how active each unit usually is.
+def edited(controls: Controls, codes: jax.Array, usual: Callable[[], jax.Array]) -> jax.Array:
+    """``codes (n, d_code)`` with units turned on and off; ``usual()``, ``(d_code,)``, is how active each unit usually is.
 
     Raises:
       ConfigError: no such unit, or one to be turned on that is never active and has no value.
@@ -130,7 +145,7 @@ def edited(controls: Controls, codes: jax.Array, usual: jax.Array) -> jax.Array:
         fix = f"the codes have the units 0 to {d_code - 1}."
         require(0 <= unit < d_code, "off" if unit in controls.off else "on", unit, fix)
     for unit, given in controls.on:
-        value = float(usual[unit]) if given is None else given
+        value = float(usual()[unit]) if given is None else given
         fix = "the unit is never active in codes of the prior, which would say how active; give --on UNIT=VALUE."
         require(value > 0 or given is not None, "on", unit, fix)
         codes = with_unit(codes, unit, value)
@@ -139,20 +154,31 @@ def edited(controls: Controls, codes: jax.Array, usual: jax.Array) -> jax.Array:
     return codes
 
 
-def draw_controlled(controls: Controls, restored: Restored, state: Any, *, seed: int, n: int) -> Drawn:
+def draw_controlled(
+    controls: Controls, restored: Restored, state: Any, images: Sequence[np.ndarray], *, seed: int, n: int
+) -> Drawn:
     """Images of the codes that ``controls`` ask for, from one member; the same seed gives the same noise.
 
+    Args:
+      controls: see :class:`Controls`.
+      restored: the run.
+      state: of the member.
+      images: :func:`named_images` of the controls.
+      seed: of codes and noise.
+      n: images to draw.
+
     Raises:
-      ConfigError: an image that cannot be read, or units that do not exist.
+      ConfigError: units that do not exist.
     """
     algorithm, key = restored.algorithm, jax.random.fold_in(jax.random.key(seed), 0)
     assert algorithm.encode is not None
     assert algorithm.draw_codes is not None
     code_key, noise_key = jax.random.split(key)
-    usual = typical_activity(algorithm.draw_codes(state, jax.random.fold_in(key, 2), ASKED))
-    sources = _sources(controls, restored)
+    draw_codes = algorithm.draw_codes
+    usual = cache(lambda: typical_activity(draw_codes(state, jax.random.fold_in(key, 2), ASKED)))
+    sources = np.stack(images) if images else np.zeros((0, *restored.image_shape), np.float32)
     found = algorithm.encode(state, jnp.asarray(sources)) if len(sources) else None
-    if controls.between is not None:
+    if controls.interpolate is not None:
         assert found is not None
         codes = edited(controls, interpolate(found[0], found[1], max(n, 2)), usual)
         drawn = _one_noise(algorithm, state, noise_key, codes)
@@ -168,14 +194,6 @@ def draw_controlled(controls: Controls, restored: Restored, state: Any, *, seed:
     drawn = np.asarray(algorithm.sample(state, noise_key, n, code=codes))
     shown = np.concatenate([sources, drawn])
     return Drawn(shown, np.asarray(jnp.concatenate([found, codes])), min(len(shown), 16))
-
-
-def _sources(controls: Controls, restored: Restored) -> np.ndarray:
-    """The images that the controls name: ``(m, height, width, channels)``."""
-    fields = {"like": () if controls.like is None else (controls.like,), "mix": controls.mix or ()}
-    fields["interpolate"] = controls.between or ()
-    images = [read_image(name, restored, field=field) for field, names in fields.items() for name in names]
-    return np.stack(images) if images else np.zeros((0, *restored.image_shape), np.float32)
 
 
 def _one_noise(algorithm: Algorithm, state: Any, key: jax.Array, codes: jax.Array) -> np.ndarray:

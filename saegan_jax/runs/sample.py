@@ -19,7 +19,7 @@ from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
 from saegan_jax.runs.checks import check_options
-from saegan_jax.runs.control import Controls, check_reads_codes, draw_controlled, parse_on
+from saegan_jax.runs.control import Controls, check_reads_codes, draw_controlled, named_images, parse_on
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.training.systems import draw
 
@@ -68,6 +68,10 @@ class Sample:
     """Units to turn on, as J or J=VALUE; by default at the median of their activity."""
     off: tuple[int, ...] = ()
     """Units to turn off."""
+    manual_dir: Path | None = None
+    """Folder that holds the four official MNIST gz files, where test:N is an MNIST image and they are not prepared yet."""
+    data_dir: Path | None = None
+    """Folder of prepared data sets; by default TFDS's own, ~/tensorflow_datasets."""
 
     @property
     def controls(self) -> Controls:
@@ -131,11 +135,12 @@ def draw_members(options: Sample, restored: Restored) -> tuple[list[int], np.nda
     algorithm = of_class(restored, options.label)
     members = list(range(restored.n_seeds)) if options.member is None else [options.member]
     images, codes, columns = [], [], None
+    named = named_images(options.controls, restored, manual_dir=options.manual_dir, data_dir=options.data_dir)
     for member in members:  # one at a time, so that a member's images do not depend on the others being drawn
         state = restored.state
         own = jax.tree.map(lambda x, i=member: x[i], state) if restored.n_seeds > 1 else state
         if options.controls:
-            drawn = draw_controlled(options.controls, restored, own, seed=options.seed, n=options.n)
+            drawn = draw_controlled(options.controls, restored, own, named, seed=options.seed, n=options.n)
             pixels, columns = drawn.images, drawn.columns
             codes.append(drawn.codes)
         else:

@@ -146,11 +146,11 @@ def combination_rows(swept: Swept, scores: SweepScores, names: tuple[str, ...]) 
 def run_variant(sweep: Sweep, members: list[Member], dataset: Dataset, console: Console) -> dict[str, Any]:
     """Train and score all members of one variant: what its file holds."""
     config = members[0].config
-    told = f"{config.variant}: {len(members)} members"
-    with console.status(f"{told}, compiling") as status:
-        say = prefixed(status.update, f"{told}, ")
+    title = f"{config.variant}: {len(members)} members"
+    with console.status(f"{title}, compiling") as status:
+        say = prefixed(status.update, f"{title}, ")
         swept, seconds = train_variant(sweep, members, dataset, say)
         scores = score_sweep(swept, dataset, probe_images=sweep.probe_images, say=say)
-    console.print(f"{told} of {config.steps} steps in {seconds:.0f} s")
+    console.print(f"{title} of {config.steps} steps in {seconds:.0f} s")
     rows = combination_rows(swept, scores, tuple(axes_of(sweep, config.variant)))
     return {"variant": config.variant, "config": to_json(config), "training_seconds": seconds, "rows": rows}

@@ -63,8 +63,7 @@ def test_r2_is_its_formula():
     spread = ((codes - codes.mean(axis=0)) ** 2).sum()
     np.testing.assert_allclose(code_r2(codes, other), 1 - 0.01 * codes.size / spread, rtol=1e-5)
     assert abs(code_r2(codes, np.broadcast_to(codes.mean(axis=0), codes.shape))) < 1e-6
-    assert np.isnan(code_r2(np.full((5, 3), 0.1, np.float32), np.zeros((5, 3), np.float32)))
-    with pytest.raises(ValueError, match="must have one shape"):
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples"):
         code_r2(codes, codes[:3])
 
 

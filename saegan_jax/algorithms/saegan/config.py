@@ -121,6 +121,12 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
             f"generated codes have that many units on, and there are d_sae={self.sae.d_sae}.",
         )
 
+        require(
+            not (self.standardise and codes_out),
+            "standardise",
+            self.standardise,
+            "generated codes have units off, which must stay 0; turn it off, or set generator_output='images'.",
+        )
         pairs = DISCRIMINATORS[self.discriminator].reads_pairs
         require(
             not pairs or (codes_in and not codes_out),

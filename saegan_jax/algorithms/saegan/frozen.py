@@ -19,14 +19,14 @@ class Pretrained:
       sae: parameters of the trained sparse autoencoder.
       scale: ``(d_sae,)``, root mean square of its codes of training images, at least ``MIN_SCALE``; networks read codes
         divided by it. With ``standardise``, their standard deviation.
-      center: ``(d_sae,)``, mean of these codes, which is taken off before the division; ``()`` without ``standardise``.
+      center: ``(d_sae,)``, what is taken off before the division: the mean of these codes with ``standardise``, else zeros.
       prior: the sparse prior fitted to these codes; ``()`` where the generator reads none.
       critics: by name, what critics fitted to training images; those that fit nothing are left out.
     """
 
     sae: Any
     scale: jax.Array
-    center: Any
+    center: jax.Array
     prior: Any
     critics: dict[str, Any]
 
@@ -56,8 +56,9 @@ class FrozenSAE(NamedTuple):
 
     @staticmethod
     def scaled(pretrained: Pretrained, codes: jax.Array) -> jax.Array:
-        """Codes divided by each unit's scale, and not centred: off stays 0."""
-        return codes / pretrained.scale.reshape((1,) * (codes.ndim - 1) + (-1,))
+        """``(h - m) / s`` of codes ``(..., d_sae)``: without ``standardise`` m is 0, and off stays 0."""
+        like = (1,) * (codes.ndim - 1) + (-1,)
+        return (codes - pretrained.center.reshape(like)) / pretrained.scale.reshape(like)
 
     def codes(self, pretrained: Pretrained, images: jax.Array) -> jax.Array:
         """Codes of ``(batch, height, width, channels)`` images in [-1, 1]: ``(batch, [rows, columns,] d_sae)``."""
@@ -83,21 +84,14 @@ class FrozenSAE(NamedTuple):
         codes = self.functions.encode(self.params(pretrained), images)
         return jnp.where(codes > self.active_above, codes, 0.0).reshape(images.shape[0], -1)
 
-    @staticmethod
-    def scaled_input(pretrained: Pretrained, codes: jax.Array) -> jax.Array:
-        """``h / s`` of codes ``(batch, d_code)``, as generators and joint critics read them; ``(h - m) / s`` standardised."""
-        by_unit = codes.reshape(codes.shape[0], -1, pretrained.scale.shape[0])
-        if not isinstance(pretrained.center, tuple):
-            by_unit = by_unit - pretrained.center.reshape(1, 1, -1)
-        return (by_unit / pretrained.scale.reshape(1, 1, -1)).reshape(codes.shape)
+    def scaled_input(self, pretrained: Pretrained, codes: jax.Array) -> jax.Array:
+        """:meth:`scaled` of codes ``(batch, d_code)``, as generators and joint critics read them."""
+        return self.scaled(pretrained, codes.reshape(codes.shape[0], -1, self.d_sae)).reshape(codes.shape)
 
-    @staticmethod
-    def unscaled_input(pretrained: Pretrained, scaled: jax.Array) -> jax.Array:
+    def unscaled_input(self, pretrained: Pretrained, scaled: jax.Array) -> jax.Array:
         """The codes ``(batch, d_code)`` of which ``scaled`` is :meth:`scaled_input`."""
-        by_unit = scaled.reshape(scaled.shape[0], -1, pretrained.scale.shape[0]) * pretrained.scale.reshape(1, 1, -1)
-        if not isinstance(pretrained.center, tuple):
-            by_unit = by_unit + pretrained.center.reshape(1, 1, -1)
-        return by_unit.reshape(scaled.shape)
+        scale, center = (x.reshape(1, 1, -1) for x in (pretrained.scale, pretrained.center))
+        return (scaled.reshape(scaled.shape[0], -1, self.d_sae) * scale + center).reshape(scaled.shape)
 
     def decoded(self, pretrained: Pretrained, scaled_codes: jax.Array) -> jax.Array:
         """Images in [-1, 1] of ``(batch, d_sae)`` codes that were divided by the scale."""

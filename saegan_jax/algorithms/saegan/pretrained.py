@@ -65,11 +65,8 @@ def fit_pretrained(
     if fits:
         a = over_images(lambda x: functions.pre_activations(sae_params, x), images, d_sae, batch_size=batch_size)
         fitted = {name: fit(a, critic_key) for name, fit in fits.items()}
-    center: Any = ()
-    scale = code_scale(codes)
-    if config.standardise:
-        center = codes.mean(axis=0)
-        scale = code_scale(codes - center.reshape(1, -1))
+    center = codes.mean(axis=0) if config.standardise else jnp.zeros(d_sae, codes.dtype)
+    scale = code_scale(codes - center.reshape(1, -1))
     return Pretrained(sae=sae_params, scale=scale, center=center, prior=prior, critics=fitted)
 
 

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SHAPE, assert_close, assert_finite, assert_same, digits, filled, numpy_leaves, unit_batch
+from helpers import SHAPE, assert_close, assert_finite, assert_same, digits, numpy_leaves, unit_batch
 from sae_formulas import (
     D_SAE,
-    RUNNING,
+    OFF,
+    STEPS,
     N,
     cut64,
     dense,
-    patched,
     pre_activations64,
     quick,
-    weights,
+    start,
 )
 
 from saegan_jax.algorithms.sae import (
@@ -33,22 +33,6 @@ from saegan_jax.algorithms.sae import (
 from saegan_jax.training.systems import init_members
 from saegan_jax.training.transforms import many_steps
 
-# Steps. All resample at even steps, from step 3 without activity on; the first step does not.
-
-STEPS = {
-    "kl": dense("kl", sparsity_warmup=4),
-    "rate_kl": dense("rate_kl"),
-    "kl running": dense("kl", rho_hat="running", decoder_norm=2.0),
-    "topk": dense("topk", auxk=0.25),
-    "batch_topk": dense("batch_topk", pre_bias="mean", decoder_norm=2.0),
-    "jumprelu": dense("jumprelu", sparsity_warmup=4),
-    "gated": dense("gated", pre_bias="mean"),
-    "wta": dense("wta", tied=True, decoder_norm=0.0),
-    "conv topk": patched("topk", 2, auxk=0.25, pre_bias="mean"),
-}
-STEPS = {name: replace(config, resample_every=2, dead_after=3) for name, config in STEPS.items()}
-OFF = np.array([True, True, False, False, False, False])
-
 
 @functools.cache
 def step_program(config):
@@ -58,29 +42,6 @@ def step_program(config):
 @functools.cache
 def initial(config):
     return quick(sae(config, image_shape=SHAPE).init)(jax.random.key(42))
-
-
-def start(config, *, step=0):
-    """A state with two units that have long been off, and Adam's moments nowhere zero."""
-    state = filled(jax.eval_shape(sae(config, image_shape=SHAPE).init, jax.random.key(0)))
-    rng = np.random.default_rng(1)
-    params = {n: np.array(p) for n, p in weights(config).items()}
-    params["b_enc"][OFF] = -30.0
-    if config.decoder_norm:
-        params["W_dec"] *= config.decoder_norm / np.linalg.norm(params["W_dec"], axis=1, keepdims=True)
-    adam, *rest = state.opt_state
-    mu = jax.tree.map(lambda m: jnp.asarray(0.1 * rng.normal(size=m.shape), jnp.float32), adam.mu)
-    nu = jax.tree.map(lambda m: jnp.asarray(0.1 + rng.random(m.shape), jnp.float32), adam.nu)
-    return replace(
-        state,
-        step=jnp.int32(step),
-        params={"params": {n: jnp.asarray(p, jnp.float32) for n, p in params.items()}},
-        opt_state=(adam._replace(mu=mu, nu=nu), *rest),
-        hyper=hyper(config),
-        mean_activation=jnp.asarray(RUNNING, jnp.float32),
-        density=jnp.asarray(RUNNING, jnp.float32),
-        steps_since_active=jnp.asarray(np.where(OFF, 9, 1), jnp.int32),
-    )
 
 
 @pytest.mark.parametrize("name", STEPS)

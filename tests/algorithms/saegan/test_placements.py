@@ -293,7 +293,7 @@ def attacked_pretrained(config):
     return Pretrained(
         sae=jax.tree.map(jnp.asarray, {"params": params}),
         scale=scale,
-        center=(),
+        center=jnp.zeros(4),
         prior=(),
         critics={name: Projection(normal(4, seed=5), scale, normal(4, 3, seed=i)) for i, name in enumerate(names)},
     )
