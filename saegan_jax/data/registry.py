@@ -9,7 +9,7 @@ from saegan_jax.data.dataset import DataError, Dataset, check_size
 from saegan_jax.data.folder_dataset import load_folder
 from saegan_jax.files import is_remote
 
-FOLDER = "folder:"
+FOLDER, VECTORS = "folder:", "vectors:"
 
 
 def load(
@@ -52,6 +52,8 @@ def load(
         found = load_folder(name.removeprefix(FOLDER), in_memory=in_memory, **own)
         check_size(found.name, found.image_shape, size)
         return found
+    if isinstance(name, str) and name.startswith(VECTORS):
+        raise DataError(f"dataset={name!r} has vectors, which are no images: `saegan train sae` alone takes them.")
     for field, value in own.items():
         if value is not None:
             raise DataError(
