@@ -143,8 +143,9 @@ def _origin(source: VectorRows, fitted: int, spread: float) -> Origin:
         "scale": f"Inputs are multiplied by {normalisation.scale:.4g}, so that their mean norm is sqrt({vectors.d})",
         "centre": f"The mean is subtracted from inputs, then they are multiplied by {normalisation.scale:.4g}",
     }[normalisation.kind]
+    parts = f"{len(vectors.parts)} part{'s' * (len(vectors.parts) > 1)}"
     notes = (
-        f"{vectors.name}: {len(vectors):,} vectors of width {vectors.d} in {len(vectors.parts)} parts; "
+        f"{vectors.name}: {len(vectors):,} vectors of width {vectors.d} in {parts}; "
         f"{m:,} are held out for validation and {m:,} for test, at even distances.",
         f"{said} (statistics of {fitted:,} vectors). ||mean|| / ||std|| is {spread:.3g}.",
     )

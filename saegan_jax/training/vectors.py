@@ -191,7 +191,6 @@ def _start(data: VectorDataset, config: SAEConfig, saved: SavedWeights | None) -
 
 
 def _phase(algorithm: Algorithm, config: SAEConfig, length: int) -> Phase:
-    every = {"log_every": length, "save_every": length, "picture_every": length}
     return Phase(
         name="sae",
         init=lambda: None,
@@ -200,5 +199,7 @@ def _phase(algorithm: Algorithm, config: SAEConfig, length: int) -> Phase:
         steps=config.steps,
         batch_size=config.batch_size,
         shown=(),
-        **every,
+        log_every=length,
+        save_every=length,
+        picture_every=length,
     )
