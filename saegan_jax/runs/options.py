@@ -37,9 +37,9 @@ class RunOptions(DeviceOptions):
     """What to train on, how many seeds, and where the run goes."""
 
     dataset: str = "digits"
-    """digits (8x8, embedded), mnist (28x28), fashion_mnist, kmnist, any prepared TFDS image data set; folder:PATH, a folder of
-    your own images, in a subfolder for each class or in none; or, for train sae, vectors:PATH, a .npy, .npz or .safetensors
-    file or a folder of them."""
+    """digits (8x8, embedded), shapes (32x32x3, drawn), mnist (28x28), fashion_mnist, kmnist, any prepared TFDS image data set;
+    folder:PATH, a folder of your own images, in a subfolder for each class or in none; or, for train sae, vectors:PATH, a .npy,
+    .npz or .safetensors file or a folder of them."""
     image_size: int | None = None
     """Of folder:PATH: pixels to which the images' shorter side is resized, and the longer one cropped about the centre."""
     channels: Literal[1, 3, 4] | None = None

@@ -29,9 +29,13 @@ def score_sae(run: Run, config: SAEConfig, params: Any, *, active_only: bool = F
     """Metrics of every member on the test images; each field has a leading axis of members."""
     images = jnp.asarray(run.dataset.test.image)
     members = params if run.n_seeds > 1 else jax.tree.map(lambda leaf: leaf[None], params)
-    return jax.tree.map(
-        np.asarray, jax.lax.map(jax.jit(lambda one: score(config, one, images, active_only=active_only)), members)
-    )
+
+    # Images are an argument: as a constant of the program they would be computed on while it is compiled.
+    @jax.jit
+    def scored(members: Any, images: jax.Array) -> SAEMetrics:
+        return jax.lax.map(lambda one: score(config, one, images, active_only=active_only), members)
+
+    return jax.tree.map(np.asarray, scored(members, images))
 
 
 def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:

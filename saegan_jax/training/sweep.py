@@ -162,11 +162,15 @@ def score_members(
     config = members[0].config
     counted = VARIANTS[config.variant].counts_k
 
-    def one(member: tuple[Any, jax.Array]) -> SAEMetrics:
-        params, k = member
-        return score(config, params, images, k=k if counted else None, active_only=active_only)
+    @jax.jit
+    def scored(members: tuple[Any, jax.Array], images: jax.Array) -> SAEMetrics:
+        def one(member: tuple[Any, jax.Array]) -> SAEMetrics:
+            params, k = member
+            return score(config, params, images, k=k if counted else None, active_only=active_only)
 
-    return jax.tree.map(np.asarray, jax.jit(lambda s: jax.lax.map(one, (s.params, s.hyper.k)))(states))
+        return jax.lax.map(one, members)
+
+    return jax.tree.map(np.asarray, scored((states.params, states.hyper.k), images))
 
 
 def encode_all(config: SAEConfig, params: Any, images: jax.Array) -> np.ndarray:
