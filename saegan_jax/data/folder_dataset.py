@@ -93,7 +93,7 @@ def load_folder(
             them as they are needed.
 
     Raises:
-        DataError: what :func:`read_folder` refuses, splits of different classes or sizes, or too few images to hold some out of.
+        DataError: what :func:`read_folder` refuses, splits of different classes or sizes, or too few images to hold out.
     """
     root = checked_folder(path)
     folders = split_folders(root)
