@@ -34,7 +34,7 @@ def critic_parts(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: in
     """
     functions = autoencoder(config.sae, image_shape=image_shape)
     image_net = image_networks(config.gan, image_shape, n_classes=n_classes).discriminator
-    frozen = FrozenSAE(functions, config.sae.d_sae, config.sae.active_above)
+    frozen = FrozenSAE(functions, config.sae.d_sae, config.sae.active_above, config.code_dropout)
     return CriticParts(config, frozen, image_net, image_shape, n_classes)
 
 
@@ -88,7 +88,7 @@ def saegan_game(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int
         to_image=decoded_image if config.in_codes else unit_images,
         in_pixels=not config.in_codes,
         latent_of=None if inputs.latent_of is None else inputs.latent_of(config, sae),
-        real_codes=sae.input_codes if discriminator.reads_pairs else None,
+        real_codes=sae.training_codes if discriminator.reads_pairs else None,
         fake_codes=PAIRINGS[config.pairing],
     )
 
