@@ -58,7 +58,8 @@ class Game(NamedTuple):
         makes them; None where the generator reads none.
       real_codes: ``real_codes(pretrained, key, images) -> (n, d_code)`` of reals in [0, 1], where critics read pairs of image
         and code; a generator then learns from ``latent_of`` codes of training images. None elsewhere.
-      fake_codes: ``fake_codes(codes) -> codes``, those of the fakes, of the codes of the reals that they are paired with.
+      pair_codes: ``pair_codes(codes) -> (real_codes, fake_codes)``: from the codes of the reals, what is read beside each, and
+        what the fake that it is paired with is made from.
     """
 
     init: Callable[[jax.Array, Any], Nets]
@@ -71,7 +72,7 @@ class Game(NamedTuple):
     in_pixels: bool = True
     latent_of: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
     real_codes: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
-    fake_codes: Callable[[jax.Array], jax.Array] = lambda codes: codes
+    pair_codes: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = lambda codes: (codes, codes)
 
 
 def init_params(module: nn.Module, key: jax.Array, shape: tuple[int, ...], *, n_classes: int = 0) -> Any:

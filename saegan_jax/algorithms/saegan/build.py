@@ -22,8 +22,13 @@ from saegan_jax.images import to_unit
 from saegan_jax.priors import sample_prior
 
 ImageShape = tuple[int, int, int]
-# The code that each fake is made from, of those of the reals: rolled by one, a fake is never scored beside its own real.
-PAIRINGS = {"other": lambda codes: jnp.roll(codes, 1, axis=0), "same": lambda codes: codes}
+# The codes that are read beside reals, and those that fakes are made from. Rolled by one, no fake is scored beside its own
+# real; shuffled, a real's code says nothing of it.
+PAIRINGS = {
+    "other": lambda codes: (codes, jnp.roll(codes, 1, axis=0)),
+    "same": lambda codes: (codes, codes),
+    "shuffled": lambda codes: (jnp.roll(codes, 1, axis=0), codes),
+}
 
 
 def critic_parts(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int = 0) -> CriticParts:
@@ -89,7 +94,7 @@ def saegan_game(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int
         in_pixels=not config.in_codes,
         latent_of=None if inputs.latent_of is None else inputs.latent_of(config, sae),
         real_codes=sae.training_codes if discriminator.reads_pairs else None,
-        fake_codes=PAIRINGS[config.pairing],
+        pair_codes=PAIRINGS[config.pairing],
     )
 
 

@@ -13,7 +13,7 @@ from saegan_jax.priors import PRIORS, Sampler
 GeneratorInput = Literal["gaussian", "sparse"]
 GeneratorOutput = Literal["images", "codes"]
 Discriminator = Literal["pixels", "codes", "ensemble", "projected", "lossless", "joint", "init"]
-Pairing = Literal["other", "same"]
+Pairing = Literal["other", "same", "shuffled"]
 Encoder = Literal["trained", "random"]
 
 
@@ -67,7 +67,7 @@ class DiscriminatorUse:
     on."""
     pairing: Pairing = "other"
     """The code that a fake is made from, beside the joint critic: other: that of another real of the batch; same: that of the
-    real that a relativistic loss pairs it with."""
+    real that a relativistic loss pairs it with; shuffled: a control, in which reals are read beside the code of another."""
     code_dropout: float = 0.0
     """Share of the codes beside the joint critic, in training, of which only a random part is kept: each unit with probability
     u, uniform on [0, 1]. The generator so learns what single units mean, and what to draw of a code that is incomplete."""

@@ -101,7 +101,9 @@ class FrozenSAE(NamedTuple):
         which_key, share_key, unit_key = jax.random.split(key, 3)
         n, d_code = codes.shape
         whole = jax.random.uniform(which_key, (n, 1), jnp.float32) >= self.dropout
-        kept = jax.random.uniform(unit_key, (n, d_code), jnp.float32) < jax.random.uniform(share_key, (n, 1), jnp.float32)
+        kept = jax.random.uniform(unit_key, (n, d_code), jnp.float32) < jax.random.uniform(
+            share_key, (n, 1), jnp.float32
+        )
         off = jnp.broadcast_to(pretrained.center, (d_code // self.d_sae, self.d_sae)).reshape(1, -1)
         return jnp.where(whole | kept, codes, off)
 

@@ -108,7 +108,7 @@ def test_a_generator_learns_from_the_parts_of_codes_that_critics_are_given():
     assert (again != codes).any()
 
 
-@pytest.mark.parametrize("pairing", ["other", "same"])
+@pytest.mark.parametrize("pairing", ["other", "same", "shuffled"])
 @pytest.mark.parametrize("d_steps", [1, 2])
 def test_a_fake_is_scored_beside_the_code_it_was_made_from(pairing, d_steps, monkeypatch):
     """Recorded in a critic: codes of reals, those of fakes, and the code within the latent of each fake."""
@@ -131,7 +131,8 @@ def test_a_fake_is_scored_beside_the_code_it_was_made_from(pairing, d_steps, mon
     ((shares, last),) = seen
     n = N // d_steps
     real = numpy_codes(pretrained, batch.image).reshape(d_steps, n, D_SAE)
-    fake = np.roll(real, 1, axis=1) if pairing == "other" else real
+    rolled = np.roll(real, 1, axis=1)
+    real, fake = {"other": (real, rolled), "same": (real, real), "shuffled": (rolled, real)}[pairing]
     np.testing.assert_allclose(shares.real_code, real, rtol=1e-5)
     np.testing.assert_allclose(shares.fake_code, fake, rtol=1e-5)
     scale = np.asarray(pretrained.scale)
