@@ -163,7 +163,7 @@ def turn_units(
     codes: np.ndarray,
     keep: int,
 ) -> tuple[dict[int, UnitEffect], np.ndarray]:
-    """Effects of turning each of ``units`` on, to its of ``values``, instead of off in ``codes``, and ``keep`` images of each."""
+    """Effects of turning each of ``units`` on, to its value, instead of off in ``codes``; and ``keep`` images of each."""
     effects, kept = {}, []
     for unit, value in zip(units.tolist(), values, strict=True):
         noise = jax.random.fold_in(key, 1 + unit)
