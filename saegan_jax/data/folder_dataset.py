@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from saegan_jax.data import decode as decoding
 from saegan_jax.data.dataset import DataError, Dataset, Origin, Split, held_out
 from saegan_jax.data.folder import (
+    NOTHING,
     PathLike,
     Survey,
     checked_folder,
@@ -163,7 +164,7 @@ def _part(survey: Survey, classes: tuple[str, ...], image_size: int | None) -> P
         image = np.empty((len(files), *survey.shape, survey.channels), np.uint8)
         for i, pixels in enumerate(survey.pixels):
             image[i] = decoding.with_channels(pixels, survey.channels)
-            survey.pixels[i] = pixels[:0]  # or all of them would be in memory twice
+            survey.pixels[i] = NOTHING  # or all of them would be in memory twice
         return Part(Split(image, label), files)
     size = None if image_size is None else (image_size, image_size)
     records = FileRecords(survey.path, tuple(survey.files), label, size, survey.channels)
