@@ -14,7 +14,13 @@ project = "saegan_jax"
 author = "the saegan_jax authors"
 version = release = version_of("saegan_jax")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 root_doc = "docs/site"
 include_patterns = ["docs/**", "experiments/results/**", "benchmarks/results/**", "CONTRIBUTING.md", "CHANGELOG.md"]
 exclude_patterns = ["docs/_build/**"]
