@@ -57,6 +57,7 @@ OFF = {
         "beta2",
         "beta_sparsity",
         "beta_warmup",
+        "code_dropout",
         "constant_share",
     ),
     *("cycle", "decoder_norm", "dragan_penalty", "ema_half_life", "final_beta2", "final_gamma", "final_learning_rate"),
