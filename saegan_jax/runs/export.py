@@ -11,7 +11,7 @@ from rich.text import Text
 
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs.checks import check_options
-from saegan_jax.runs.restore import restore_run
+from saegan_jax.runs.restore import autoencoder_of, restore_run
 from saegan_jax.training.interchange import architecture, export_sae
 
 
@@ -40,11 +40,12 @@ def run(options: Export) -> None:
     state = restored.state
     if restored.n_seeds > 1:
         state = jax.tree.map(lambda leaf: leaf[options.member], state)
-    if restored.training.autoencoder is None:
+    found = autoencoder_of(restored, state)
+    if found is None:
         what = type(restored.settings).__name__.removesuffix("Config")
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
         raise ConfigError("run", str(options.run), fix)
-    config, params = restored.training.autoencoder(restored.settings, state)
+    config, params = found
     folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
     what = f"{config.variant} autoencoder of {config.d_sae} units, step {restored.step}"
     text = f"{folder}: {what}, architecture {architecture(config)!r}"

@@ -17,6 +17,7 @@ from saegan_jax.files import is_remote
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
 from saegan_jax.runs.export import Export
 from saegan_jax.runs.registry import TRAININGS
+from saegan_jax.runs.report import Report
 from saegan_jax.runs.sample import Sample
 from saegan_jax.runs.translate import Translate
 
@@ -36,7 +37,7 @@ STUDIES = {
 REQUIRED = {"run": Path("run"), "runs": (Path("run"),), "out": Path("out.json"), "command": "saegan train sae"}
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export)},
+    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report)},
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}

@@ -1,0 +1,133 @@
+"""Rows of generated images in which one thing changes: a unit turned down and up, or the way from one latent to another."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.steering import interpolate
+from saegan_jax.steering.cut import activations_before, images_after, layers
+
+LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Times a unit's usual activity."""
+BATCH = 512
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _of_codes(algorithm: Algorithm, state: Any, key: jax.Array, codes: jax.Array) -> jax.Array:
+    """Images of ``codes (n, d_code)`` that all have the noise of ``key``."""
+    return jax.vmap(lambda code: algorithm.sample(state, key, 1, code=code[None])[0])(codes)
+
+
+def draw_codes(algorithm: Algorithm, state: Any, key: jax.Array, codes: np.ndarray) -> np.ndarray:
+    """Images ``(n, height, width, channels)`` of ``codes (n, d_code)``, all of one noise, drawn in batches of one program."""
+    size = min(BATCH, len(codes))
+    padded = np.pad(codes, ((0, -len(codes) % size), (0, 0)))
+    parts = [np.asarray(_of_codes(algorithm, state, key, part)) for part in np.split(padded, len(padded) // size)]
+    return np.concatenate(parts)[: len(codes)]
+
+
+def edited_codes(base: np.ndarray, units: np.ndarray, usual: np.ndarray, *, d_sae: int) -> np.ndarray:
+    """``base`` with each unit in turn at :data:`LEVELS` times its usual activity, at every position of the code.
+
+    Args:
+      base: ``(d_code,)``, ``d_sae`` numbers for each position.
+      units: ``(m,)`` numbers of units.
+      usual: ``(m,)`` activities.
+      d_sae: units of a position.
+
+    Returns:
+      ``(m * len(LEVELS), d_code)``, a unit's levels one after the other.
+    """
+    codes = np.broadcast_to(base.reshape(-1, d_sae), (len(units), len(LEVELS), base.size // d_sae, d_sae)).copy()
+    values = usual[:, None] * np.asarray(LEVELS, np.float32)
+    for i, unit in enumerate(units):
+        codes[i, :, :, unit] = values[i][:, None]
+    return codes.reshape(-1, base.size)
+
+
+def unit_strips(
+    algorithm: Algorithm, state: Any, units: np.ndarray, usual: np.ndarray, *, d_sae: int, rows: int, seed: int
+) -> np.ndarray:
+    """Generated images with each unit turned down and up, of ``rows`` codes of the prior; in a row only the unit changes.
+
+    Args:
+      algorithm: whose generator reads codes.
+      state: of one member.
+      units: ``(m,)`` numbers of units.
+      usual: ``(m,)``, what :data:`LEVELS` multiply.
+      d_sae: units of a position of the code.
+      rows: codes.
+      seed: of codes and noise.
+
+    Returns:
+      ``(m, rows, len(LEVELS), height, width, channels)`` float32 in [0, 1].
+    """
+    assert algorithm.draw_codes is not None
+    code_key, noise_key = jax.random.split(jax.random.key(seed))
+    base = np.asarray(algorithm.draw_codes(state, code_key, rows))
+    strips = []
+    for row in range(rows):
+        codes = edited_codes(base[row], units, usual, d_sae=d_sae)
+        images = draw_codes(algorithm, state, jax.random.fold_in(noise_key, row), codes)
+        strips.append(images.reshape(len(units), len(LEVELS), *images.shape[1:]))
+    return np.stack(strips, axis=1)
+
+
+def slerp(a: jax.Array, b: jax.Array, n: int) -> jax.Array:
+    """``n`` points on the arc from ``a (d,)`` to ``b (d,)``, whose norm changes evenly: ``(n, d)``.
+
+    ``(sin((1 - t) w) a/|a| + sin(t w) b/|b|) / sin(w)`` times ``(1 - t) |a| + t |b|``, w the angle between them: a straight
+    line between two normal vectors passes where normal vectors of many dimensions never are. Opposite or equal directions
+    have no arc, and are joined by the line.
+
+    Raises:
+      ValueError: shapes that differ or are no vectors, or fewer than 2.
+
+    Source: White, Sampling Generative Networks, 2016.
+    """
+    line = interpolate(a, b, n)
+    norm_a, norm_b = jnp.linalg.norm(a), jnp.linalg.norm(b)
+    unit_a, unit_b = (x / jnp.maximum(norm, 1e-12) for x, norm in ((a, norm_a), (b, norm_b)))
+    angle = jnp.arccos(jnp.clip(jnp.vdot(unit_a, unit_b), -1.0, 1.0))
+    t = jnp.linspace(0.0, 1.0, n, dtype=a.dtype)[:, None]
+    sine = jnp.maximum(jnp.sin(angle), 1e-12)
+    arc = (jnp.sin((1 - t) * angle) * unit_a[None] + jnp.sin(t * angle) * unit_b[None]) / sine
+    arc = arc * ((1 - t) * norm_a + t * norm_b)
+    return jnp.where(jnp.sin(angle) < 1e-4, line, arc)
+
+
+def interpolations(algorithm: Algorithm, state: Any, *, rows: int, columns: int, seed: int) -> np.ndarray:
+    """Generated images on the way from one random latent to another.
+
+    A generator that reads codes draws codes on the line between two of the prior, with one noise a row; any other what lies
+    on the arc between two inputs of its first layer.
+
+    Args:
+      algorithm: that samples.
+      state: of one member.
+      rows, columns: pairs of latents, and images of each way, both ends counted.
+      seed: of the latents.
+
+    Returns:
+      ``(rows, columns, height, width, channels)`` float32 in [0, 1].
+    """
+    key, noise = jax.random.split(jax.random.key(seed))
+    if algorithm.draw_codes is not None:
+        codes = algorithm.draw_codes(state, key, 2 * rows)
+        ways = [np.asarray(interpolate(codes[2 * i], codes[2 * i + 1], columns)) for i in range(rows)]
+        drawn = [draw_codes(algorithm, state, jax.random.fold_in(noise, i), way) for i, way in enumerate(ways)]
+        return np.stack(drawn)
+    return np.asarray(_ways(algorithm, state, key, rows, columns))
+
+
+@partial(jax.jit, static_argnames=("algorithm", "rows", "columns"))
+def _ways(algorithm: Algorithm, state: Any, key: jax.Array, rows: int, columns: int) -> jax.Array:
+    first = layers(algorithm.sample, state)[0]
+    latents = activations_before(algorithm.sample, first, state, key, 2 * rows).reshape(2 * rows, -1)
+    ways = jax.vmap(lambda a, b: slerp(a, b, columns))(latents[::2], latents[1::2])
+    images = images_after(algorithm.sample, first, state, ways.reshape(-1, *first.shape))
+    return images.reshape(rows, columns, *images.shape[1:])
