@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 _LOG_FROM = 30.0  # largest over smallest positive number, from which a line is logarithmic
 
@@ -35,10 +35,13 @@ class Axis(NamedTuple):
 
     def ticks(self) -> list[tuple[float, str]]:
         """Places and texts of a few round numbers."""
-        locator = LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=9) if self.log else MaxNLocator(4)
-        inside = [float(t) for t in locator.tick_values(self.low, self.high) if self.low <= t <= self.high]
-        shown = inside[:: max(1, math.ceil(len(inside) / 6))]
+        decades, halves = (LogLocator(base=10, subs=subs, numticks=9) for subs in ((1.0,), (1.0, 3.0)))
+        candidates = (self._inside(one) for one in ((decades, halves) if self.log else (MaxNLocator(4),)))
+        shown = next((found for found in candidates if len(found) >= 3), None) or self._inside(MaxNLocator(4))
         return [(self.place(t), f"{t:.6g}") for t in shown]
+
+    def _inside(self, locator: Locator) -> list[float]:
+        return [float(t) for t in locator.tick_values(self.low, self.high) if self.low <= t <= self.high]
 
 
 def number(x: float | None, digits: int = 3) -> str:

@@ -64,4 +64,7 @@ def result_html(result: Result) -> str:
     charts = [chart(rows) | {"change": change_chart(rows)} for rows in by_metric.values()]
     facts = {"device": result.device, "commit": result.commit}
     facts |= {name: str(version) for name, version in result.versions.items()}
-    return environment().get_template("result.html").render(result=result, charts=charts, facts=facts)
+    note = str(result.extra.get("note", "")).replace("*", "")  # it is Markdown
+    has = {name: any(row.get(name) is not None for row in result.rows) for name in ("floor", "published", "low")}
+    template = environment().get_template("result.html")
+    return template.render(result=result, charts=charts, facts=facts, note=note, has=has)

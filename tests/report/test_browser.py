@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_page import synthetic_page
+from page_data import synthetic_page
 
 from saegan_jax.report.page import run_html
 
