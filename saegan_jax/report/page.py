@@ -107,8 +107,7 @@ def curve_panels(
                 kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_POINTS)).astype(int))
                 points, _ = separate_non_finite([[float(f"{v:.5g}") for v in row] for row in values[kept].T])
                 lines.append({"name": name, "steps": steps[kept].tolist(), "values": points})
-            alone = title == names[0] and len(names) == 1
-            found.append({"phase": phase, "title": "" if alone else title, "lines": lines, "alarms": marks})
+            found.append({"phase": phase, "title": title, "lines": lines, "alarms": marks})
     return found
 
 

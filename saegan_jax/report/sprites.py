@@ -17,14 +17,14 @@ class Sheet(NamedTuple):
       src: a PNG as a data URI.
       columns: images a row.
       width, height: of one image, in pixels of the sheet.
-      count: images.
+      size: how many images.
     """
 
     src: str
     columns: int
     width: int
     height: int
-    count: int
+    size: int
 
 
 def data_uri(png: bytes) -> str:

@@ -60,7 +60,7 @@ def search(browser, text: str) -> str:
 def test_nothing_goes_wrong_and_nothing_is_as_wide_as_to_scroll(browser):
     assert browser.get_log("browser") == []
     assert run(browser, "document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    assert run(browser, "document.querySelectorAll('#panels .panel svg').length") >= 0
+    assert run(browser, "document.querySelectorAll('#panels .panel svg path.mean').length") == 2
     drawn = "document.querySelector('.card canvas').getContext('2d').getImageData(0, 0, 8, 8).data.some((v) => v > 0)"
     assert run(browser, drawn)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from command_line import QUICK_TO_COMPILE, command, score_quickly, tiny, tree
+from command_line import QUICK_TO_COMPILE, command, tiny, tree
 
 from saegan_jax import cli
 from saegan_jax.algorithms.energy import EnergyConfig
@@ -26,10 +26,11 @@ RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """A run of the main job with its scores, and what was printed."""
+    """A run of the main job, its samples not scored for the test's sake, and what was printed."""
     folder = tmp_path_factory.mktemp("runs") / "job"
     with pytest.MonkeyPatch.context() as patch:
-        score_quickly(patch, folder.parent / "cache")
+        patch.setattr("saegan_jax.runs.train.saegan.sample_rows", lambda *a: {})
+        patch.setattr("saegan_jax.runs.session.Run.sample_evaluator", lambda *a: None)
         words = tiny("train_saegan", *QUICK_TO_COMPILE, "--evaluate", "--seeds", 2, "--out", folder)
         outcome = command("train_saegan", *words)
     assert outcome.code == 0, outcome.err
@@ -54,8 +55,8 @@ def test_the_main_job_ends_with_its_page(job):
     assert columns["unit"] == list(range(8))
     assert data["atlas"]["d_sae"] == 8
     assert all(0 <= d <= 1 for d in columns["density"])
-    assert data["atlas"]["sheets"]["strips"]["count"] == 8 * 2 * 5
-    assert max(max(top) for top in columns["top"]) < data["atlas"]["sheets"]["images"]["count"]
+    assert data["atlas"]["sheets"]["strips"]["size"] == 8 * 2 * 5
+    assert max(max(top) for top in columns["top"]) < data["atlas"]["sheets"]["images"]["size"]
     assert [s["name"] for s in data["frames"]] == ["gan"]
     text = (folder / "report.html").read_text()
     assert all(f'id="{name}"' in text for name in ("scores", "curves", "interpolation", "nearest", "configuration"))
@@ -75,7 +76,6 @@ def test_the_command_makes_the_same_page_and_that_of_another_member(job, tmp_pat
     assert tree(folder) == before
 
 
-SMALL = {"width": 4, "hidden": (8,), "d_noise": 4}
 SETTINGS = {
     "sae": SAEConfig(d_sae=6),
     "gan": GANConfig(network="mlp", hidden=(8,), d_noise=4),
@@ -141,7 +141,7 @@ def test_what_cannot_be_shown_is_one_paragraph(job, tmp_path):
     (young / "config.json").write_bytes((folder / "config.json").read_bytes())
     refused(tmp_path, "run = .*empty.*there is no config.json in it", run=tmp_path / "empty")
     refused(tmp_path, "run = .*none.*there is no config.json in it", run=tmp_path / "none")
-    refused(tmp_path, "run = .*young.*it has no checkpoint", run=young)
+    refused(tmp_path, "checkpoints = .*young.*nothing has been saved yet", run=young)
     for name in ("other.json", "text.json"):
         refused(tmp_path, f"result = .*{name}.*it is not a published result", run=tmp_path / name)
     rowless = json.loads((RESULTS / "saegan_digits.json").read_text()) | {"rows": []}

@@ -24,7 +24,7 @@
   }
 
   const className = (row) => (columns.label[row] < 0 ? "never active" : `class ${atlas.class_names[columns.label[row]]}`);
-  const per = (value) => (value === null ? "–" : `${shown(100 * value, 3)} %`);
+  const per = (value, digits = 3) => (value === null ? "–" : `${shown(100 * value, digits)} %`);
   const SORTS = {
     number: columns.unit, density: columns.density, strength: columns.strength, "class purity": columns.purity, class: columns.label,
     ...(columns.effect ? { "effect on images": columns.effect } : {}),
@@ -57,8 +57,8 @@
 
   function content(row) {
     const unit = columns.unit[row];
-    const text = element("div", { class: "card-text" }, element("b", {}, `#${unit}`), `active ${per(columns.density[row])}`,
-      element("br"), `${className(row)}`, element("br"), columns.label[row] < 0 ? "" : `purity ${per(columns.purity[row])}`);
+    const text = element("div", { class: "card-text" }, element("b", {}, `#${unit}`), element("span", {}, `active ${per(columns.density[row], 2)}`),
+      element("span", {}, className(row)), columns.label[row] < 0 ? null : element("span", {}, `purity ${per(columns.purity[row], 2)}`));
     const tops = columns.top[row].filter((index) => index >= 0).map((index) => sprite("images", index, "image"));
     return [element("div", { class: "card-head" }, sprite("atoms", row, `atom of feature ${unit}`), text), element("div", { class: "card-tops" }, ...tops)];
   }

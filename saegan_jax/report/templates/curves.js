@@ -2,19 +2,7 @@
   const place = document.getElementById("panels");
   if (!place) return;
   const WIDTH = 360, HEIGHT = 200, LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 20;
-  const observer = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      observer.unobserve(entry.target);
-      entry.target.draw();
-    }
-  }, { rootMargin: "300px" });
-  for (const panel of DATA.curves) {
-    const box = element("div", { class: "panel", style: "min-height: 16rem" });
-    box.draw = () => box.append(...drawn(panel));
-    place.append(box);
-    observer.observe(box);
-  }
+  for (const panel of DATA.curves) place.append(element("div", { class: "panel" }, ...drawn(panel)));
 
   // Three to six round numbers between two.
   function ticks(low, high) {
@@ -75,7 +63,7 @@
           svg("text", { x: LEFT - 5, y: y(t) + 4, "text-anchor": "end" }, shown(t, 4)));
       }
       for (const t of ticks(first, last)) {
-        picture.append(svg("text", { x: x(t), y: HEIGHT - 4, "text-anchor": "middle" }, t >= 1000 ? `${shown(t / 1000, 4)}k` : shown(t)));
+        picture.append(svg("text", { x: x(t), y: HEIGHT - 4, "text-anchor": x(t) > WIDTH - 25 ? "end" : "middle" }, t >= 1000 ? `${shown(t / 1000, 4)}k` : shown(t)));
       }
       for (const alarm of panel.alarms) {
         picture.append(svg("line", { class: "alarm", x1: x(alarm.step), x2: x(alarm.step), y1: TOP, y2: HEIGHT - BOTTOM },
