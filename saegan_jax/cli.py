@@ -16,11 +16,13 @@ COMMANDS = {
     "translate": "saegan_jax.runs.translate",
     "export": "saegan_jax.runs.export",
     "report": "saegan_jax.runs.report",
+    "invert": "saegan_jax.runs.invert",
 }
 USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
        saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
        saegan translate --run RUN [options]    images translated by a CycleGAN, and back
        saegan export    --run RUN --out FOLDER the autoencoder of a run, for other tools
+       saegan invert    --run RUN --image FILE the latent of which a run draws an image
        saegan report    RUN [options]          one HTML page of a run, or of a result file, for a browser
        saegan --version
 

@@ -67,6 +67,7 @@ def synthetic_page(units: int = 12, side: int = 8, **changes: Any) -> RunPage:
         "atlas": atlas_data(atlas, class_names=["zero", NASTY, "</script>"], strips=strips, levels=levels),
         "dictionary": strip(atlas.images[:4].reshape(2, 2, side, side, 1), NASTY),
         "interpolation": [strip(atlas.images[:6].reshape(2, 3, side, side, 1), "ways")],
+        "truncation": [strip(atlas.images[:6].reshape(2, 3, side, side, 1), "less")],
         "nearest": [strip(atlas.images[:6].reshape(2, 3, side, side, 1), "pairs")],
         "configuration": {"options.gan.width": 32, "options.name": NASTY},
     }

@@ -14,6 +14,7 @@ from saegan_jax.steering.cut import activations_before, images_after, layers
 LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Times a unit's usual activity."""
 BATCH = 512
+DRAWS = 1000  # of the prior, whose mean is what latents are pulled to
 
 
 @partial(jax.jit, static_argnames="algorithm")
@@ -98,6 +99,38 @@ def slerp(a: jax.Array, b: jax.Array, n: int) -> jax.Array:
     arc = (jnp.sin((1 - t) * angle) * unit_a[None] + jnp.sin(t * angle) * unit_b[None]) / sine
     arc = arc * ((1 - t) * norm_a + t * norm_b)
     return jnp.where(jnp.sin(angle) < 1e-4, line, arc)
+
+
+def truncations(algorithm: Algorithm, state: Any, *, psis: tuple[float, ...], columns: int, seed: int) -> np.ndarray:
+    """The same samples with their latents pulled towards the mean latent: ``m + psi (z - m)``.
+
+    z is what the first layer of the generator reads, codes and noise alike, and m its mean over 1,000 draws of the prior.
+    Less of the prior's spread gives images that are more alike.
+
+    Args:
+      algorithm: that samples.
+      state: of one member.
+      psis: a row each; 1 is the prior itself.
+      columns: samples.
+      seed: of the latents.
+
+    Returns:
+      ``(len(psis), columns, height, width, channels)`` float32 in [0, 1].
+
+    Source: Karras, Laine and Aila, A style-based generator architecture for generative adversarial networks, 2019, appendix B,
+    there in an intermediate latent space.
+    """
+    return np.asarray(_truncated(algorithm, state, jax.random.key(seed), psis, columns))
+
+
+@partial(jax.jit, static_argnames=("algorithm", "psis", "columns"))
+def _truncated(algorithm: Algorithm, state: Any, key: jax.Array, psis: tuple[float, ...], columns: int) -> jax.Array:
+    first = layers(algorithm.sample, state)[0]
+    drawn = activations_before(algorithm.sample, first, state, key, DRAWS).reshape(DRAWS, -1)
+    mean, z = drawn.mean(axis=0, keepdims=True), drawn[:columns]
+    pulled = jnp.concatenate([mean + psi * (z - mean) for psi in psis])
+    images = images_after(algorithm.sample, first, state, pulled.reshape(-1, *first.shape))
+    return images.reshape(len(psis), columns, *images.shape[1:])
 
 
 def interpolations(algorithm: Algorithm, state: Any, *, rows: int, columns: int, seed: int) -> np.ndarray:

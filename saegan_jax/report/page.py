@@ -48,6 +48,7 @@ class RunPage:
       atlas: see :func:`saegan_jax.report.atlas.atlas_data`.
       dictionary: a picture of the densest atoms.
       interpolation: pictures of ways between latents.
+      truncation: pictures of samples whose latents are pulled towards the mean.
       nearest: pictures of samples and training images.
       configuration: settings by name.
     """
@@ -61,6 +62,7 @@ class RunPage:
     atlas: Mapping[str, Any] | None = None
     dictionary: Strip | None = None
     interpolation: Sequence[Strip] = ()
+    truncation: Sequence[Strip] = ()
     nearest: Sequence[Strip] = ()
     configuration: Mapping[str, Any] = field(default_factory=dict)
 

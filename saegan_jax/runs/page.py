@@ -12,7 +12,7 @@ from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data import Dataset, share
 from saegan_jax.evaluation.atlas import Atlas, feature_atlas
 from saegan_jax.evaluation.nearest import nearest_training_images
-from saegan_jax.evaluation.strips import LEVELS, interpolations, unit_strips
+from saegan_jax.evaluation.strips import LEVELS, interpolations, truncations, unit_strips
 from saegan_jax.files import from_text, write_bytes
 from saegan_jax.report.atlas import atlas_data
 from saegan_jax.report.frames import picture_series
@@ -28,6 +28,7 @@ FEATURES = 1000
 FRAME_BYTES = 2_500_000  # of the pictures of the training
 STRIP_ROWS = 2
 WAYS, WAY = 6, 9  # interpolations, and images of each
+PSIS, TRUNCATED = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0), 12  # truncation, and samples a row
 BESIDE, PAIRS = 8, 2  # samples beside their nearest training images in a picture, and pictures
 ATOMS, ATOM_COLUMNS = 144, 24
 
@@ -80,6 +81,7 @@ def page_of(subject: Subject, *, features: int, seed: int) -> RunPage:
         atlas=shown,
         dictionary=None if atlas is None else dictionary_of(atlas),
         interpolation=interpolation_of(subject, seed=seed),
+        truncation=truncation_of(subject, seed=seed),
         nearest=nearest_of(subject, seed=seed),
         configuration=flat(subject.config["options"]),
     )
@@ -146,14 +148,29 @@ def can_draw(algorithm: Algorithm) -> bool:
     return algorithm.sample is not cannot_sample
 
 
+def has_latents(subject: Subject) -> bool:
+    """Whether images are drawn of a latent by a network."""
+    return can_draw(subject.algorithm) and bool(layers(subject.algorithm.sample, subject.state))
+
+
 def interpolation_of(subject: Subject, *, seed: int) -> list[Strip]:
     """Ways between two latents; none where nothing is drawn of a latent by a network."""
     algorithm, state = subject.algorithm, subject.state
-    if not can_draw(algorithm) or not layers(algorithm.sample, state):
+    if not has_latents(subject):
         return []
     ways = to_pixels(interpolations(algorithm, state, rows=WAYS, columns=WAY, seed=seed))
     what = "codes of the prior, on a line, with one noise a row" if algorithm.draw_codes else "latents, on an arc"
     return [strip(ways, f"Each row goes from one sample to another: {what}.")]
+
+
+def truncation_of(subject: Subject, *, seed: int) -> list[Strip]:
+    """Samples with less and less of the prior's spread, a row each; none where nothing is drawn of a latent by a network."""
+    if not has_latents(subject):
+        return []
+    images = truncations(subject.algorithm, subject.state, psis=PSIS, columns=TRUNCATED, seed=seed)
+    shown = ", ".join(f"{psi:g}" for psi in PSIS)
+    caption = f"Latents pulled towards their mean; a row keeps this share of their distance to it: {shown}."
+    return [strip(to_pixels(images), caption)]
 
 
 def nearest_of(subject: Subject, *, seed: int) -> list[Strip]:

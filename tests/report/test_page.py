@@ -69,7 +69,18 @@ def check_alone(text: str) -> Page:
     return page
 
 
-SECTIONS = ["samples", "scores", "curves", "atlas", "dictionary", "interpolation", "nearest", "alarms", "configuration"]
+SECTIONS = [
+    "samples",
+    "scores",
+    "curves",
+    "atlas",
+    "dictionary",
+    "interpolation",
+    "truncation",
+    "nearest",
+    "alarms",
+    "configuration",
+]
 
 
 def test_the_page_of_a_run_has_every_section_and_no_address():

@@ -16,6 +16,7 @@ from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.files import is_remote
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
 from saegan_jax.runs.export import Export
+from saegan_jax.runs.invert import Invert
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.report import Report
 from saegan_jax.runs.sample import Sample
@@ -34,10 +35,16 @@ STUDIES = {
     "sweep_sae": "SweepSAE",
     "train_features": "TrainFeatures",
 }
-REQUIRED = {"run": Path("run"), "runs": (Path("run"),), "out": Path("out.json"), "command": "saegan train sae"}
+REQUIRED = {
+    "run": Path("run"),
+    "runs": (Path("run"),),
+    "out": Path("out.json"),
+    "command": "saegan train sae",
+    "image": "a.png",
+}
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report)},
+    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report, Invert)},
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}

@@ -98,7 +98,7 @@ def test_a_page_of_every_system_shows_what_it_has(system, features, ways, beside
     page = page_of(Subject(tmp_path, config, 0, 0, algorithm, state, sae, dataset), features=10, seed=0)
     assert (None if page.atlas is None else len(page.atlas["columns"]["unit"])) == features
     assert (page.dictionary is not None) == (features is not None)
-    assert bool(page.interpolation) == ways
+    assert bool(page.interpolation) == bool(page.truncation) == ways
     assert (len(page.nearest) == 2) == beside
     if features:
         assert page.atlas["levels"] == []  # no generator reads these codes
