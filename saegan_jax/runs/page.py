@@ -28,7 +28,7 @@ FEATURES = 1000
 FRAME_BYTES = 2_500_000  # of the pictures of the training
 STRIP_ROWS = 2
 WAYS, WAY = 6, 9  # interpolations, and images of each
-PSIS, TRUNCATED = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0), 12  # truncation, and samples a row
+PSIS, TRUNCATED = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0), 8  # truncation, and samples a row
 BESIDE, PAIRS = 8, 2  # samples beside their nearest training images in a picture, and pictures
 ATOMS, ATOM_COLUMNS = 144, 24
 

@@ -58,11 +58,13 @@ def search(browser, text: str) -> str:
 
 
 def test_nothing_goes_wrong_and_nothing_is_as_wide_as_to_scroll(browser):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     assert browser.get_log("browser") == []
     assert run(browser, "document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert run(browser, "document.querySelectorAll('#panels .panel svg path.mean').length") == 2
     drawn = "document.querySelector('.card canvas').getContext('2d').getImageData(0, 0, 8, 8).data.some((v) => v > 0)"
-    assert run(browser, drawn)
+    WebDriverWait(browser, 20).until(lambda _: run(browser, drawn))  # once the sheet is decoded
 
 
 def test_the_slider_changes_the_picture(browser):

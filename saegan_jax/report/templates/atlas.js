@@ -3,25 +3,36 @@
   if (!atlas) return;
   const columns = atlas.columns, count = columns.unit.length;
   const rowOf = new Map(columns.unit.map((unit, row) => [unit, row]));
-  const sheets = {}, waiting = [];
+  const bitmaps = {}, waiting = {};
   for (const [name, sheet] of Object.entries(atlas.sheets)) {
-    sheets[name] = Object.assign(new Image(), { src: sheet.src });
-    sheets[name].decode().then(() => waiting.splice(0).forEach((again) => again()));
+    waiting[name] = [];
+    const image = Object.assign(new Image(), { src: sheet.src });
+    // A bitmap is decoded once; an image may be decoded again for every sprite.
+    image.decode().then(() => createImageBitmap(image)).then((bitmap) => {
+      bitmaps[name] = bitmap;
+      waiting[name].splice(0).forEach((draw) => draw());
+    });
   }
   const byId = (id) => document.getElementById(id);
   const [cards, search, sort, order, found, dialog] = ["cards", "search", "sort", "order", "found", "feature"].map(byId);
 
-  function sprite(name, index, label) {
-    const sheet = atlas.sheets[name], { width, height } = sheet;
-    const canvas = element("canvas", { width, height, role: "img", "aria-label": label });
+  // Images of a sheet on one canvas, so many in a row, with a pixel between them.
+  function sprites(name, indices, across, label) {
+    const sheet = atlas.sheets[name], { width, height } = sheet, rows = Math.ceil(indices.length / across);
+    const canvas = element("canvas", { width: across * (width + 1) - 1, height: rows * (height + 1) - 1, role: "img", "aria-label": label });
     const draw = () => {
-      if (!sheets[name].naturalWidth) { waiting.push(draw); return; }
-      const left = (index % sheet.columns) * width, top = Math.floor(index / sheet.columns) * height;
-      canvas.getContext("2d").drawImage(sheets[name], left, top, width, height, 0, 0, width, height);
+      const context = canvas.getContext("2d");
+      indices.forEach((index, i) => {
+        const left = (index % sheet.columns) * width, top = Math.floor(index / sheet.columns) * height;
+        const x = (i % across) * (width + 1), y = Math.floor(i / across) * (height + 1);
+        context.drawImage(bitmaps[name], left, top, width, height, x, y, width, height);
+      });
     };
-    draw();
+    if (bitmaps[name]) draw(); else waiting[name].push(draw);
     return canvas;
   }
+
+  const sprite = (name, index, label) => sprites(name, [index], 1, label);
 
   const className = (row) => (columns.label[row] < 0 ? "never active" : `class ${atlas.class_names[columns.label[row]]}`);
   const per = (value, digits = 3) => (value === null ? "–" : `${shown(100 * value, digits)} %`);
@@ -59,8 +70,9 @@
     const unit = columns.unit[row];
     const text = element("div", { class: "card-text" }, element("b", {}, `#${unit}`), element("span", {}, `active ${per(columns.density[row], 2)}`),
       element("span", {}, className(row)), columns.label[row] < 0 ? null : element("span", {}, `purity ${per(columns.purity[row], 2)}`));
-    const tops = columns.top[row].filter((index) => index >= 0).map((index) => sprite("images", index, "image"));
-    return [element("div", { class: "card-head" }, sprite("atoms", row, `atom of feature ${unit}`), text), element("div", { class: "card-tops" }, ...tops)];
+    const tops = columns.top[row].filter((index) => index >= 0);
+    const images = tops.length ? [sprites("images", tops, 4, `the images on which feature ${unit} is most active`)] : [];
+    return [element("div", { class: "card-head" }, sprite("atoms", row, `atom of feature ${unit}`), text), element("div", { class: "card-tops" }, ...images)];
   }
 
   function card(row, position) {
