@@ -44,6 +44,14 @@ def run(browser, script: str):
     return browser.execute_script(f"return {script}")
 
 
+def becomes(browser, script: str, value) -> None:
+    """Wait until the script returns the value: what the browser does by itself takes a moment."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    said = f"{script} is not {value!r}"
+    WebDriverWait(browser, 20, poll_frequency=0.05).until(lambda _: run(browser, script) == value, said)
+
+
 def keys(browser, *pressed: str) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
@@ -58,13 +66,11 @@ def search(browser, text: str) -> str:
 
 
 def test_nothing_goes_wrong_and_nothing_is_as_wide_as_to_scroll(browser):
-    from selenium.webdriver.support.ui import WebDriverWait
-
     assert browser.get_log("browser") == []
     assert run(browser, "document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert run(browser, "document.querySelectorAll('#panels .panel svg path.mean').length") == 2
     drawn = "document.querySelector('.card canvas').getContext('2d').getImageData(0, 0, 8, 8).data.some((v) => v > 0)"
-    WebDriverWait(browser, 20).until(lambda _: run(browser, drawn))  # once the sheet is decoded
+    becomes(browser, drawn, True)  # once the sheet is decoded
 
 
 def test_the_slider_changes_the_picture(browser):
@@ -121,15 +127,15 @@ def test_the_page_is_used_by_the_keyboard_alone(browser):
     assert run(browser, focused) == "1"
     keys(browser, Keys.ENTER)
     title = "document.getElementById('feature-title').textContent"
-    assert run(browser, "document.getElementById('feature').open")
+    becomes(browser, "document.getElementById('feature').open", True)
     assert run(browser, title) == "Feature 1"
     assert run(browser, "document.querySelectorAll('#feature .strip canvas').length") == 10
     keys(browser, Keys.ARROW_RIGHT)
-    assert run(browser, title) == "Feature 2"
+    becomes(browser, title, "Feature 2")
     assert run(browser, "location.hash") == "#feature-2"
     keys(browser, Keys.ESCAPE)
-    assert not run(browser, "document.getElementById('feature').open")
-    assert run(browser, focused) == "2"
+    becomes(browser, "document.getElementById('feature').open", False)
+    becomes(browser, focused, "2")
     # Names are text wherever the script puts them.
     assert run(browser, "document.querySelectorAll('b').length === document.querySelectorAll('.card-text > b').length")
     assert browser.get_log("browser") == []
