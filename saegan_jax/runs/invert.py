@@ -92,7 +92,7 @@ def _descend(
     return found, draw(found.latent)
 
 
-def norms(latents: jax.Array) -> np.ndarray:
+def norms(latents: jax.Array | np.ndarray) -> np.ndarray:
     """The length of each latent: ``(n, ...) -> (n,)``."""
     return np.linalg.norm(np.asarray(latents).reshape(len(latents), -1), axis=1)
 

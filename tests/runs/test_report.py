@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from command_line import QUICK_TO_COMPILE, command, tiny, tree
 
 from saegan_jax import cli
+from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.registry import build
@@ -17,6 +19,7 @@ from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data import load
 from saegan_jax.errors import ConfigError
+from saegan_jax.report.page import run_html
 from saegan_jax.runs.page import Subject, page_of
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.report import Report, run
@@ -31,7 +34,9 @@ def job(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("saegan_jax.runs.train.saegan.sample_rows", lambda *a: {})
         patch.setattr("saegan_jax.runs.session.Run.sample_evaluator", lambda *a: None)
-        words = tiny("train_saegan", *QUICK_TO_COMPILE, "--evaluate", "--seeds", 2, "--out", folder)
+        words = tiny(
+            "train_saegan", *QUICK_TO_COMPILE, "--discriminator", "pixels", "--evaluate", "--seeds", 2, "--out", folder
+        )
         outcome = command("train_saegan", *words)
     assert outcome.code == 0, outcome.err
     return folder, outcome.out
@@ -49,7 +54,8 @@ def data_of(path: Path) -> dict:
 
 def test_the_main_job_ends_with_its_page(job):
     folder, out = job
-    assert f"Open {folder / 'report.html'} in a browser" in out.replace("\n", "")
+    assert f"{folder / 'report.html'} is the page of this run" in out.replace("\n", "")
+    assert "saegan report" not in out
     data = data_of(folder / "report.html")
     columns = data["atlas"]["columns"]
     assert columns["unit"] == list(range(8))
@@ -102,6 +108,21 @@ def test_a_page_of_every_system_shows_what_it_has(system, features, ways, beside
     assert (len(page.nearest) == 2) == beside
     if features:
         assert page.atlas["levels"] == []  # no generator reads these codes
+
+
+def test_a_run_that_draws_nothing_and_has_no_labels_has_a_page_of_what_it_left(tmp_path):
+    """As a CycleGAN."""
+    shutil.copy(RESULTS / "saegan_digits.png", tmp_path / "0000100.png")
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "0000100.png").rename(tmp_path / "samples" / "0000100.png")
+    (tmp_path / "metrics.jsonl").write_text('{"phase": "cyclegan", "step": 100, "cycle": 0.5}\n')
+    config = {"script": "cyclegan", "image_shape": [8, 8, 1], "options": {"domains": "digits_inverted_rotated"}}
+    algorithm = Algorithm(lambda key: None, lambda state, batch: (state, None))
+    page = page_of(Subject(tmp_path, config, 100, 0, algorithm, (), None, None), features=10, seed=0)
+    assert [series["name"] for series in page.frames] == ["samples"]
+    assert (page.atlas, page.dictionary, page.interpolation, page.nearest) == (None, None, [], [])
+    assert page.facts["data"] == "digits_inverted_rotated"
+    assert 'id="curves"' in run_html(page)
 
 
 def test_weights_that_are_not_finite_leave_a_page_without_features(tmp_path):

@@ -56,21 +56,20 @@ def run(options: TrainSAEGAN) -> None:
             picture=job.sample_pictures("gan", algorithm),
         )
         rows |= sample_rows(job, algorithm, gan_state)
-        finish(job, rows)
+        finish(job, rows, offers_page=not options.evaluate)
         show(job, algorithm, gan_state)
 
 
 def show(job: Run, algorithm: Algorithm, states: Any) -> None:
-    """Write the page of the run, of its first member, and say where it is; without scores only how to make it."""
+    """Write the page of the run, of its first member, and say where it is; none where nothing is to be scored."""
+    if not job.options.evaluate:
+        return
     out = job.folder / "report.html"
-    said = f"saegan report {job.folder} makes a page of this run."
-    if job.options.evaluate:
-        state = members_of(states, job.n_seeds)[0]
-        model: SAEGANConfig = job.options.model  # type: ignore[attr-defined]
-        sae = (model.sae, state.pretrained.sae)
-        write_page(Subject(job.folder, job.config, model.gan.steps, 0, algorithm, state, sae, job.dataset), out)
-        said = f"Open {out} in a browser: samples, scores, curves and features."
-    job.display.console.print(Text(said), soft_wrap=True)
+    state = members_of(states, job.n_seeds)[0]
+    model: SAEGANConfig = job.options.model  # type: ignore[attr-defined]
+    sae = (model.sae, state.pretrained.sae)
+    write_page(Subject(job.folder, job.config, model.gan.steps, 0, algorithm, state, sae, job.dataset), out)
+    job.display.console.print(Text(f"{out} is the page of this run: open it in a browser."), soft_wrap=True)
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainSAEGAN:
