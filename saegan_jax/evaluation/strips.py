@@ -13,22 +13,37 @@ from saegan_jax.steering.cut import activations_before, images_after, layers
 
 LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Times a unit's usual activity."""
-BATCH = 512
+BATCH = 256
 DRAWS = 1000  # of the prior, whose mean is what latents are pulled to
 
 
 @partial(jax.jit, static_argnames="algorithm")
-def _of_codes(algorithm: Algorithm, state: Any, key: jax.Array, codes: jax.Array) -> jax.Array:
-    """Images of ``codes (n, d_code)`` that all have the noise of ``key``."""
-    return jax.vmap(lambda code: algorithm.sample(state, key, 1, code=code[None])[0])(codes)
+def _of_codes(algorithm: Algorithm, state: Any, noise: jax.Array, codes: jax.Array) -> jax.Array:
+    """Images of ``codes (n, d_code)``, each with the noise of its key of ``noise (n,)``."""
+    return jax.vmap(lambda key, code: algorithm.sample(state, key, 1, code=code[None])[0])(noise, codes)
 
 
-def draw_codes(algorithm: Algorithm, state: Any, key: jax.Array, codes: np.ndarray) -> np.ndarray:
-    """Images ``(n, height, width, channels)`` of ``codes (n, d_code)``, all of one noise, drawn in batches of one program."""
-    size = min(BATCH, len(codes))
-    padded = np.pad(codes, ((0, -len(codes) % size), (0, 0)))
-    parts = [np.asarray(_of_codes(algorithm, state, key, part)) for part in np.split(padded, len(padded) // size)]
-    return np.concatenate(parts)[: len(codes)]
+def draw_rows(algorithm: Algorithm, state: Any, key: jax.Array, codes: np.ndarray) -> np.ndarray:
+    """Images of rows of codes; those of a row have one noise.
+
+    All are drawn in batches of 256 by one program, whatever their number.
+
+    Args:
+      algorithm: whose generator reads codes.
+      state: of one member.
+      key: row i has the noise of ``fold_in(key, i)``.
+      codes: ``(rows, n, d_code)``.
+
+    Returns:
+      ``(rows, n, height, width, channels)`` float32 in [0, 1].
+    """
+    rows, n, d_code = codes.shape
+    flat = np.pad(codes.reshape(-1, d_code), ((0, -rows * n % BATCH), (0, 0)))
+    row_of = np.minimum(np.arange(len(flat)) // n, rows - 1)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(rows))
+    parts = [slice(i, i + BATCH) for i in range(0, len(flat), BATCH)]
+    images = [np.asarray(_of_codes(algorithm, state, keys[row_of[part]], flat[part])) for part in parts]
+    return np.concatenate(images)[: rows * n].reshape(rows, n, *images[0].shape[1:])
 
 
 def edited_codes(base: np.ndarray, units: np.ndarray, usual: np.ndarray, *, d_sae: int) -> np.ndarray:
@@ -70,12 +85,9 @@ def unit_strips(
     assert algorithm.draw_codes is not None
     code_key, noise_key = jax.random.split(jax.random.key(seed))
     base = np.asarray(algorithm.draw_codes(state, code_key, rows))
-    strips = []
-    for row in range(rows):
-        codes = edited_codes(base[row], units, usual, d_sae=d_sae)
-        images = draw_codes(algorithm, state, jax.random.fold_in(noise_key, row), codes)
-        strips.append(images.reshape(len(units), len(LEVELS), *images.shape[1:]))
-    return np.stack(strips, axis=1)
+    codes = np.stack([edited_codes(code, units, usual, d_sae=d_sae) for code in base])
+    images = draw_rows(algorithm, state, noise_key, codes)
+    return images.reshape(rows, len(units), len(LEVELS), *images.shape[2:]).swapaxes(0, 1)
 
 
 def slerp(a: jax.Array, b: jax.Array, n: int) -> jax.Array:
@@ -151,9 +163,8 @@ def interpolations(algorithm: Algorithm, state: Any, *, rows: int, columns: int,
     key, noise = jax.random.split(jax.random.key(seed))
     if algorithm.draw_codes is not None:
         codes = algorithm.draw_codes(state, key, 2 * rows)
-        ways = [np.asarray(interpolate(codes[2 * i], codes[2 * i + 1], columns)) for i in range(rows)]
-        drawn = [draw_codes(algorithm, state, jax.random.fold_in(noise, i), way) for i, way in enumerate(ways)]
-        return np.stack(drawn)
+        ways = jax.vmap(lambda a, b: interpolate(a, b, columns))(codes[::2], codes[1::2])
+        return draw_rows(algorithm, state, noise, np.asarray(ways))
     return np.asarray(_ways(algorithm, state, key, rows, columns))
 
 

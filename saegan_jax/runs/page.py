@@ -19,7 +19,7 @@ from saegan_jax.report.frames import picture_series
 from saegan_jax.report.page import RunPage, Strip, flat, run_html, strip
 from saegan_jax.report.pictures import atom_pixels
 from saegan_jax.report.sprites import to_pixels
-from saegan_jax.runs.session import SAMPLE_SEED
+from saegan_jax.runs.session import GRID, SAMPLE_SEED
 from saegan_jax.steering.cut import layers
 from saegan_jax.training.systems import draw
 from saegan_jax.training.writers import read_alarms, read_metrics
@@ -177,7 +177,8 @@ def nearest_of(subject: Subject, *, seed: int) -> list[Strip]:
     """Samples above the training images whose pixels are nearest."""
     if subject.dataset is None or not can_draw(subject.algorithm):
         return []
-    drawn = draw(subject.algorithm, subject.state, seed=seed, n=PAIRS * BESIDE, n_seeds=1)[0]
+    # The first of those in the pictures of a training, by the program that drew them.
+    drawn = draw(subject.algorithm, subject.state, seed=seed, n=GRID, n_seeds=1)[0][: PAIRS * BESIDE]
     train = share(subject.dataset.train, subject.config["options"].get("fraction", 1.0))
     samples = to_pixels(drawn)
     found, distance = nearest_training_images(samples, train.image)
