@@ -14,6 +14,7 @@ from saegan_jax.steering.cut import activations_before, images_after, layers
 LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Times a unit's usual activity."""
 BATCH = 256
+FEW = 16  # codes
 DRAWS = 1000  # of the prior, whose mean is what latents are pulled to
 
 
@@ -21,6 +22,17 @@ DRAWS = 1000  # of the prior, whose mean is what latents are pulled to
 def _of_codes(algorithm: Algorithm, state: Any, noise: jax.Array, codes: jax.Array) -> jax.Array:
     """Images of ``codes (n, d_code)``, each with the noise of its key of ``noise (n,)``."""
     return jax.vmap(lambda key, code: algorithm.sample(state, key, 1, code=code[None])[0])(noise, codes)
+
+
+@partial(jax.jit, static_argnames=("algorithm", "n"))
+def _codes(algorithm: Algorithm, state: Any, key: jax.Array, n: int) -> jax.Array:
+    assert algorithm.draw_codes is not None
+    return algorithm.draw_codes(state, key, n)
+
+
+def prior_codes(algorithm: Algorithm, state: Any, key: jax.Array, n: int) -> np.ndarray:
+    """``(n, d_code)`` codes of the prior, by one program for every n up to 16."""
+    return np.asarray(_codes(algorithm, state, key, max(n, FEW)))[:n]
 
 
 def draw_rows(algorithm: Algorithm, state: Any, key: jax.Array, codes: np.ndarray) -> np.ndarray:
@@ -82,9 +94,8 @@ def unit_strips(
     Returns:
       ``(m, rows, len(LEVELS), height, width, channels)`` float32 in [0, 1].
     """
-    assert algorithm.draw_codes is not None
     code_key, noise_key = jax.random.split(jax.random.key(seed))
-    base = np.asarray(algorithm.draw_codes(state, code_key, rows))
+    base = prior_codes(algorithm, state, code_key, rows)
     codes = np.stack([edited_codes(code, units, usual, d_sae=d_sae) for code in base])
     images = draw_rows(algorithm, state, noise_key, codes)
     return images.reshape(rows, len(units), len(LEVELS), *images.shape[2:]).swapaxes(0, 1)
@@ -162,9 +173,9 @@ def interpolations(algorithm: Algorithm, state: Any, *, rows: int, columns: int,
     """
     key, noise = jax.random.split(jax.random.key(seed))
     if algorithm.draw_codes is not None:
-        codes = algorithm.draw_codes(state, key, 2 * rows)
-        ways = jax.vmap(lambda a, b: interpolate(a, b, columns))(codes[::2], codes[1::2])
-        return draw_rows(algorithm, state, noise, np.asarray(ways))
+        codes = prior_codes(algorithm, state, key, 2 * rows)
+        way = jax.jit(jax.vmap(partial(interpolate, n=columns)))
+        return draw_rows(algorithm, state, noise, np.asarray(way(codes[::2], codes[1::2])))
     return np.asarray(_ways(algorithm, state, key, rows, columns))
 
 
