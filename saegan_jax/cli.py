@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "saegan_jax.runs.export",
     "report": "saegan_jax.runs.report",
     "invert": "saegan_jax.runs.invert",
+    "data": "saegan_jax.runs.data",
 }
 USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
        saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
@@ -24,6 +25,7 @@ USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS
        saegan export    --run RUN --out FOLDER the autoencoder of a run, for other tools
        saegan invert    --run RUN --image FILE the latent of which a run draws an image
        saegan report    RUN [options]          one HTML page of a run, or of a result file, for a browser
+       saegan data list|inspect|prepare        data sets: which there are, and what --dataset NAME holds
        saegan --version
 
 saegan train SYSTEM --help shows the options that people meet first, --help-all every one.

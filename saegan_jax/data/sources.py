@@ -23,6 +23,10 @@ class Source(Protocol):
     def image_shape(self) -> tuple[int, int, int]:
         """(h, w, c) of every image."""
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of every image: uint8, or float32 of what is no image."""
+
     def __len__(self) -> int:
         """How many examples there are."""
 
@@ -41,6 +45,11 @@ class InMemory:
         """(h, w, c) of every image."""
         h, w, c = self.split.image.shape[1:]
         return h, w, c
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See :class:`Source`."""
+        return self.split.image.dtype
 
     def __len__(self) -> int:
         return len(self.split.label)
@@ -61,6 +70,7 @@ class OnDisk:
         image_shape: (h, w, c), which every image must have.
         index: the records that are these examples, int64 (n,).
         label: int32 (n,).
+        fix: what to do about records that cannot be read.
     """
 
     where: str
@@ -70,6 +80,12 @@ class OnDisk:
     image_shape: tuple[int, int, int]
     index: NDArray[np.int64]
     label: NDArray[np.int32]
+    fix: str = "delete that folder, so that it is prepared again"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See :class:`Source`."""
+        return np.dtype(np.uint8)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -86,9 +102,7 @@ class OnDisk:
         except (
             Exception
         ) as error:  # each reader raises its own kind; all mean that these are not the files once written
-            raise DataError(
-                f"{self.where} cannot be read ({error}): delete that folder, so that it is prepared again."
-            ) from error
+            raise DataError(f"{self.where} cannot be read ({error}): {self.fix}.") from error
         for image in images:
             if image.shape != self.image_shape:
                 raise DataError(

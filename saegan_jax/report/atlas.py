@@ -43,8 +43,9 @@ def atlas_data(
       JSON values: one list for each column, with an entry for each unit; ``top`` are places in the sheet ``images``. ``effect``
       is the mean absolute difference of pixels between the unit off and at its usual activity, in [0, 1].
     """
-    atoms = atlas.atoms.reshape(len(atlas.atoms), -1)
-    named = {"atoms": atom_pixels(atoms).reshape(atlas.atoms.shape), "images": to_pixels(atlas.images)}
+    opaque = atlas.atoms[..., :3]
+    atoms = opaque.reshape(len(opaque), -1)
+    named = {"atoms": atom_pixels(atoms).reshape(opaque.shape), "images": to_pixels(atlas.images)}
     columns: dict[str, Any] = {
         "unit": atlas.units.tolist(),
         "density": rounded(atlas.density),

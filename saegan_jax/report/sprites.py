@@ -47,7 +47,10 @@ def to_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def sheet(images: np.ndarray, *, shrink: int = 1) -> Sheet:
-    """One sheet of ``(n, height, width, channels)`` uint8 images, each side divided by ``shrink``, with n at least 1."""
+    """Images ``(n, height, width, channels)`` uint8, each side divided by ``shrink``; transparent pixels over grey."""
+    if images.shape[3] == 4:
+        opacity = images[..., 3:].astype(np.float32) / 255
+        images = np.rint(opacity * images[..., :3] + (1 - opacity) * 128).astype(np.uint8)
     n, height, width, channels = images.shape
     if shrink > 1:
         blocks = images.reshape(n, height // shrink, shrink, width // shrink, shrink, channels)

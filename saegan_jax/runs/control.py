@@ -122,7 +122,8 @@ def read_images(
     """
     test = np.zeros((0, *restored.image_shape), np.uint8)
     if any(name.startswith(TEST) for _, name in given):
-        test = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir).test.image
+        own = restored.options.image_files
+        test = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir, **own).test.image
     pixels = [
         _test_image(name, test, restored, field) if name.startswith(TEST) else _file_image(name, restored, field)
         for field, name in given

@@ -135,7 +135,7 @@ def features_of(subject: Subject, *, most: int, seed: int) -> tuple[Atlas | None
 def dictionary_of(atlas: Atlas) -> Strip:
     """The atoms that are most often active, each on its own scale."""
     order = np.argsort(-atlas.density, kind="stable")[:ATOMS]
-    atoms = atlas.atoms[order]
+    atoms = atlas.atoms[order][..., :3]
     columns = min(ATOM_COLUMNS, len(atoms))
     kept = len(atoms) // columns * columns
     pixels = atom_pixels(atoms[:kept].reshape(kept, -1)).reshape(-1, columns, *atoms.shape[1:])

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from saegan_jax.data import load
+from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report.result_page import result_html
@@ -81,6 +82,8 @@ def read_subject(options: Report) -> Subject:
     restored = restore_run(options.run, step=options.step, member=options.member)
     state = members_of(restored.state, restored.n_seeds)[options.member]
     name = restored.options.dataset
+    fix = "it was trained on vectors, of which there are no pictures; its numbers are in summary.json and curves.png."
+    require(not name.startswith(VECTORS), "run", str(options.run), fix)
     return Subject(
         folder=options.run,
         config=read_config(options.run),

@@ -14,7 +14,7 @@ from rich.text import Text
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.evaluation.autoencoders import decoder
-from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
+from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.files import write_json
 from saegan_jax.metrics import SAEMetrics
@@ -30,30 +30,55 @@ def score_sae(run: Run, config: SAEConfig, params: Any, *, active_only: bool = F
     """Metrics of every member on the test images; each field has a leading axis of members."""
     images = jnp.asarray(run.dataset.test.image)
     members = params if run.n_seeds > 1 else jax.tree.map(lambda leaf: leaf[None], params)
-    return jax.tree.map(
-        np.asarray, jax.lax.map(jax.jit(lambda one: score(config, one, images, active_only=active_only)), members)
-    )
+
+    # Images are an argument: as a constant of the program they would be computed on while it is compiled.
+    @jax.jit
+    def scored(members: Any, images: jax.Array) -> SAEMetrics:
+        return jax.lax.map(lambda one: score(config, one, images, active_only=active_only), members)
+
+    return jax.tree.map(np.asarray, scored(members, images))
 
 
 def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
     """Draw the dictionary and score the autoencoder: rows of the closing table."""
     metrics = score_sae(run, config, params)
+    draw_dictionary(run, config, params, metrics)
+    return metric_rows(run, config, params, metrics, of="test images", mean="image")
+
+
+def vector_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
+    """Score an autoencoder of vectors: rows of the closing table."""
+    metrics = score_sae(run, config, params)
+    spread = row(run.dataset.spread, "ratio", "of the inputs as they are; above 1 most of each is their mean")
+    rows = metric_rows(run, config, params, metrics, of="held-out vectors", mean="vector")
+    return rows | {"||mean|| / ||std||": spread}
+
+
+def draw_dictionary(run: Run, config: SAEConfig, params: Any, metrics: SAEMetrics) -> None:
+    """The first member's atoms as ``dictionary.png``."""
     W_dec = decoder(config, params)
     first = W_dec if run.n_seeds == 1 else W_dec[0]
     shape = run.dataset.image_shape
     atom = (config.patch_size, config.patch_size, shape[2]) if config.patch_size else shape
     dictionary_picture(first, atom, run.folder / "dictionary.png", density=metrics.feature_density[0])
+
+
+def metric_rows(
+    run: Run, config: SAEConfig, params: Any, metrics: SAEMetrics, *, of: str, mean: str
+) -> dict[str, dict[str, Any]]:
+    """Rows of the closing table; ``of`` says what was scored, ``mean`` of what the mean is."""
+    shape = run.dataset.image_shape
     threshold = f"codes > {config.active_above:g}"
     positions = autoencoder(config, image_shape=shape).positions
     places = "".join(f"{n} x " for n in positions)
-    rows = {"SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image")}
+    rows = {"SAE FVU": row(metrics.fvu, "share of variance", f"{of}; 0 perfect, 1 the mean {mean}")}
     if config.active_above > 0:  # codes that L0 does not count have their part in the reconstruction
         strict = score_sae(run, config, params, active_only=True)
         rows["SAE FVU, active"] = row(strict.fvu, "share of variance", f"the same from {threshold} alone")
     return rows | {
         "SAE L0": row(metrics.l0, f"of {places}{config.d_sae} units", threshold),
         "SAE dead units": row(metrics.dead_fraction, "share", f"never {threshold}"),
-        "SAE Hoyer": row(metrics.hoyer, "0 dense, 1 one-hot", "mean over test images"),
+        "SAE Hoyer": row(metrics.hoyer, "0 dense, 1 one-hot", f"mean over {of}"),
     }
 
 
@@ -71,9 +96,9 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
         return {}
     run.display.stop()  # rich before 14 allows one live display at a time
     with run.display.console.status("scoring samples"):
-        network = load_feature_network(run.dataset, seed=0)
+        network = load_feature_network(run.dataset, seed=0, allow_random=True)
         # Settings chosen by the first network's verdict may suit only it.
-        second = load_feature_network(run.dataset, seed=1)
+        second = load_feature_network(run.dataset, seed=1, allow_random=True)
         n = len(run.dataset.test.label)
         images = draw(algorithm, state, seed=SAMPLE_SEED + 1, n=n, n_seeds=run.n_seeds)
         scores = member_scores(
@@ -83,17 +108,14 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
     first = next(s for s in scores if not math.isnan(s["frechet"]))
     compared = f"{first['samples']} samples; real against real {first['floor']:.3g}"
 
-    def features(network: FeatureNetwork) -> str:
-        return f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}"
-
     def beside(name: str, unit: str, note: str) -> dict[str, Any]:
         floor = first[f"{name}_floor"]
         return row([s[name] for s in scores], unit, f"{note}real {floor:.3g}", floor=floor)
 
-    return {
+    rows = {
         "Frechet distance": row([s["frechet"] for s in scores], "squared features", compared, floor=first["floor"]),
-        "Frechet / floor": row([s["ratio"] for s in scores], "ratio", features(network)),
-        "Frechet / floor, second network": row([s["ratio"] for s in checks], "ratio", features(second)),
+        "Frechet / floor": row([s["ratio"] for s in scores], "ratio", network.title),
+        "Frechet / floor, second network": row([s["ratio"] for s in checks], "ratio", second.title),
         "class balance KL": beside("class_balance_kl", "nats", ""),
         "kernel distance": beside("kernel", "cubic kernel", "may be below 0; "),
         "precision": beside("precision", "share of samples", "near real images; "),
@@ -102,6 +124,9 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
         "coverage": beside("coverage", "share of real", "with a sample near; "),
         "memorisation": beside("memorisation", "probability", "nearer to training images than test images; "),
     }
+    if not run.dataset.labelled:
+        del rows["class balance KL"]
+    return {f"{name}{network.suffix}": content for name, content in rows.items()}
 
 
 def row(values: Any, unit: str, note: str, floor: float | None = None) -> dict[str, Any]:
@@ -124,12 +149,15 @@ def finish(run: Run, rows: dict[str, dict[str, Any]], *, offers_page: bool = Tru
     if waits:
         note = "of the device, for data from the host; mean over logging intervals"
         rows = rows | {"waiting": row(float(np.mean(waits)), "share of the time", note)}
-    evaluations = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
-    if evaluations:
+    scored = [r for r in metrics if r["phase"] == "gan-scores"]
+    if scored:
+        distance = "frechet" if "frechet" in scored[0] else "frechet_random_features"
+        evaluations = [np.atleast_1d(r[distance]) for r in scored]
+        of = "" if distance == "frechet" else ", random features"
         n = len(evaluations)
         rows = rows | {
             "first evaluation": row(
-                evaluations[0], "squared features", "Frechet distance of few samples to validation images"
+                evaluations[0], "squared features", f"Frechet distance of few samples to validation images{of}"
             ),
             "best evaluation": row(
                 np.fmin.reduce(evaluations), "squared features", f"the same, the least of {n}; not the result"

@@ -146,6 +146,8 @@ def test_a_sheet_holds_the_images_in_rows_and_is_shrunk_to_fit():
     half = sheet(images[:, :, :, :1], shrink=2)
     assert (half.width, half.height) == (4, 2)
     assert pixels(half.src)[0, 0] == round(images[0, :2, :2, 0].mean())
+    clear = np.concatenate([images, np.zeros_like(images[..., :1])], axis=3)
+    assert (pixels(sheet(clear).src)[:4, :8] == 128).all()
     both = {"a": images.repeat(4, axis=1).repeat(2, axis=2), "b": images, "none": images[:0]}
     assert sheets(both, most=10**6).keys() == {"a", "b"}
     small = sheets(both, most=2500)

@@ -15,6 +15,7 @@ from saegan_jax.errors import ConfigError
 from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.files import is_remote
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
+from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
 from saegan_jax.runs.invert import Invert
 from saegan_jax.runs.registry import TRAININGS
@@ -41,10 +42,11 @@ REQUIRED = {
     "out": Path("out.json"),
     "command": "saegan train sae",
     "image": "a.png",
+    "action": "list",
 }
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report, Invert)},
+    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report, Invert, DataOptions)},
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}
@@ -63,7 +65,7 @@ OFF = {
     *("cycle", "decoder_norm", "dragan_penalty", "ema_half_life", "final_beta2", "final_gamma", "final_learning_rate"),
     *("gradient_penalty", "history", "identity", "initial_threshold", "lambda_k", "lecam", "mix", "patch_size"),
     *("probe_images", "pulling_away", "r1_gamma", "r2_gamma", "resample_every", "schedule_steps", "sparsity_warmup"),
-    *("spike_warmup", "weight_decay"),
+    *("code_dropout", "max_skipped", "spike_warmup", "weight_decay"),
 }
 ACCEPTED: list[tuple[str, Any, set[str]]] = [
     ("zero turns it off, or is a number like others", 0, OFF),
@@ -80,7 +82,7 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     (
         "a folder to read may be the current one",
         Path(),
-        {"run", "data_dir", "manual_dir", "cache_dir", "images"},
+        {"run", "data_dir", "manual_dir", "cache_dir", "images", "start_from"},
     ),
 ]
 """Why, a value, and the fields that take it."""
