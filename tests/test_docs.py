@@ -115,11 +115,14 @@ def problem(command: Command) -> str | None:
             return f"there is no {module}"
     else:
         kind, options = words[1], words[2:]
-        if kind not in ("train", "sample", "translate", "export", "data"):
+        if kind not in ("train", "sample", "translate", "export", "data", "report", "invert"):
             return f"saegan has no {kind}"
         if kind == "train":
             if not options or options.pop(0) not in SYSTEMS:
                 return f"saegan train wants one of {', '.join(SYSTEMS)}"
+        elif kind == "report":
+            if not options or options.pop(0).startswith("--"):
+                return "saegan report wants a run or a result"
         elif kind == "data":
             if not options or options.pop(0) not in ("list", "inspect", "prepare"):
                 return "saegan data wants list, inspect or prepare"
@@ -157,6 +160,7 @@ def test_commands_are_found_in_blocks_and_in_lines():
         "saegan fly --run x",
         "saegan train nothing",
         "saegan sample",
+        "saegan report --features 5",
         "python -m experiments.missing",
         "python -m experiments.compare extra",
         "python -m experiments.compare --Arms both",

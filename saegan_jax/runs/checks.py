@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,22 @@ def _check_item(name: str, value: Any) -> None:
         require(value >= 1, name, value, "it must be at least one step.")
     elif name in COUNTED_FROM_0 and value is not None:
         require(value >= 0, name, value, "they are counted from 0.")
+
+
+def require_writable(out: Path, *, suffix: str) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+      ConfigError: another ending than ``suffix``; a folder; a place below a file, or in a folder that must not be written.
+    """
+    require(out.suffix == suffix, "out", str(out), f"give it a name that ends in {suffix}.")
+    require(not out.is_dir(), "out", str(out), f"it is a folder; name a file in it, such as {out / f'report{suffix}'}.")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    require(
+        above.is_dir(), "out", str(out), f"{above} is a file, and nothing can be written below it; name another place."
+    )
+    allowed = os.access(above, os.W_OK | os.X_OK) and (not out.exists() or os.access(out, os.W_OK))
+    require(allowed, "out", str(out), f"you may not write in {above}; name another place.")
 
 
 def check_memory(settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0) -> None:

@@ -100,6 +100,26 @@ def named_images(
     """
     names = {"like": [controls.like], "mix": controls.mix or (), "interpolate": controls.interpolate or ()}
     given = [(field, name) for field, found in names.items() for name in found if name is not None]
+    return read_images(given, restored, manual_dir=manual_dir, data_dir=data_dir)
+
+
+def read_images(
+    given: Sequence[tuple[str, str]],
+    restored: Restored,
+    *,
+    manual_dir: Path | None = None,
+    data_dir: Path | None = None,
+) -> list[np.ndarray]:
+    """Images of a run's size, each ``(height, width, channels)`` float32 in [0, 1].
+
+    Args:
+      given: for each the option that names it, for messages, and a file, or ``test:N`` for a test image of the data set.
+      restored: the run.
+      manual_dir, data_dir: where the data are.
+
+    Raises:
+      ConfigError: no such file or number, a file that is no image of 8 bits, or an image of another size.
+    """
     test = np.zeros((0, *restored.image_shape), np.uint8)
     if any(name.startswith(TEST) for _, name in given):
         own = restored.options.image_files

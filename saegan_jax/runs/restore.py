@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.runs.options import RunOptions
 from saegan_jax.runs.registry import TRAININGS, Training
@@ -51,6 +52,17 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
     algorithm, like = abstract_system(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
     found, state = _saved(run, training.phase, like, step)
     return Restored(training, trained, settings, shape, algorithm, state, trained.seeds, found, n_classes)
+
+
+def autoencoder_of(restored: Restored, state: Any) -> tuple[SAEConfig, Any] | None:
+    """Settings and parameters of the sparse autoencoder of images of a run; None where it leaves none.
+
+    Args:
+      restored: the run.
+      state: its state, of one member or stacked; the parameters are stacked likewise.
+    """
+    found = restored.training.autoencoder
+    return None if found is None else found(restored.settings, state)
 
 
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:

@@ -17,7 +17,9 @@ from saegan_jax.files import is_remote
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
 from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
+from saegan_jax.runs.invert import Invert
 from saegan_jax.runs.registry import TRAININGS
+from saegan_jax.runs.report import Report
 from saegan_jax.runs.sample import Sample
 from saegan_jax.runs.translate import Translate
 
@@ -39,11 +41,12 @@ REQUIRED = {
     "runs": (Path("run"),),
     "out": Path("out.json"),
     "command": "saegan train sae",
+    "image": "a.png",
     "action": "list",
 }
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, DataOptions)},
+    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report, Invert, DataOptions)},
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}
@@ -63,7 +66,7 @@ OFF = {
     *("cycle", "decoder_norm", "dragan_penalty", "ema_half_life", "final_beta2", "final_gamma", "final_learning_rate"),
     *("gradient_penalty", "history", "identity", "initial_threshold", "lambda_k", "lecam", "mix", "patch_size"),
     *("probe_images", "pulling_away", "r1_gamma", "r2_gamma", "resample_every", "schedule_steps", "sparsity_warmup"),
-    *("max_skipped", "spike_warmup", "weight_decay"),
+    *("code_dropout", "max_skipped", "spike_warmup", "weight_decay"),
 }
 ACCEPTED: list[tuple[str, Any, set[str]]] = [
     ("zero turns it off, or is a number like others", 0, OFF),
