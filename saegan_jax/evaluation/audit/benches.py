@@ -1,0 +1,78 @@
+"""What the trials of planted defects share: an autoencoder, held-out images and their altered versions, all described once."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.data.dataset import Split
+from saegan_jax.evaluation.audit.defects import DEFECTS, Pool
+from saegan_jax.evaluation.audit.evidence import Trained, describe, gather_evidence, train_sae
+from saegan_jax.evaluation.audit.run import ClassOfFeature, classes_of
+from saegan_jax.evaluation.audit.settings import AuditSettings, default_sae
+from saegan_jax.evaluation.features import FeatureNetwork
+
+
+class Bench(NamedTuple):
+    """Of one autoencoder.
+
+    Attributes:
+      trained: the autoencoder.
+      classes: see :func:`saegan_jax.evaluation.audit.classes_of`.
+      pool: held-out images.
+      altered: by defect, the altered versions of the pool, or training images.
+      n_classes: of the data.
+    """
+
+    trained: Trained
+    classes: dict[int, ClassOfFeature]
+    pool: Pool
+    altered: dict[str, Pool]
+    n_classes: int
+
+
+def make_bench(
+    split: Split,
+    network: FeatureNetwork,
+    defects: Sequence[str],
+    *,
+    n_train: int,
+    n_pool: int,
+    seed: int,
+    sae: SAEConfig | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Bench:
+    """Train an autoencoder on ``n_train`` random images of ``split`` and describe ``n_pool`` others.
+
+    Args:
+      split: at least ``n_train + n_pool`` images.
+      network: whose features the metrics read.
+      defects: of :data:`saegan_jax.evaluation.audit.defects.DEFECTS`.
+      n_train, n_pool: images.
+      seed: of the choice and of the autoencoder.
+      sae: settings of the autoencoder, an audit's own by default.
+      say: called with the progress.
+    """
+    order = np.random.default_rng(seed).permutation(len(split.label))[: n_train + n_pool]
+    train, held_out = (Split(split.image[rows], split.label[rows]) for rows in np.split(order, [n_train]))
+    height, width, channels = train.image.shape[1:]
+    config = default_sae((height, width, channels), n_train) if sae is None else sae
+    trained = train_sae(config, train.image, seed=seed, say=say)
+
+    def described(images: np.ndarray, label: np.ndarray) -> Pool:
+        evidence = gather_evidence(trained, images, train.image, neighbours=AuditSettings().neighbours)
+        return Pool(evidence, network.features(images), label)
+
+    say("codes and nearest images")
+    altered = {}
+    for name in defects:
+        defect = DEFECTS[name]
+        if defect.alter is not None:
+            altered[name] = described(defect.alter(held_out.image), held_out.label)
+        elif defect.share:
+            some = slice(None, max(1, n_pool // 10))
+            altered[name] = described(train.image[some], train.label[some])
+    classes = classes_of(describe(trained, train.image)[0], train.label)
+    n_classes = int(split.label.max()) + 1
+    return Bench(trained, classes, described(held_out.image, held_out.label), altered, n_classes)
