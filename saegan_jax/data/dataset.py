@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,35 @@ class Split(NamedTuple):
     label: NDArray[np.int32]
 
 
+class Origin(NamedTuple):
+    """Where a user's own data come from, as JSON values.
+
+    Attributes:
+        record: what identifies them; a run goes on with no others.
+        notes: sentences on what was read and what was done to it.
+        details: which files are in which split, and what was left out.
+    """
+
+    record: Mapping[str, Any]
+    notes: tuple[str, ...]
+    details: Mapping[str, Any]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Three disjoint splits of labelled images, all of one shape, in host memory.
 
     Where the training images are too many for that, ``source`` reads all of them from disk, and ``train`` is a stratified
     sample, always the same one, for whatever is fitted to or compared with training images in memory.
+
+    Attributes:
+        name: of the data set.
+        train, validation, test: the splits.
+        num_classes: of the labels; 1, and all labels 0, where there are none.
+        source: see above.
+        labelled: whether the labels mean something.
+        classes: names of the classes, where they are known.
+        origin: of a user's own files.
 
     Raises:
         DataError: a split is empty, has another dtype, rank or image shape, or labels outside [0, num_classes).
@@ -40,6 +64,9 @@ class Dataset:
     test: Split
     num_classes: int
     source: OnDisk | None = None
+    labelled: bool = True
+    classes: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         for field in ("train", "validation", "test"):

@@ -61,6 +61,7 @@ class OnDisk:
         image_shape: (h, w, c), which every image must have.
         index: the records that are these examples, int64 (n,).
         label: int32 (n,).
+        fix: what to do about records that cannot be read.
     """
 
     where: str
@@ -70,6 +71,7 @@ class OnDisk:
     image_shape: tuple[int, int, int]
     index: NDArray[np.int64]
     label: NDArray[np.int32]
+    fix: str = "delete that folder, so that it is prepared again"
 
     def __len__(self) -> int:
         return len(self.index)
@@ -86,9 +88,7 @@ class OnDisk:
         except (
             Exception
         ) as error:  # each reader raises its own kind; all mean that these are not the files once written
-            raise DataError(
-                f"{self.where} cannot be read ({error}): delete that folder, so that it is prepared again."
-            ) from error
+            raise DataError(f"{self.where} cannot be read ({error}): {self.fix}.") from error
         for image in images:
             if image.shape != self.image_shape:
                 raise DataError(

@@ -83,6 +83,7 @@ class FeatureNetwork:
       accuracy: of the classifier on the test split.
       hash: SHA-256 of the weights file, hexadecimal: the name of this feature space.
       file: the weights file, where there is one.
+      trained: False of the network of images without labels, whose weights are the random initial ones.
     """
 
     config: ClassifierConfig
@@ -92,6 +93,19 @@ class FeatureNetwork:
     accuracy: float
     hash: str
     file: Path | None = None
+    trained: bool = True
+
+    @property
+    def title(self) -> str:
+        """What it is, as it is said beside numbers."""
+        if not self.trained:
+            return f"random network {self.hash[:8]}, never trained"
+        return f"classifier {self.hash[:8]}, accuracy {self.accuracy:.4f}"
+
+    @property
+    def suffix(self) -> str:
+        """What the names of its numbers end in: those of random features are no others under the same name."""
+        return "" if self.trained else ", random features"
 
     def run(self, images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """``(logits (n, num_classes), features (n, feature_dim))``, float32, in one pass; see `features`."""
@@ -173,6 +187,9 @@ def load_feature_network(
     the weights and of the data, test accuracy, versions), where the key is made from the data, the recipe and the seed.
     A damaged pair is named in a warning and trained again.
 
+    Of images without labels it is not trained: its weights are the random initial ones, a fixed function of the seed, and
+    nothing is cached. Random features tell how alike two sets of images are, not how alike they look to people.
+
     Args:
       dataset: its training split is fitted, its test split only gives the accuracy that is reported.
       seed: of initialisation, order, dropout and shifts; training is deterministic on one machine.
@@ -182,7 +199,11 @@ def load_feature_network(
     Raises:
       ValueError: if a training split is smaller than one batch, or the recipe cannot work.
       ConfigError: if the cache folder cannot be written.
+
+    Source: Naeem et al., Reliable fidelity and diversity metrics for generative models, 2020 (random features).
     """
+    if not dataset.labelled:
+        return random_network(dataset, seed=seed, recipe=recipe)
     image_shape = dataset.image_shape
     recipe = recipe or FeatureRecipe.for_image(image_shape)
     identity = {
@@ -216,6 +237,22 @@ def load_feature_network(
     write_bytes(weights_path, weights)
     write_json(record_path, record)
     return dataclasses.replace(_open(config, identity, weights, record), file=weights_path)
+
+
+def random_network(dataset: "Dataset", *, seed: int = 0, recipe: FeatureRecipe | None = None) -> FeatureNetwork:
+    """The classifier's network with the initial weights of ``seed``, its features scaled over the training split."""
+    recipe = recipe or FeatureRecipe.for_image(dataset.image_shape)
+    config = ClassifierConfig(
+        image_shape=dataset.image_shape,
+        num_classes=2,
+        total_steps=1,
+        width=recipe.width,
+        feature_dim=recipe.feature_dim,
+        max_shift=0,
+    )
+    state = jax.jit(classifier(config).init)(jax.random.key(seed))
+    weights = _with_scale(config, jax.tree.map(np.asarray, state.params), dataset.train.image)
+    return dataclasses.replace(_open_weights(config, weights, float("nan")), trained=False)
 
 
 def _require_writable(folder: Path) -> None:
@@ -271,9 +308,13 @@ def _train(dataset: "Dataset", config: ClassifierConfig, recipe: FeatureRecipe, 
     state = init(jax.random.key(seed))
     for _ in range(recipe.epochs):
         state, _ = chunk(state, data)
-    params = jax.tree.map(np.asarray, state.params)
+    return _with_scale(config, jax.tree.map(np.asarray, state.params), dataset.train.image)
+
+
+def _with_scale(config: ClassifierConfig, params: Any, images: np.ndarray) -> bytes:
+    """The weights file: ``params``, and the mean and standard deviation of their features of ``images``."""
     unit = np.ones(config.feature_dim, np.float32)
-    features = FeatureNetwork(config, params, 0 * unit, unit, 0.0, "").features(dataset.train.image).astype(np.float64)
+    features = FeatureNetwork(config, params, 0 * unit, unit, 0.0, "").features(images).astype(np.float64)
     std = features.std(axis=0)
     tensors = {
         **{f"params/{name}": leaf for name, leaf in flatten_dict(params, sep="/").items()},

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 1000  # of one evaluation: enough for an alarm, a second's work
 
 
+def _random(name: str) -> str:
+    """The name of a score in random features."""
+    return f"{name}_random_features"
+
+
 def sample_evaluator(
     network: FeatureNetwork, dataset: "Dataset", algorithm: Algorithm, *, n_seeds: int, seed: int
 ) -> Callable[[int, Any], Scores]:
     """``score(step, state) -> Scores``: ``frechet``, ``class_balance_kl`` and ``recall`` of at most 1,000 samples a member.
+
+    Of images without labels the names end in ``_random_features``, and there is no class balance.
 
     Always of the same latents, against as many validation images; floors are those of as many training images. Numbers of so
     few samples are noisy and biased: they show the course of a training, its best moment and its collapse, not its result.
@@ -38,14 +45,15 @@ def sample_evaluator(
     reference = network.features(dataset.validation.image[chosen])
 
     def measures(images: np.ndarray) -> dict[str, float]:
+        names = (
+            ("frechet", "class_balance_kl", "recall") if network.trained else tuple(map(_random, ("frechet", "recall")))
+        )
         if not np.isfinite(images).all():
-            return dict.fromkeys(("frechet", "class_balance_kl", "recall"), float("nan"))
+            return dict.fromkeys(names, float("nan"))
         logits, features = network.run(images)
-        return {
-            "frechet": frechet_distance(reference, features),
-            "class_balance_kl": class_balance(logits.argmax(axis=1), dataset),
-            "recall": neighbour_metrics(reference, features).recall,
-        }
+        distance, recall = frechet_distance(reference, features), neighbour_metrics(reference, features).recall
+        balance = (class_balance(logits.argmax(axis=1), dataset),) if network.trained else ()
+        return dict(zip(names, (distance, *balance, recall), strict=True))
 
     train = np.random.default_rng(1).permutation(len(dataset.train.label))[:n]
     floors = measures(dataset.train.image[train])

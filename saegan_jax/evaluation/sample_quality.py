@@ -27,19 +27,14 @@ def check_scorable(dataset: "Dataset") -> None:
     """Refuse data in which samples cannot be scored, before anything is trained.
 
     Raises:
-      ConfigError: training images of one class, fewer than the feature network's batch, a split of too few images for
-        neighbours, or one whose images are all equal.
+      ConfigError: labelled training images of one class, or a class with one of them; fewer than the feature network's batch; a
+        split of too few images for neighbours, or one whose images are all equal.
     """
     way_out = "samples cannot be scored; add --no-evaluate, or use other images."
-    found = len(np.unique(dataset.train.label))
-    require(
-        found > 1,
-        "dataset",
-        dataset.name,
-        f"its training images are of one class and the scores' classifier needs two: {way_out}",
-    )
+    if dataset.labelled:
+        _check_classes(dataset, way_out)
     fewest = {
-        "train": FeatureRecipe.for_image(dataset.image_shape).batch_size,
+        "train": FeatureRecipe.for_image(dataset.image_shape).batch_size if dataset.labelled else _NEIGHBOURS + 1,
         "validation": _NEIGHBOURS + 1,
         "test": _NEIGHBOURS + 1,
     }
@@ -53,6 +48,17 @@ def check_scorable(dataset: "Dataset") -> None:
             dataset.name,
             f"all images of its {split} split are equal: {way_out}",
         )
+
+
+def _check_classes(dataset: "Dataset", way_out: str) -> None:
+    """Refuse labels that a classifier cannot be trained on."""
+    counts = np.bincount(dataset.train.label, minlength=dataset.num_classes)
+    one = f"its training images are of one class and the scores' classifier needs two: {way_out}"
+    require(int((counts > 0).sum()) > 1, "dataset", dataset.name, one)
+    if dataset.classes:
+        least = int(counts.argmin())
+        few = f"its class {dataset.classes[least]!r} has {counts[least]} training images and needs two: {way_out}"
+        require(counts[least] > 1, "dataset", dataset.name, few)
 
 
 def sample_quality(
@@ -101,7 +107,8 @@ def sample_quality(
       ``frechet`` and ``floor`` (squared standardised feature units), ``ratio`` (NaN for a floor of 0), ``samples`` (``n``),
       ``floor_sets`` (sets
       averaged), ``class_balance_kl`` (nats, predicted classes of the samples against the class frequencies of the
-      training split), ``class_balance_kl_floor`` (the same for the sets of training images), ``reference``, and
+      training split; NaN where there are no classes),
+      ``class_balance_kl_floor`` (the same for the sets of training images), ``reference``, and
       ``feature_hash``; with ``pairs`` also ``kernel`` (kernel units, of either sign), ``precision``, ``recall``,
       ``density``, ``coverage`` and ``memorisation`` (the probability: above its floor is copying), and each with
       ``_floor``.
@@ -140,7 +147,12 @@ def _permuted(images: np.ndarray) -> np.ndarray:
 
 
 def class_balance(labels: np.ndarray, dataset: "Dataset") -> float:
-    """`class_balance_kl` of predicted ``labels (n,)`` against the class frequencies of the training split, in nats."""
+    """`class_balance_kl` of predicted ``labels (n,)`` against the class frequencies of the training split, in nats.
+
+    NaN where the data have no classes.
+    """
+    if not dataset.labelled:
+        return float("nan")
     frequencies = np.bincount(dataset.train.label, minlength=dataset.num_classes) / len(dataset.train.label)
     return class_balance_kl(labels, num_classes=dataset.num_classes, reference=frequencies)
 

@@ -26,28 +26,31 @@ def tile(
     """Images beside each other, row by row, each enlarged by whole pixels (nearest neighbour).
 
     Args:
-      images: ``(n, height, width, channels)`` with 1 or 3 channels, uint8, or floats in [0, 1], which are clipped and
-        rounded to 8 bits.
+      images: ``(n, height, width, channels)`` with 1, 3 or 4 channels (grey, RGB, RGBA), uint8, or floats in [0, 1], which
+        are clipped and rounded to 8 bits. Transparent pixels are laid over the background.
       columns: images per row; by default a square, ``ceil(sqrt(n))``.
       padding: pixels of background between images and around them.
       upscale: factor of enlargement; by default the smallest that makes the longer side at least 56 pixels.
       background: its grey value.
 
     Returns:
-      uint8 ``(H, W)`` for 1 channel, ``(H, W, 3)`` for 3, with ``H = rows * (upscale * height + padding) + padding``.
+      uint8 ``(H, W)`` for 1 channel, else ``(H, W, 3)``, with ``H = rows * (upscale * height + padding) + padding``.
 
     Raises:
       ValueError: on another shape or dtype, no images, non-finite values, or an option out of range.
     """
     values = np.asarray(images)
-    if values.ndim != 4 or values.shape[0] == 0 or values.shape[3] not in (1, 3):
-        raise ValueError(f"images must be (n, height, width, 1 or 3) with n >= 1, got {values.shape}.")
+    if values.ndim != 4 or values.shape[0] == 0 or values.shape[3] not in (1, 3, 4):
+        raise ValueError(f"images must be (n, height, width, 1, 3 or 4) with n >= 1, got {values.shape}.")
     if np.issubdtype(values.dtype, np.floating):
         if not np.isfinite(values).all():
             raise ValueError("images hold non-finite values and cannot be drawn: their model has diverged.")
         values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     if values.dtype != np.uint8:
         raise ValueError(f"images must be uint8 or floats in [0, 1], got {values.dtype}.")
+    if values.shape[3] == 4:
+        opacity = values[..., 3:].astype(np.float64) / 255
+        values = np.rint(opacity * values[..., :3] + (1 - opacity) * background).astype(np.uint8)
     n, height, width, channels = values.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
     upscale = math.ceil(_MIN_SIDE / max(height, width)) if upscale is None else upscale
@@ -88,11 +91,12 @@ def dictionary_picture(
 ) -> Path:
     """Writes decoder atoms as images, each on its own symmetric scale.
 
-    ``pixel = round(128 + 127 w / max|w|)``: 0 is mid-grey, the largest magnitude white or nearly black.
+    ``pixel = round(128 + 127 w / max|w|)``: 0 is mid-grey, the largest magnitude white or nearly black. Weights of an alpha
+    channel are left out.
 
     Args:
       W_dec: ``(d_sae, d_in)`` with ``d_in = height * width * channels`` in that order.
-      image_shape: ``(height, width, channels)``, 1 or 3 channels.
+      image_shape: ``(height, width, channels)``, 1, 3 or 4 channels.
       path: of the PNG.
       max_units: draw at most this many.
       density: ``(d_sae,)``; if given, the units are drawn in order of falling density instead of by index.
@@ -119,6 +123,9 @@ def dictionary_picture(
             raise ValueError(f"density must be ({len(atoms)},), one per unit of W_dec, got {order.shape}.")
         atoms = atoms[np.argsort(-order, kind="stable")]
     atoms = atoms[:max_units]
+    if image_shape[2] == 4:
+        atoms = atoms.reshape(-1, *image_shape)[..., :3].reshape(len(atoms), -1)
+        image_shape = (*image_shape[:2], 3)
     largest = np.abs(atoms).max(axis=1, keepdims=True)
     scaled = atoms / np.where(largest > 0, largest, 1)
     pixels = np.rint(128 + 127 * scaled).astype(np.uint8).reshape(-1, *image_shape)

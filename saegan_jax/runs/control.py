@@ -102,7 +102,8 @@ def named_images(
     given = [(field, name) for field, found in names.items() for name in found if name is not None]
     test = np.zeros((0, *restored.image_shape), np.uint8)
     if any(name.startswith(TEST) for _, name in given):
-        test = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir).test.image
+        own = restored.options.image_files
+        test = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir, **own).test.image
     pixels = [
         _test_image(name, test, restored, field) if name.startswith(TEST) else _file_image(name, restored, field)
         for field, name in given

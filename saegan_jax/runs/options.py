@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -13,10 +13,13 @@ from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data.domains import DOMAINS
+from saegan_jax.data.folder import LARGEST_SIDE
 from saegan_jax.errors import require, require_choice
 from saegan_jax.runs.checks import check_options
 
 Options = TypeVar("Options", bound="RunOptions")
+OWN = ("folder", "vectors")
+"""Kinds of a user's own data, before the colon in ``--dataset``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,14 @@ class RunOptions(DeviceOptions):
     """What to train on, how many seeds, and where the run goes."""
 
     dataset: str = "digits"
-    """digits (8x8, embedded), mnist (28x28), fashion_mnist, kmnist, or any prepared TFDS image data set."""
+    """digits (8x8, embedded), mnist (28x28), fashion_mnist, kmnist, any prepared TFDS image data set, or folder:PATH, a folder
+    of your own images, in a subfolder for each class or in none."""
+    image_size: int | None = None
+    """Of folder:PATH: pixels to which the images' shorter side is resized, and the longer one cropped about the centre."""
+    channels: Literal[1, 3, 4] | None = None
+    """Of folder:PATH: 1 (grey), 3 (RGB) or 4 (RGBA), which all images get; by default the least that holds them all."""
+    max_skipped: int | None = None
+    """Of folder:PATH: files that may be damaged and are left out; by default 10, or a twentieth of them if that is more."""
     fraction: float = 1.0
     """Share of the training images to train on, stratified by class and always the same ones."""
     preset: str = "auto"
@@ -65,6 +75,22 @@ class RunOptions(DeviceOptions):
         require(
             0 < self.fraction <= 1, "fraction", self.fraction, "it is a share of the training images, above 0, up to 1."
         )
+        if self.image_size is not None:
+            fix = f"it is a side in pixels, from 1 to {LARGEST_SIDE}."
+            require(1 <= self.image_size <= LARGEST_SIDE, "image_size", self.image_size, fix)
+        if self.max_skipped is not None:
+            require(self.max_skipped >= 0, "max_skipped", self.max_skipped, "it is a number of files, zero or more.")
+
+    @property
+    def image_files(self) -> dict[str, Any]:
+        """What :func:`saegan_jax.data.load` is told of image files."""
+        return {"image_size": self.image_size, "channels": self.channels, "max_skipped": self.max_skipped}
+
+    @property
+    def dataset_word(self) -> str:
+        """The data set in the name of a run folder: of a path its last part."""
+        kind, colon, path = self.dataset.partition(":")
+        return f"{kind}-{Path(path).resolve().name}" if colon and kind in OWN else self.dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +154,9 @@ class TrainCycleGAN(RunOptions):
     """
 
     dataset: tyro.conf.Suppress[str] = ""
+    image_size: tyro.conf.Suppress[int | None] = None
+    channels: tyro.conf.Suppress[Literal[1, 3, 4] | None] = None
+    max_skipped: tyro.conf.Suppress[int | None] = None
     preset: tyro.conf.Suppress[str] = "auto"
     fraction: tyro.conf.Suppress[float] = 1.0
     domains: str = "digits_inverted_rotated"

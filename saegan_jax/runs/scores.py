@@ -13,7 +13,7 @@ from rich.text import Text
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.evaluation.autoencoders import decoder
-from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
+from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.files import write_json
 from saegan_jax.metrics import SAEMetrics
@@ -82,17 +82,14 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
     first = next(s for s in scores if not math.isnan(s["frechet"]))
     compared = f"{first['samples']} samples; real against real {first['floor']:.3g}"
 
-    def features(network: FeatureNetwork) -> str:
-        return f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}"
-
     def beside(name: str, unit: str, note: str) -> dict[str, Any]:
         floor = first[f"{name}_floor"]
         return row([s[name] for s in scores], unit, f"{note}real {floor:.3g}", floor=floor)
 
-    return {
+    rows = {
         "Frechet distance": row([s["frechet"] for s in scores], "squared features", compared, floor=first["floor"]),
-        "Frechet / floor": row([s["ratio"] for s in scores], "ratio", features(network)),
-        "Frechet / floor, second network": row([s["ratio"] for s in checks], "ratio", features(second)),
+        "Frechet / floor": row([s["ratio"] for s in scores], "ratio", network.title),
+        "Frechet / floor, second network": row([s["ratio"] for s in checks], "ratio", second.title),
         "class balance KL": beside("class_balance_kl", "nats", ""),
         "kernel distance": beside("kernel", "cubic kernel", "may be below 0; "),
         "precision": beside("precision", "share of samples", "near real images; "),
@@ -101,6 +98,9 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
         "coverage": beside("coverage", "share of real", "with a sample near; "),
         "memorisation": beside("memorisation", "probability", "nearer to training images than test images; "),
     }
+    if not run.dataset.labelled:
+        del rows["class balance KL"]
+    return {f"{name}{network.suffix}": content for name, content in rows.items()}
 
 
 def row(values: Any, unit: str, note: str, floor: float | None = None) -> dict[str, Any]:
@@ -117,12 +117,15 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
     if waits:
         note = "of the device, for data from the host; mean over logging intervals"
         rows = rows | {"waiting": row(float(np.mean(waits)), "share of the time", note)}
-    evaluations = [np.atleast_1d(r["frechet"]) for r in metrics if r["phase"] == "gan-scores"]
-    if evaluations:
+    scored = [r for r in metrics if r["phase"] == "gan-scores"]
+    if scored:
+        distance = "frechet" if "frechet" in scored[0] else "frechet_random_features"
+        evaluations = [np.atleast_1d(r[distance]) for r in scored]
+        of = "" if distance == "frechet" else ", random features"
         n = len(evaluations)
         rows = rows | {
             "first evaluation": row(
-                evaluations[0], "squared features", "Frechet distance of few samples to validation images"
+                evaluations[0], "squared features", f"Frechet distance of few samples to validation images{of}"
             ),
             "best evaluation": row(
                 np.fmin.reduce(evaluations), "squared features", f"the same, the least of {n}; not the result"

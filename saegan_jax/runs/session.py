@@ -22,6 +22,7 @@ from saegan_jax.errors import require
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_evaluator import sample_evaluator
 from saegan_jax.evaluation.sample_quality import check_scorable
+from saegan_jax.files import write_json
 from saegan_jax.report import image_grid
 from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import RunOptions, StreamOptions
@@ -157,17 +158,25 @@ def labelled_images(options: RunOptions, mesh: Mesh | None) -> RunData:
     data_on = options.data_on if isinstance(options, StreamOptions) else "device"
     shares = 1 if mesh is None else mesh.shape.get(DATA, 1)
     in_memory = {"device": None, "auto": data_budget() * shares, "host": 0}[data_on]
-    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, in_memory=in_memory)
+    dataset = load(
+        options.dataset,
+        manual_dir=options.manual_dir,
+        data_dir=options.data_dir,
+        in_memory=in_memory,
+        **options.image_files,
+    )
     examples = training_examples(dataset, options.fraction)
     channels = dataset.image_shape[2]
-    fix = f"its images have {channels} channels, and pictures need 1 or 3."
-    require(channels in (1, 3), "dataset", dataset.name, fix)
+    fix = f"its images have {channels} channels, and pictures need 1, 3 or 4."
+    require(channels in (1, 3, 4), "dataset", dataset.name, fix)
+    origin = dataset.origin
     return RunData(
         dataset=dataset,
         image_shape=dataset.image_shape,
-        n_classes=dataset.num_classes,
+        n_classes=dataset.num_classes if dataset.labelled else None,
         feed=partial(examples_or_stream, examples, mesh, streamed=data_on == "host"),
         check_phase=partial(check_phase_batch, len(examples)),
+        record={} if origin is None else origin.record,
     )
 
 
@@ -253,9 +262,20 @@ def open_run(
     noise.log_to(folder / "log.txt")
     stack.enter_context(lock_run(folder))
     writer, display = MetricsWriter(folder), Display()
+    say_origin(found.dataset, folder, display)
     stack.callback(writer.close)
     stack.callback(display.stop)
     return Run(options, folder, config, found.dataset, found.feed(), writer, display, mesh)
+
+
+def say_origin(dataset: Any, folder: Path, display: Display) -> None:
+    """Of a user's own files: say what was done to them, and keep which are in which split, as ``data.json``."""
+    origin = getattr(dataset, "origin", None)
+    if origin is None:
+        return
+    write_json(folder / "data.json", dict(origin.details))
+    for note in origin.notes:
+        display.console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def recorded_options(options: RunOptions, unrecorded: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def train_subject(options: TrainSAE, say: Callable[[str], None]) -> Subject:
     """Train the autoencoders that the options describe; ``say`` is called with the progress."""
     config = options.sae
     require_whole(config)
-    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
+    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, **options.image_files)
     train = share(dataset.train, options.fraction)
     check_batch("sae", config.batch_size, len(train.label), steps=config.steps)
     data = Examples(jnp.asarray(train.image), jnp.asarray(train.label))
@@ -55,7 +55,7 @@ def read_subject(
         raise ConfigError("run", str(run), fix)
     config, params = training.autoencoder(settings, restored.state)
     require_whole(config)
-    dataset = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir)
+    dataset = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir, **restored.options.image_files)
     found = Subject(dataset, share(dataset.train, restored.options.fraction), config, members_of(params, n))
     own = training.sampler(settings)
     if own is None:

@@ -191,10 +191,10 @@ def test_data_in_which_samples_cannot_be_scored(
 
 
 def test_images_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saegan_jax.runs.session, "load", lambda *arguments, **options: odd_images(8, channels=4))
+    monkeypatch.setattr(saegan_jax.runs.session, "load", lambda *arguments, **options: odd_images(8, channels=2))
     message = paragraph(command("train_sae", *tiny("train_sae", "--out", "run")))
     # Brackets are text, not rich's markup.
-    assert "dataset = '[odd]' cannot be used: its images have 4 channels" in message
+    assert "dataset = '[odd]' cannot be used: its images have 2 channels" in message
 
 
 SAMPLES: list[tuple[list[Any], str]] = [

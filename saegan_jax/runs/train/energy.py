@@ -19,7 +19,7 @@ from saegan_jax.training.systems import init_members
 def run(options: TrainEnergy) -> None:
     """Train, score and show one run."""
     model = options.energy
-    name = f"energy-{options.dataset}-{model.kind}-seed{options.seed}"
+    name = f"energy-{options.dataset_word}-{model.kind}-seed{options.seed}"
     phases = ({"sae": model.sae} if model.pretrained else {}) | {"gan": model.gan}
     with ExitStack() as stack:
         job = open_run(stack, options, name=name, model=model, phases=phases)

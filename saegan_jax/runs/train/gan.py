@@ -16,7 +16,7 @@ from saegan_jax.training.systems import init_members
 def run(options: TrainGAN) -> None:
     """Train, score and show one run."""
     with ExitStack() as stack:
-        name = f"gan-{options.dataset}-seed{options.seed}"
+        name = f"gan-{options.dataset_word}-seed{options.seed}"
         job = open_run(stack, options, name=name, model=options.gan, phases={"gan": options.gan})
         algorithm = gan(options.gan, image_shape=job.dataset.image_shape, n_classes=job.dataset.num_classes)
         state = job.train(

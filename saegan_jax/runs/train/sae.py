@@ -17,7 +17,7 @@ from saegan_jax.training.systems import init_members
 def run(options: TrainSAE) -> None:
     """Train, score and show one run."""
     with ExitStack() as stack:
-        name = f"sae-{options.dataset}-seed{options.seed}"
+        name = f"sae-{options.dataset_word}-seed{options.seed}"
         job = open_run(stack, options, name=name, model=options.sae, phases={"sae": options.sae}, scores_samples=False)
         start = Start(center=data_center(options.sae, job.some_images(CENTER_IMAGES)))
         algorithm = sae(options.sae, image_shape=job.dataset.image_shape)

@@ -22,7 +22,7 @@ def run(options: TrainSAEGAN) -> None:
     plain = {"sampler": "factorised", "generator_output": "images", "encoder": "trained"}
     special = [f"-{getattr(model, name)}" for name, usual in plain.items() if getattr(model, name) != usual]
     places = f"{model.generator_input}-{model.discriminator}{''.join(special)}"
-    name = f"saegan-{options.dataset}-{places}-seed{options.seed}"
+    name = f"saegan-{options.dataset_word}-{places}-seed{options.seed}"
     phases = {"sae": model.sae, "gan": model.gan} if model.encoder == "trained" else {"gan": model.gan}
     with ExitStack() as stack:
         job = open_run(stack, options, name=name, model=model, phases=phases)

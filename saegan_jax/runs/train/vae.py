@@ -65,8 +65,8 @@ def fitted_rows(run: Run, aggregate: Algorithm, state: Any) -> dict[str, dict[st
         score = partial(sample_quality, network, dataset=run.dataset, pairs=False)
         scores = member_scores(images, score)
         note = "codes drawn unit by unit from the aggregate posterior, not the prior"
-        rows[f"Frechet / floor{which}, fitted"] = row([s["ratio"] for s in scores], "ratio", note)
-        if not which:
+        rows[f"Frechet / floor{which}, fitted{network.suffix}"] = row([s["ratio"] for s in scores], "ratio", note)
+        if not which and run.dataset.labelled:
             balance = [s["class_balance_kl"] for s in scores]
             rows["class balance KL, fitted"] = row(balance, "nats", note)
     return rows
@@ -76,7 +76,7 @@ def run(options: TrainVAE) -> None:
     """Train, score and show one run."""
     config = options.vae
     with ExitStack() as stack:
-        name = f"vae-{options.dataset}-{config.kind}-seed{options.seed}"
+        name = f"vae-{options.dataset_word}-{config.kind}-seed{options.seed}"
         job = open_run(stack, options, name=name, model=config, phases={"vae": config})
         shape = job.dataset.image_shape
         algorithm = vae(config, image_shape=shape)
