@@ -71,7 +71,7 @@ class AuditDefects:
 
 def trials_of(options: AuditDefects, bench: Bench, seed: int, n: int) -> dict[str, list[Trial]]:
     """Every trial of one autoencoder at one size, by defect; the dropped class is another for every draw."""
-    counts = {NULL: options.splits} | {name: options.draws for name in options.defects}
+    counts = {NULL: options.splits} | dict.fromkeys(options.defects, options.draws)
     return {
         name: [
             run_trial(
@@ -101,8 +101,15 @@ def run(options: AuditDefects) -> None:
     with console.status("the feature network") as status:
         network = load_feature_network(dataset)
         for seed in range(options.seed, options.seed + options.seeds):
-            sizes = {"n_train": options.train, "n_pool": options.pool}
-            bench = make_bench(dataset.train, network, options.defects, seed=seed, say=status.update, **sizes)
+            bench = make_bench(
+                dataset.train,
+                network,
+                options.defects,
+                n_train=options.train,
+                n_pool=options.pool,
+                seed=seed,
+                say=status.update,
+            )
             for n in options.sizes:
                 status.update(f"seed {seed}: samples of {n}")
                 for name, found in trials_of(options, bench, seed, n).items():
@@ -110,8 +117,8 @@ def run(options: AuditDefects) -> None:
             console.print(f"seed {seed}: done")
     note = (
         f"{options.train:,} images train each of {options.seeds} autoencoders; reals and fakes are drawn from {options.pool:,} "
-        f"others. {options.seeds * options.splits} comparisons of reals with reals and {options.seeds * options.draws} trials of "
-        "each defect at each size; shares with their exact (Clopper-Pearson) 95 % interval, as if trials were independent."
+        f"others. {options.seeds * options.splits} comparisons of reals with reals and {options.seeds * options.draws} trials "
+        "of each defect at each size; shares with their exact (Clopper-Pearson) 95 % interval, as if trials were independent."
     )
     result = Result.here(
         f"planted defects, {dataset.name}",

@@ -15,11 +15,13 @@ COMMANDS = {
     "sample": "saegan_jax.runs.sample",
     "translate": "saegan_jax.runs.translate",
     "export": "saegan_jax.runs.export",
+    "audit": "saegan_jax.runs.audit",
 }
 USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
        saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
        saegan translate --run RUN [options]    images translated by a CycleGAN, and back
        saegan export    --run RUN --out FOLDER the autoencoder of a run, for other tools
+       saegan audit     --real REAL --fake FAKE --out FOLDER  what a generator leaves out, invents or copies
        saegan --version
 
 saegan train SYSTEM --help shows the options that people meet first, --help-all every one.

@@ -115,13 +115,13 @@ def problem(command: Command) -> str | None:
             return f"there is no {module}"
     else:
         kind, options = words[1], words[2:]
-        if kind not in ("train", "sample", "translate", "export"):
+        if kind not in ("train", "sample", "translate", "export", "audit"):
             return f"saegan has no {kind}"
         if kind == "train":
             if not options or options.pop(0) not in SYSTEMS:
                 return f"saegan train wants one of {', '.join(SYSTEMS)}"
-        elif "--run" not in options:
-            return f"saegan {kind} wants --run"
+        elif wanted := {"--real", "--fake", "--out"} - set(options) if kind == "audit" else {"--run"} - set(options):
+            return f"saegan {kind} wants {' and '.join(sorted(wanted))}"
     if options and not options[0].startswith("--"):
         return f"{options[0]!r} belongs to no option"
     names = [word for word in options if word.startswith("--")]
@@ -154,6 +154,7 @@ def test_commands_are_found_in_blocks_and_in_lines():
         "saegan fly --run x",
         "saegan train nothing",
         "saegan sample",
+        "saegan audit --real mnist",
         "python -m experiments.missing",
         "python -m experiments.compare extra",
         "python -m experiments.compare --Arms both",

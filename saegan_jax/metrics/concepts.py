@@ -54,7 +54,9 @@ def difference_interval(
     """
     real, fake = np.asarray(real_count, np.float64), np.asarray(fake_count, np.float64)
     if real.shape != fake.shape:
-        raise ValueError(f"real_count has shape {real.shape} and fake_count {fake.shape}: count the same features.")
+        raise ValueError(
+            f"real_count has shape {real.shape} and fake_count {fake.shape}: they must count the same features."
+        )
     real_low, real_high = wilson_interval(real, n_real, z=z)
     fake_low, fake_high = wilson_interval(fake, n_fake, z=z)
     real_share, fake_share = real / n_real, fake / n_fake
@@ -64,7 +66,7 @@ def difference_interval(
 
 
 def superiority(real: ArrayLike, fake: ArrayLike) -> float:
-    """Probability that a fake value exceeds a real one, ``P(f > r) + P(f = r) / 2``: the Mann-Whitney statistic over its largest.
+    """Probability that a fake value exceeds a real one, ``P(f > r) + P(f = r) / 2``: the Mann-Whitney statistic, scaled.
 
     Args:
       real: ``(m,)``, at least one value.
@@ -105,7 +107,8 @@ def superiority_interval(
     Raises:
       ValueError: values outside [0, 1] (NaN among them), or no values in a set.
 
-    Source: Newcombe, Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2, 2006, method 5.
+    Source: Newcombe, Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2, 2006,
+    method 5.
     """
     found = np.asarray(value, np.float64)
     m, n = (np.broadcast_to(np.asarray(size, np.float64), found.shape) for size in (n_real, n_fake))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+from scipy.special import gammaln, ndtr
 
 from saegan_jax.evaluation.audit.evidence import Evidence
 from saegan_jax.evaluation.audit.settings import AuditSettings
@@ -113,7 +114,7 @@ def compare(real: Evidence, fake: Evidence, settings: AuditSettings) -> Comparis
     """Test every feature's frequency and strength, and the three questions of :data:`QUESTIONS`.
 
     - *Frequency*: Fisher's exact test of the numbers of real and fake images in which a feature is active.
-    - *Strength*: the Mann-Whitney test of its values where it is active. So the two tests of a feature look at different things.
+    - *Strength*: the Mann-Whitney test of its values where it is active. So the two tests look at different things.
     - A feature active in fewer than ``fewest_active`` images of both sets together has no frequency test, and one active in
       fewer than that in either set no strength test. This filter does not know which image is fake (in the first case), so
       it leaves the p-values valid and makes the family smaller (Bourgon, Gentleman and Huber, 2010).
@@ -170,12 +171,38 @@ def weighted_rates(features: Sequence[float], questions: Sequence[float]) -> np.
 
 def _frequency_tests(real: np.ndarray, fake: np.ndarray, settings: AuditSettings) -> list[_Test]:
     a, b = (real > 0).sum(axis=0), (fake > 0).sum(axis=0)
-    tests = []
-    for j in np.flatnonzero(a + b >= settings.fewest_active):
-        table = [[a[j], len(real) - a[j]], [b[j], len(fake) - b[j]]]
-        p = float(scipy.stats.fisher_exact(table).pvalue)
-        tests.append(_Test(int(j), "frequency", float(b[j] / len(fake) - a[j] / len(real)), p))
-    return tests
+    chosen = np.flatnonzero(a + b >= settings.fewest_active)
+    p_values = exact_p_values(a[chosen], b[chosen], n_real=len(real), n_fake=len(fake))
+    return [
+        _Test(int(j), "frequency", float(b[j] / len(fake) - a[j] / len(real)), float(p))
+        for j, p in zip(chosen, p_values, strict=True)
+    ]
+
+
+def exact_p_values(real_count: np.ndarray, fake_count: np.ndarray, *, n_real: int, n_fake: int) -> np.ndarray:
+    """Fisher's exact test of many tables at once, two-sided: the probability of all tables that are no likelier.
+
+    ``scipy.stats.fisher_exact`` takes a millisecond a table, which a study of hundreds of audits cannot spare.
+
+    Args:
+      real_count, fake_count: ``(m,)``, active images of each set.
+      n_real, n_fake: images of each set.
+
+    Returns:
+      ``(m,)``.
+    """
+    total = real_count + fake_count
+    p_values = np.empty(len(total))
+    for i, (k, active) in enumerate(zip(fake_count, total, strict=True)):
+        support = np.arange(max(0, active - n_real), min(active, n_fake) + 1)
+        # The hypergeometric distribution up to a factor; the largest term is 1, so that none overflows.
+        logs = -(
+            gammaln(support + 1) + gammaln(active - support + 1)
+            + gammaln(n_fake - support + 1) + gammaln(n_real - active + support + 1)
+        )  # fmt: skip
+        likely = np.exp(logs - logs.max())
+        p_values[i] = likely[likely <= likely[k - support[0]] * (1 + 1e-7)].sum() / likely.sum()
+    return np.minimum(p_values, 1.0)
 
 
 def _strength_tests(real: np.ndarray, fake: np.ndarray, settings: AuditSettings) -> list[_Test]:
@@ -183,18 +210,27 @@ def _strength_tests(real: np.ndarray, fake: np.ndarray, settings: AuditSettings)
     tests = []
     for j in np.flatnonzero(np.minimum(a, b) >= settings.fewest_active):
         r, f = (codes[codes[:, j] > 0, j].astype(np.float64) for codes in (real, fake))
-        tests.append(_Test(int(j), "strength", superiority(r, f), _rank_p_value(r, f)))
+        tests.append(_Test(int(j), "strength", superiority(r, f), rank_p_value(r, f)))
     return tests
 
 
-def _rank_p_value(real: np.ndarray, fake: np.ndarray) -> float:
-    """Two-sided, of the Mann-Whitney test with the normal limit and correction for ties; 1 where all values are equal."""
-    p = scipy.stats.mannwhitneyu(fake, real, method="asymptotic").pvalue
-    return float(p) if np.isfinite(p) else 1.0
+def rank_p_value(real: np.ndarray, fake: np.ndarray) -> float:
+    """Two-sided p-value of the Mann-Whitney test of ``(m,)`` and ``(n,)`` values, by the normal limit, with corrections.
+
+    As ``scipy.stats.mannwhitneyu(method="asymptotic")``, in a twentieth of the time; 1 where all values are equal.
+    """
+    m, n = len(real), len(fake)
+    size = m + n
+    ties = np.unique(np.concatenate([real, fake]), return_counts=True)[1].astype(np.float64)
+    variance = m * n / 12 * (size + 1 - (ties**3 - ties).sum() / (size * (size - 1)))
+    if variance <= 0:
+        return 1.0
+    distance = abs(superiority(real, fake) - 0.5) * m * n
+    return float(min(1.0, 2 * ndtr(-(distance - 0.5) / np.sqrt(variance))))
 
 
 def _question_tests(real: Evidence, fake: Evidence, settings: AuditSettings) -> list[SetTest]:
-    effect, p = superiority(real.error, fake.error), _rank_p_value(real.error, fake.error)
+    effect, p = superiority(real.error, fake.error), rank_p_value(real.error, fake.error)
     described = SetTest("described", effect, effect, effect, 0.5, np.nan, p, p, ())
     undescribed = tail_test("undescribed", real.error, fake.error, tail=settings.tail, fdr=settings.fdr)
     copies = tail_test("copies", -real.nearness, -fake.nearness, tail=settings.tail, fdr=settings.fdr)
@@ -202,7 +238,7 @@ def _question_tests(real: Evidence, fake: Evidence, settings: AuditSettings) -> 
 
 
 def tail_test(question: str, real: np.ndarray, fake: np.ndarray, *, tail: float, fdr: float) -> SetTest:
-    """Whether more fakes than chance lie beyond the r-th largest real, with r the whole number nearest to ``tail m``, at least 1.
+    """Whether more fakes than chance lie beyond the r-th largest real; r is ``tail m``, rounded, at least 1.
 
     If fakes and reals are exchangeable and no scores are equal, the number of such fakes is negative hypergeometric: fakes
     met before the r-th real in a random order of both. Fakes equal to the bound do not count, which errs on the safe side.
@@ -263,7 +299,16 @@ def _differences(
         kind = kind_of(test.measure, test.effect, float(shares[0][j]), float(shares[1][j]))
         found.append(
             Difference(
-                j, test.measure, kind, float(shares[0][j]), float(shares[1][j]), test.effect, low, high, test.p, float(rate)
+                j,
+                test.measure,
+                kind,
+                float(shares[0][j]),
+                float(shares[1][j]),
+                test.effect,
+                low,
+                high,
+                test.p,
+                float(rate),
             )
         )
     return tuple(sorted(found, key=lambda one: (one.p, one.feature, one.measure)))

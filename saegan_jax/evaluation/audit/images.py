@@ -7,7 +7,7 @@ from saegan_jax.evaluation.audit.settings import FEWEST_FAKE, FEWEST_REAL
 
 
 def checked_images(images: np.ndarray, field: str) -> np.ndarray:
-    """``images`` as uint8 ``(n, height, width, channels)``, floats in [0, 1] rounded to 8 bits; grey ones may lack the last axis.
+    """``images`` as uint8 ``(n, height, width, channels)``: floats in [0, 1] rounded to 8 bits, grey ones with a last axis.
 
     Both sets are rounded alike: otherwise a float would tell fakes from pixels of files.
 

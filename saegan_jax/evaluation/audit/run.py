@@ -16,7 +16,7 @@ from saegan_jax.evaluation.audit.settings import FEWEST_FAKE, AuditSettings, def
 MOST_COMPARED = 10_000
 
 
-class Split(NamedTuple):
+class RealSplit(NamedTuple):
     """Numbers of the real images that train the autoencoder, and of those that are compared with the fakes."""
 
     train: np.ndarray
@@ -51,7 +51,7 @@ class Audit(NamedTuple):
 
     comparison: Comparison
     trained: Trained
-    split: Split
+    split: RealSplit
     real: Evidence
     fake: Evidence
     real_images: np.ndarray
@@ -107,14 +107,14 @@ def audit(
     trained = sae if isinstance(sae, Trained) else train_sae(sae_for(sae, training), training, seed=seed, say=say)
     check_trained(trained, real)
     say("codes and nearest images of the reals")
-    found = [
+    one, other = (
         gather_evidence(trained, images, training, neighbours=settings.neighbours)
         for images in (real[split.compared], fake)
-    ]
+    )
     say("tests")
-    comparison = compare(*found, settings)
+    comparison = compare(one, other, settings)
     classes = {} if labels is None else _training_classes(trained, training, np.asarray(labels)[split.train])
-    return Audit(comparison, trained, split, *found, real, fake, classes)
+    return Audit(comparison, trained, split, one, other, real, fake, classes)
 
 
 def sae_for(config: SAEConfig | None, training: np.ndarray) -> SAEConfig:
@@ -124,7 +124,7 @@ def sae_for(config: SAEConfig | None, training: np.ndarray) -> SAEConfig:
     return replace(chosen, batch_size=min(chosen.batch_size, len(training)))
 
 
-def split_reals(n: int, compared: int | None, *, seed: int) -> Split:
+def split_reals(n: int, compared: int | None, *, seed: int) -> RealSplit:
     """A random split: by default half is compared, at most 10,000.
 
     Raises:
@@ -134,7 +134,7 @@ def split_reals(n: int, compared: int | None, *, seed: int) -> Split:
     fix = f"of {n} real images at least {FEWEST_FAKE} must be left to train on; hold out at most {n - FEWEST_FAKE}."
     require(size <= n - FEWEST_FAKE, "compared", size, fix)
     order = np.random.default_rng(seed).permutation(n)
-    return Split(train=np.sort(order[size:]), compared=np.sort(order[:size]))
+    return RealSplit(train=np.sort(order[size:]), compared=np.sort(order[:size]))
 
 
 def check_labels(labels: np.ndarray | None, n: int) -> None:
@@ -157,7 +157,9 @@ def check_trained(trained: Trained, real: np.ndarray) -> None:
       ConfigError: of another size or number of channels.
     """
     sizes = [f"{w}x{h} pixels and {c} channel{'s' * (c > 1)}" for h, w, c in (trained.image_shape, real.shape[1:])]
-    fix = f"it reads images of {sizes[0]}, and the real ones have {sizes[1]}; train one of these images, or leave it out."
+    fix = (
+        f"it reads images of {sizes[0]}, and the real ones have {sizes[1]}; train one of these images, or leave it out."
+    )
     require(tuple(trained.image_shape) == real.shape[1:], "sae", f"{trained.config.d_sae} units", fix)
 
 
@@ -170,7 +172,9 @@ def classes_of(codes: np.ndarray, labels: np.ndarray | Sequence[int]) -> dict[in
     label, active = np.asarray(labels), codes > 0
     known = np.unique(label)
     rates = np.stack([active[label == one].mean(axis=0) for one in known])
-    shares = np.stack([(active & (label == one)[:, None]).sum(axis=0) for one in known]) / np.maximum(active.sum(axis=0), 1)
+    shares = np.stack([(active & (label == one)[:, None]).sum(axis=0) for one in known]) / np.maximum(
+        active.sum(axis=0), 1
+    )
     best = rates.argmax(axis=0)
     return {
         int(j): ClassOfFeature(int(known[best[j]]), float(rates[best[j], j]), float(shares[best[j], j]))
