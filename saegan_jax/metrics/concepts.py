@@ -149,7 +149,7 @@ def conformal_p_values(real_scores: ArrayLike, fake_scores: ArrayLike) -> np.nda
       ValueError: an empty set, or one that is no vector or holds NaN.
 
     Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; Bates, Candes, Lei, Romano and Sesia,
-    Testing for outliers with conformal p-values, 2023, theorem 2.
+    Testing for outliers with conformal p-values, 2023.
     """
     real, fake = np.asarray(real_scores, np.float64), np.asarray(fake_scores, np.float64)
     if real.ndim != 1 or fake.ndim != 1 or not len(real) or not len(fake):

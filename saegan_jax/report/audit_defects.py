@@ -46,7 +46,8 @@ def share_row(arm: str, finder: str, found: Sequence[bool], n: int) -> Row:
 def rows_of(trials: Trials) -> list[Row]:
     """Shares of trials, by defect and sample size; of reals with reals for the audit alone."""
     rows = []
-    for (name, n), found in trials.items():
+    order = list(dict.fromkeys(name for name, _ in trials))
+    for (name, n), found in sorted(trials.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
         rows.append(share_row(name, AUDIT, [one.found for one in found], n))
         if name == NULL:
             continue
@@ -83,7 +84,7 @@ def tables(result: Result) -> str:
         result.extra["note"],
         "## False alarms: comparisons of reals with reals in which the audit reports anything",
         "\n".join(["| images | comparisons | share |", "|---|---|---|", *alarms]),
-        f"## Smallest sample from which on {OFTEN:.0%} of the trials find the defect",
+        f"## Smallest sample from which on {100 * OFTEN:.0f} % of the trials find the defect",
         pivot(
             smallest(planted),
             columns={name: name for name in FINDERS},

@@ -8,7 +8,7 @@ import numpy as np
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data.dataset import Split
 from saegan_jax.evaluation.audit.defects import DEFECTS, Pool
-from saegan_jax.evaluation.audit.evidence import Trained, describe, gather_evidence, train_sae
+from saegan_jax.evaluation.audit.evidence import Trained, gather_evidence, refer_to, train_sae
 from saegan_jax.evaluation.audit.run import ClassOfFeature, classes_of
 from saegan_jax.evaluation.audit.settings import AuditSettings, default_sae
 from saegan_jax.evaluation.features import FeatureNetwork
@@ -60,8 +60,10 @@ def make_bench(
     config = default_sae((height, width, channels), n_train) if sae is None else sae
     trained = train_sae(config, train.image, seed=seed, say=say)
 
+    reference = refer_to(trained, train.image)
+
     def described(images: np.ndarray, label: np.ndarray) -> Pool:
-        evidence = gather_evidence(trained, images, train.image, neighbours=AuditSettings().neighbours)
+        evidence = gather_evidence(reference, images, neighbours=AuditSettings().neighbours)
         return Pool(evidence, network.features(images), label)
 
     say("codes and nearest images")
@@ -73,6 +75,6 @@ def make_bench(
         elif defect.share:
             some = slice(None, max(1, n_pool // 10))
             altered[name] = described(train.image[some], train.label[some])
-    classes = classes_of(describe(trained, train.image)[0], train.label)
+    classes = classes_of(reference.codes, train.label)
     n_classes = int(split.label.max()) + 1
     return Bench(trained, classes, described(held_out.image, held_out.label), altered, n_classes)

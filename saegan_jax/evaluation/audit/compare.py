@@ -253,7 +253,7 @@ def tail_test(question: str, real: np.ndarray, fake: np.ndarray, *, tail: float,
     Returns:
       A :class:`SetTest` whose interval and rate are not yet those of the family.
 
-    Source: of the exceedance statistic, Gastwirth, The first-median test, 1968; the distribution is SciPy's.
+    Source: Balakrishnan and Ng, Precedence-Type Tests and Applications, 2006; the distribution is SciPy's.
     """
     m, n = len(real), len(fake)
     r = max(1, round(tail * m))

@@ -4,7 +4,7 @@ Every number is a function of the image and of the training images alone. So if 
 reals, both sets of numbers are exchangeable, and every test in this package holds whatever autoencoder was trained.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from saegan_jax.training.members import unstacked
 from saegan_jax.training.sweep import Member, train_members
 
 BATCH = 500
+FLOOR = 0.1
 
 
 class Trained(NamedTuple):
@@ -35,7 +36,7 @@ class Evidence(NamedTuple):
     Attributes:
       codes: ``(n, d_sae)`` float32, units that do not count as active at 0; of a convolutional autoencoder the largest over
         its positions.
-      error: ``(n,)``, squared error of the reconstruction, summed over pixels in [0, 1].
+      error: ``(n,)``, of the reconstruction, see :func:`standardised_error`.
       nearness: ``(n,)``, distance to the nearest training image over the mean distance to the nearest ``neighbours``; 0 for a
         copy, about 0.9 for a fresh image.
       nearest: ``(n,)``, number of the nearest training image.
@@ -67,23 +68,64 @@ def train_sae(
     return Trained(config, unstacked(states.params, 1)[0], (height, width, channels))
 
 
-def gather_evidence(trained: Trained, images: np.ndarray, training: np.ndarray, *, neighbours: int) -> Evidence:
-    """The :class:`Evidence` of ``images`` beside the ``training`` images, both ``(n, height, width, channels)`` uint8."""
-    codes, error = describe(trained, images)
-    nearness, nearest = nearness_to(images, training, neighbours=neighbours)
-    return Evidence(codes, error, nearness, nearest)
+class Reference(NamedTuple):
+    """What every image is described by.
+
+    Attributes:
+      trained: the autoencoder.
+      training: ``(t, height, width, channels)`` uint8, its training images, among which copies are looked for.
+      codes: ``(t, d_sae)``, theirs, as in :class:`Evidence`.
+      usual: ``(height * width * channels,)``, mean squared error of each pixel over them.
+    """
+
+    trained: Trained
+    training: np.ndarray
+    codes: np.ndarray
+    usual: np.ndarray
 
 
-def describe(trained: Trained, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes ``(n, d_sae)`` and errors ``(n,)`` of uint8 images, see :class:`Evidence`."""
+def refer_to(trained: Trained, training: np.ndarray) -> Reference:
+    """The :class:`Reference` of an autoencoder and training images."""
+    codes, total = [], np.zeros(training[0].size)
+    for part, squared in _described(trained, training):
+        codes.append(part)
+        total += squared.sum(axis=0, dtype=np.float64)
+    return Reference(trained, training, np.concatenate(codes), total / len(training))
+
+
+def gather_evidence(reference: Reference, images: np.ndarray, *, neighbours: int) -> Evidence:
+    """The :class:`Evidence` of ``images (n, height, width, channels)`` uint8."""
     codes, errors = [], []
+    for part, squared in _described(reference.trained, images):
+        codes.append(part)
+        errors.append(standardised_error(squared, reference.usual))
+    nearness, nearest = nearness_to(images, reference.training, neighbours=neighbours)
+    return Evidence(np.concatenate(codes), np.concatenate(errors), nearness, nearest)
+
+
+def standardised_error(squared: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Squared errors over what is usual at their pixel: ``mean_p e_p^2 / (u_p + 0.1 mean(u))``, ``(n,)``.
+
+    About 1 for a fresh image. The plain sum would be ruled by the strokes of busy images: a spot where real images have
+    nothing, and no feature draws anything, would not stand out. The tenth of the mean keeps a pixel that is always well
+    described from ruling the sum.
+
+    Args:
+      squared: ``(n, p)``, squared errors of each pixel.
+      usual: ``(p,)``, their mean over training images.
+    """
+    floor = FLOOR * usual.mean()
+    weights = 1 / (usual + (floor if floor > 0 else 1.0))
+    return squared.astype(np.float64) @ weights / len(usual)
+
+
+def _described(trained: Trained, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Codes ``(m, d_sae)`` and squared errors ``(m, p)`` of ``m`` images at a time: of all they may not fit the memory."""
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         padded = np.pad(part, ((0, BATCH - len(part)), (0, 0), (0, 0), (0, 0)))  # one compiled shape
-        found = _codes_and_error(trained.config, trained.image_shape, trained.params, padded)
-        codes.append(np.asarray(found[0])[: len(part)])
-        errors.append(np.asarray(found[1])[: len(part)])
-    return np.concatenate(codes), np.concatenate(errors).astype(np.float64)
+        codes, squared = _codes_and_error(trained.config, trained.image_shape, trained.params, padded)
+        yield np.asarray(codes)[: len(part)], np.asarray(squared)[: len(part)]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -94,7 +136,7 @@ def _codes_and_error(
     codes = functions.encode(params, x)
     active = jnp.where(codes > config.active_above, codes, 0.0)
     residual = flatten_images(functions.decode(params, codes) - x)
-    return active.reshape(len(x), -1, config.d_sae).max(axis=1), (residual**2).sum(axis=1)
+    return active.reshape(len(x), -1, config.d_sae).max(axis=1), residual**2
 
 
 def reconstruct(trained: Trained, images: np.ndarray) -> np.ndarray:
@@ -118,8 +160,7 @@ def nearness_to(images: np.ndarray, training: np.ndarray, *, neighbours: int) ->
     Returns:
       ``(k,)`` float64, 0 for a copy (also where all n are copies), and ``(k,)`` int64.
 
-    Source: Carlini et al., Extracting Training Data from Diffusion Models, 2023, section 5.1, where n is 50; the search is
-    scikit-learn's.
+    Source: Carlini et al., Extracting Training Data from Diffusion Models, 2023, where n is 50; the search is scikit-learn's.
     """
     from sklearn.neighbors import NearestNeighbors  # a second to import
 

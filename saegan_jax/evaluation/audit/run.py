@@ -9,7 +9,7 @@ import numpy as np
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import require
 from saegan_jax.evaluation.audit.compare import Comparison, compare
-from saegan_jax.evaluation.audit.evidence import Evidence, Trained, describe, gather_evidence, train_sae
+from saegan_jax.evaluation.audit.evidence import Evidence, Trained, gather_evidence, refer_to, train_sae
 from saegan_jax.evaluation.audit.images import check_pair, checked_images
 from saegan_jax.evaluation.audit.settings import FEWEST_FAKE, AuditSettings, default_sae
 
@@ -107,13 +107,13 @@ def audit(
     trained = sae if isinstance(sae, Trained) else train_sae(sae_for(sae, training), training, seed=seed, say=say)
     check_trained(trained, real)
     say("codes and nearest images of the reals")
+    reference = refer_to(trained, training)
     one, other = (
-        gather_evidence(trained, images, training, neighbours=settings.neighbours)
-        for images in (real[split.compared], fake)
+        gather_evidence(reference, images, neighbours=settings.neighbours) for images in (real[split.compared], fake)
     )
     say("tests")
     comparison = compare(one, other, settings)
-    classes = {} if labels is None else _training_classes(trained, training, np.asarray(labels)[split.train])
+    classes = {} if labels is None else classes_of(reference.codes, np.asarray(labels)[split.train])
     return Audit(comparison, trained, split, one, other, real, fake, classes)
 
 
@@ -161,10 +161,6 @@ def check_trained(trained: Trained, real: np.ndarray) -> None:
         f"it reads images of {sizes[0]}, and the real ones have {sizes[1]}; train one of these images, or leave it out."
     )
     require(tuple(trained.image_shape) == real.shape[1:], "sae", f"{trained.config.d_sae} units", fix)
-
-
-def _training_classes(trained: Trained, training: np.ndarray, labels: np.ndarray) -> dict[int, ClassOfFeature]:
-    return classes_of(describe(trained, training)[0], labels)
 
 
 def classes_of(codes: np.ndarray, labels: np.ndarray | Sequence[int]) -> dict[int, ClassOfFeature]:

@@ -41,7 +41,10 @@ class AuditSettings:
 
 
 def default_sae(image_shape: tuple[int, int, int], n_train: int) -> SAEConfig:
-    """The autoencoder of an audit: TopK, few active units, so that a unit stands for much of an image.
+    """The autoencoder of an audit: TopK, few units of which few are active, so that a unit stands for much of an image.
+
+    On MNIST's validation and test images a dropped class was found no less often with 2 or 4 of 64 units than with 10 of 256,
+    whose features each class shares with others.
 
     Args:
       image_shape: ``(height, width, channels)``.
@@ -50,8 +53,8 @@ def default_sae(image_shape: tuple[int, int, int], n_train: int) -> SAEConfig:
     small = max(image_shape[:2]) <= 16
     return SAEConfig(
         variant="topk",
-        d_sae=64 if small else 256,
-        k=5 if small else 10,
+        d_sae=32 if small else 64,
+        k=3 if small else 4,
         auxk=1 / 32,
         pre_bias="mean",
         learning_rate=3e-3,

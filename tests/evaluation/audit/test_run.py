@@ -9,7 +9,14 @@ from saegan_jax.data import load
 from saegan_jax.errors import ConfigError
 from saegan_jax.evaluation.audit import AuditSettings, audit, default_sae
 from saegan_jax.evaluation.audit import run as audit_run
-from saegan_jax.evaluation.audit.evidence import flatten_uint8, nearness_to, reconstruct
+from saegan_jax.evaluation.audit.evidence import (
+    flatten_uint8,
+    gather_evidence,
+    nearness_to,
+    reconstruct,
+    refer_to,
+    standardised_error,
+)
 from saegan_jax.evaluation.audit.images import checked_images
 from saegan_jax.evaluation.audit.run import classes_of, split_reals
 
@@ -62,8 +69,12 @@ def test_errors_and_codes_are_those_of_the_reconstruction(found):
     weights = {name: np.asarray(value) for name, value in found.trained.params["params"].items()}
     some = found.fake_images[:5]
     decoded = found.fake.codes[:5] @ weights["W_dec"] + weights["b_dec"]
-    error = ((flatten_uint8(some) - decoded) ** 2).sum(axis=1)
+    reference = refer_to(found.trained, found.real_images[found.split.train])
+    error = standardised_error((flatten_uint8(some) - decoded) ** 2, reference.usual)
     np.testing.assert_allclose(found.fake.error[:5], error, rtol=1e-4)
+    again = gather_evidence(reference, reference.training, neighbours=3)
+    np.testing.assert_array_equal(again.codes, reference.codes)
+    assert 0.7 < again.error.mean() < 1  # of training images; the floor makes it smaller than 1
     shown = reconstruct(found.trained, some)
     np.testing.assert_allclose(shown.reshape(5, -1), decoded.clip(0, 1), atol=1e-5)
     assert ((found.fake.codes > 0).sum(axis=1) <= CONFIG.k).all()
@@ -73,6 +84,13 @@ def test_floats_and_bytes_give_the_same(found):
     floats = checked_images((found.fake_images / 255).astype(np.float32), "fake")
     np.testing.assert_array_equal(floats, found.fake_images)
     np.testing.assert_array_equal(checked_images(found.fake_images[..., 0], "fake"), found.fake_images)
+
+
+def test_standardised_errors_by_hand():
+    # A spot where nothing usually goes wrong weighs more: 1 / (0 + 0.1) against 1 / (2 + 0.1), mean of the usual 1.
+    found = standardised_error(np.array([[1.0, 0], [0, 1], [0, 0]], np.float32), np.array([0.0, 2]))
+    np.testing.assert_allclose(found, [1 / 0.1 / 2, 1 / 2.1 / 2, 0])
+    assert np.isfinite(standardised_error(np.ones((1, 2), np.float32), np.zeros(2))).all()
 
 
 def test_nearness_by_hand():
