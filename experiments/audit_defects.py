@@ -1,10 +1,11 @@
 """Planted defects that the audit of generators should find: at which sample size, beside distances, and its false alarms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.markdown import Markdown
@@ -13,15 +14,19 @@ from rich.text import Text
 from saegan_jax.data import Dataset, load
 from saegan_jax.errors import require, require_choice
 from saegan_jax.evaluation.audit import AuditSettings
-from saegan_jax.evaluation.audit.benches import Bench, make_bench
-from saegan_jax.evaluation.audit.defects import DEFECTS, NULL, Trial, run_trial
-from saegan_jax.evaluation.features import load_feature_network
+from saegan_jax.evaluation.audit.benches import make_bench, run_trials
+from saegan_jax.evaluation.audit.defects import DEFECTS, NULL, Trial
+from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.report.audit_defects import defect_curves, rows_of, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result
 from saegan_jax.runs.checks import check_options
-from saegan_jax.runs.program import experiment_command, main
+from saegan_jax.runs.parts import kept_or_made
+from saegan_jax.runs.program import experiment_command, main, prefixed
 from saegan_jax.training.run_folder import to_json
+
+ASKED = ("dataset", "defects", "sizes", "train", "pool", "draws", "splits")
+"""Options that a seed's kept trials must share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,8 @@ class AuditDefects:
     """Folder that holds the four official MNIST gz files, to prepare the data set without the network."""
     data_dir: Path | None = None
     """Folder of prepared data sets; by default TFDS's own, ~/tensorflow_datasets."""
+    out: Path = Path("runs/audit_defects")
+    """Folder of what each finished seed gave; the same command goes on from there."""
     results: Path = Path("runs/audit_defects/results.json")
     """JSON to write, table (.md) and picture (.png) beside it."""
 
@@ -69,25 +76,27 @@ class AuditDefects:
         require_json(self.results)
 
 
-def trials_of(options: AuditDefects, bench: Bench, seed: int, n: int) -> dict[str, list[Trial]]:
-    """Every trial of one autoencoder at one size, by defect; the dropped class is another for every draw."""
-    counts = {NULL: options.splits} | dict.fromkeys(options.defects, options.draws)
-    return {
-        name: [
-            run_trial(
-                DEFECTS[name],
-                bench.pool,
-                bench.altered.get(name),
-                n=n,
-                target=(seed * options.draws + i) % bench.n_classes,
-                classes=bench.classes,
-                settings=AuditSettings(),
-                rng=np.random.default_rng((seed, n, i, list(DEFECTS).index(name))),
-            )
-            for i in range(count)
-        ]
-        for name, count in counts.items()
-    }
+def asked_of(options: AuditDefects, seed: int) -> dict[str, Any]:
+    """What a seed's kept trials were asked with, as JSON values."""
+    values = {name: getattr(options, name) for name in ASKED}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()} | {"seed": seed}
+
+
+def part_of(
+    options: AuditDefects, dataset: Dataset, network: FeatureNetwork, seed: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """All trials of one autoencoder, by size and defect."""
+    bench = make_bench(
+        dataset.train, network, options.defects, n_train=options.train, n_pool=options.pool, seed=seed, say=say
+    )
+    trials = {}
+    for n in options.sizes:
+        say(f"samples of {n}")
+        counts = {NULL: options.splits} | dict.fromkeys(options.defects, options.draws)
+        trials[str(n)] = {
+            name: [one._asdict() for one in found] for name, found in run_trials(bench, counts, n=n, seed=seed).items()
+        }
+    return {"trials": trials, "sae": to_json(bench.trained.config)}
 
 
 def run(options: AuditDefects) -> None:
@@ -101,20 +110,13 @@ def run(options: AuditDefects) -> None:
     with console.status("the feature network") as status:
         network = load_feature_network(dataset)
         for seed in range(options.seed, options.seed + options.seeds):
-            bench = make_bench(
-                dataset.train,
-                network,
-                options.defects,
-                n_train=options.train,
-                n_pool=options.pool,
-                seed=seed,
-                say=status.update,
-            )
-            for n in options.sizes:
-                status.update(f"seed {seed}: samples of {n}")
-                for name, found in trials_of(options, bench, seed, n).items():
-                    trials.setdefault((name, n), []).extend(found)
-            console.print(f"seed {seed}: done")
+            say = prefixed(status.update, f"seed {seed}: ")
+            make = partial(part_of, options, dataset, network, seed, say)
+            asked = asked_of(options, seed) | {"features": network.hash}
+            part = kept_or_made(options.out / f"seed-{seed}.json", asked, make, console)
+            for n, by_defect in part["trials"].items():
+                for name, found in by_defect.items():
+                    trials.setdefault((name, int(n)), []).extend(Trial(**one) for one in found)
     note = (
         f"{options.train:,} images train each of {options.seeds} autoencoders; reals and fakes are drawn from {options.pool:,} "
         f"others. {options.seeds * options.splits} comparisons of reals with reals and {options.seeds * options.draws} trials "
@@ -125,7 +127,7 @@ def run(options: AuditDefects) -> None:
         experiment_command("audit_defects"),
         rows_of(trials),
         note=note,
-        config={"sae": to_json(bench.trained.config), "audit": to_json(AuditSettings()), "features": network.hash},
+        config={"sae": part["sae"], "audit": to_json(AuditSettings()), "features": network.hash},
     )
     result.write(options.results, tables(result))
     defect_curves(result.rows, options.results.with_suffix(".png"), title=result.name)

@@ -1,13 +1,13 @@
 """What the trials of planted defects share: an autoencoder, held-out images and their altered versions, all described once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data.dataset import Split
-from saegan_jax.evaluation.audit.defects import DEFECTS, Pool
+from saegan_jax.evaluation.audit.defects import DEFECTS, Pool, Trial, run_trial
 from saegan_jax.evaluation.audit.evidence import Trained, gather_evidence, refer_to, train_sae
 from saegan_jax.evaluation.audit.run import ClassOfFeature, classes_of
 from saegan_jax.evaluation.audit.settings import AuditSettings, default_sae
@@ -78,3 +78,24 @@ def make_bench(
     classes = classes_of(reference.codes, train.label)
     n_classes = int(split.label.max()) + 1
     return Bench(trained, classes, described(held_out.image, held_out.label), altered, n_classes)
+
+
+def run_trials(bench: Bench, counts: Mapping[str, int], *, n: int, seed: int) -> dict[str, list[Trial]]:
+    """So many trials of each defect in ``counts``, with ``n`` reals and fakes; the dropped class is another in every trial."""
+    names = list(DEFECTS)
+    return {
+        name: [
+            run_trial(
+                DEFECTS[name],
+                bench.pool,
+                bench.altered.get(name),
+                n=n,
+                target=(seed * count + i) % bench.n_classes,
+                classes=bench.classes,
+                settings=AuditSettings(),
+                rng=np.random.default_rng((seed, n, i, names.index(name))),
+            )
+            for i in range(count)
+        ]
+        for name, count in counts.items()
+    }
