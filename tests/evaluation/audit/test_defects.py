@@ -1,15 +1,21 @@
 """Planted defects: what is drawn, what is altered, and which findings count as right."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import uint8_data
 
-from saegan_jax.evaluation.audit import AuditSettings, ClassOfFeature, Evidence
+from saegan_jax.data import load
+from saegan_jax.evaluation.audit import AuditSettings, ClassOfFeature, Evidence, default_sae
+from saegan_jax.evaluation.audit.benches import make_bench, run_trials
 from saegan_jax.evaluation.audit.defects import (
     BAR,
     DEFECTS,
     NULL,
     Pool,
+    Trial,
     drawn,
     outside,
     run_trial,
@@ -128,6 +134,30 @@ def test_shares_smallest_samples_and_the_table():
     text = tables(result(rows))
     assert "| 100 | 0 of 20 |" in text
     assert "more than 200" in text
+
+
+class MeanPixel:
+    """In place of a feature network."""
+
+    def features(self, images):
+        return images.mean(axis=(1, 2, 3))[:, None] / 255
+
+
+def test_a_bench_describes_held_out_images_and_their_altered_versions():
+    train = load("digits").train
+    names = ("a bar in 10 %", "5 % copied")
+    tiny = default_sae((8, 8, 1), 300)
+    bench = make_bench(train, MeanPixel(), names, n_train=300, n_pool=400, seed=1, sae=replace(tiny, steps=3, auxk=0.0))
+    assert len(bench.pool.label) == len(bench.altered["a bar in 10 %"].label) == 400
+    np.testing.assert_array_equal(bench.pool.label, bench.altered["a bar in 10 %"].label)
+    assert (bench.altered["a bar in 10 %"].features > bench.pool.features).all()
+    assert bench.altered["5 % copied"].evidence.nearness.max() == 0  # training images
+    assert bench.pool.evidence.nearness.mean() > 0.3
+    trials = run_trials(bench, {NULL: 1, "5 % copied": 2}, n=120, seed=1)
+    assert {name: len(found) for name, found in trials.items()} == {NULL: 1, "5 % copied": 2}
+    kept = json.loads(json.dumps([one._asdict() for one in trials["5 % copied"]]))
+    assert [Trial(**one) for one in kept] == trials["5 % copied"]
+    assert run_trials(bench, {"5 % copied": 2}, n=120, seed=1)["5 % copied"] == trials["5 % copied"]
 
 
 def result(rows):
