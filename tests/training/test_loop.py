@@ -728,6 +728,7 @@ def assert_same_runs(folder: Path, undisturbed: Path) -> None:
 LONG = ["--save-every", "100", "--picture-every", "200"]
 
 
+@pytest.mark.slow
 def test_a_sparse_autoencoder_stopped_then_killed_ends_the_same_to_the_bit(tmp_path: Path) -> None:
     def arguments(name: str) -> list[str]:
         return tiny("train_sae", *LONG, "--sae.steps", 1000, "--out", tmp_path / name)
@@ -764,6 +765,7 @@ def test_a_sae_gan_stopped_in_its_first_phase_ends_the_same_to_the_bit(tmp_path:
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_two_sae_gans_at_once_killed_end_the_same_to_the_bit(tmp_path: Path) -> None:
     def arguments(name: str) -> list[str]:
         steps = ["--sae.steps", 100, "--gan.steps", 700, "--seeds", 2]
