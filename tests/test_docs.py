@@ -115,11 +115,14 @@ def problem(command: Command) -> str | None:
             return f"there is no {module}"
     else:
         kind, options = words[1], words[2:]
-        if kind not in ("train", "sample", "translate", "export", "audit"):
+        if kind not in ("train", "sample", "translate", "export", "data", "audit"):
             return f"saegan has no {kind}"
         if kind == "train":
             if not options or options.pop(0) not in SYSTEMS:
                 return f"saegan train wants one of {', '.join(SYSTEMS)}"
+        elif kind == "data":
+            if not options or options.pop(0) not in ("list", "inspect", "prepare"):
+                return "saegan data wants list, inspect or prepare"
         elif wanted := {"--real", "--fake", "--out"} - set(options) if kind == "audit" else {"--run"} - set(options):
             return f"saegan {kind} wants {' and '.join(sorted(wanted))}"
     if options and not options[0].startswith("--"):

@@ -156,5 +156,5 @@ def check_size(name: str, image_shape: tuple[int | None, ...], size: int | tuple
         raise DataError(
             f"size={size!r} does not exist for dataset={name!r}, whose images are {height}x{width}, and images are not "
             f"resized silently: leave size unset, or pass size={height if height == width else (height, width)!r}. "
-            "Sizes of the built-in data sets: digits 8x8; mnist, fashion_mnist and kmnist 28x28."
+            "Sizes of the built-in data sets: digits 8x8; shapes 32x32; mnist, fashion_mnist and kmnist 28x28."
         )

@@ -7,9 +7,10 @@ import os
 from saegan_jax.data import embedded, idx, tfds_source
 from saegan_jax.data.dataset import DataError, Dataset, check_size
 from saegan_jax.data.folder_dataset import load_folder
+from saegan_jax.data.shapes import SIDE, shapes
 from saegan_jax.files import is_remote
 
-FOLDER = "folder:"
+FOLDER, VECTORS = "folder:", "vectors:"
 
 
 def load(
@@ -26,7 +27,8 @@ def load(
     """Loads a labelled image data set into host memory: uint8 (n, h, w, c) and int32 (n,) per split.
 
     Args:
-        name: "digits" (8x8, embedded: 1,297/250/250 train/validation/test); "mnist", "fashion_mnist" or "kmnist"
+        name: "digits" (8x8, embedded: 1,297/250/250 train/validation/test); "shapes" (32x32x3, drawn from six known factors:
+            10,000/1,000/1,000); "mnist", "fashion_mnist" or "kmnist"
             (28x28, 55,000/5,000/10,000; no TensorFlow); any other TFDS image-classification set, by `name`,
             `name/config` or `name:version`, which needs TensorFlow (`pip install "saegan_jax[prepare]"`) if it is not
             prepared yet; "folder:PATH", a folder of image files, see :func:`saegan_jax.data.folder_dataset.load_folder`.
@@ -52,6 +54,8 @@ def load(
         found = load_folder(name.removeprefix(FOLDER), in_memory=in_memory, **own)
         check_size(found.name, found.image_shape, size)
         return found
+    if isinstance(name, str) and name.startswith(VECTORS):
+        raise DataError(f"dataset={name!r} has vectors, which are no images: `saegan train sae` alone takes them.")
     for field, value in own.items():
         if value is not None:
             raise DataError(
@@ -60,6 +64,9 @@ def load(
     if name == "digits":
         check_size(name, embedded.DIGITS_SHAPE, size)
         return embedded.digits()
+    if name == "shapes":
+        check_size(name, (SIDE, SIDE), size)
+        return shapes()
     if name in idx.SOURCES:
         check_size(name, idx.IMAGE_SHAPE, size)
         return tfds_source.load_idx(name, manual_dir=manual_dir, data_dir=data_dir, in_memory=in_memory)

@@ -23,6 +23,10 @@ class Source(Protocol):
     def image_shape(self) -> tuple[int, int, int]:
         """(h, w, c) of every image."""
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of every image: uint8, or float32 of what is no image."""
+
     def __len__(self) -> int:
         """How many examples there are."""
 
@@ -41,6 +45,11 @@ class InMemory:
         """(h, w, c) of every image."""
         h, w, c = self.split.image.shape[1:]
         return h, w, c
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See :class:`Source`."""
+        return self.split.image.dtype
 
     def __len__(self) -> int:
         return len(self.split.label)
@@ -72,6 +81,11 @@ class OnDisk:
     index: NDArray[np.int64]
     label: NDArray[np.int32]
     fix: str = "delete that folder, so that it is prepared again"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See :class:`Source`."""
+        return np.dtype(np.uint8)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -123,8 +123,9 @@ class Stream:
             steps: where the sequence ends.
 
         Returns:
-            An iterator over ``image (members, batch_size, h, w, c)`` uint8 and ``label (members, batch_size)`` int32,
-            without the axis of members where ``keys`` is a single key. ``set_state({"next_index": t})`` goes to step t.
+            An iterator over ``image (members, batch_size, h, w, c)`` of the source's dtype and ``label (members,
+            batch_size)`` int32, without the axis of members where ``keys`` is a single key.
+            ``set_state({"next_index": t})`` goes to step t.
 
         Raises:
             ConfigError: a batch larger than the data.
@@ -139,7 +140,7 @@ class Stream:
             found = self.source.read(order(step).reshape(-1))
             return Split(found.image.reshape(*lead, *found.image.shape[1:]), found.label.reshape(lead))
 
-        size = math.prod((*lead, *self.source.image_shape))
+        size = math.prod((*lead, *self.source.image_shape)) * self.source.dtype.itemsize
         ahead = max(2, self.threads, min(self.buffered // size, 500))
         options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=ahead)
         return iter(grain.MapDataset.range(steps).map(read).to_iter_dataset(options))

@@ -24,7 +24,7 @@ from saegan_jax.data import idx
 from saegan_jax.data.dataset import DataError, Dataset, Split, check_size, hold_out
 from saegan_jax.data.sources import CHUNK, OnDisk
 
-BUILT_IN = ("digits", *idx.SOURCES)
+BUILT_IN = ("digits", "shapes", *idx.SOURCES)
 PathLike = str | os.PathLike[str]
 _PREPARING = threading.Lock()
 

@@ -9,6 +9,7 @@ from saegan_jax.metrics.codes import (
     two_sample_accuracy,
 )
 from saegan_jax.metrics.dictionary import Coherence, DictionaryMatch, coherence, dictionary_match
+from saegan_jax.metrics.disentanglement import DCI, dci, mutual_information, mutual_information_gap
 from saegan_jax.metrics.frechet import class_balance_kl, frechet_distance
 from saegan_jax.metrics.kernel import kernel_distance
 from saegan_jax.metrics.modes import (
@@ -32,6 +33,7 @@ from saegan_jax.metrics.sae import (
 from saegan_jax.metrics.vae import active_units, importance_bound
 
 __all__ = [
+    "DCI",
     "CoActivationError",
     "Coherence",
     "DictionaryMatch",
@@ -47,6 +49,7 @@ __all__ = [
     "class_balance_kl",
     "co_activation_error",
     "coherence",
+    "dci",
     "dictionary_match",
     "frechet_distance",
     "importance_bound",
@@ -57,6 +60,8 @@ __all__ = [
     "merge_sae_stats",
     "mixture_quality",
     "mode_count",
+    "mutual_information",
+    "mutual_information_gap",
     "neighbour_metrics",
     "reverse_kl",
     "reverse_kl_floor",

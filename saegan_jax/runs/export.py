@@ -1,5 +1,6 @@
 """Write a trained sparse autoencoder as safetensors and cfg.json, which other tools read."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from saegan_jax.data.normalisation import Normalisation, from_json
+from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.restore import restore_run
@@ -34,6 +37,16 @@ class Export:
         check_options(self)
 
 
+def read_normalisation(run: Path, d: int) -> Normalisation:
+    """That of a run on vectors of width ``d``."""
+    try:
+        stored = json.loads((run / "data.json").read_text())["normalisation"]
+    except (OSError, ValueError, KeyError) as error:
+        fix = f"its data.json, which holds the scale of its inputs, cannot be read ({type(error).__name__}: {error})."
+        raise ConfigError("run", str(run), fix) from None
+    return from_json(stored, d)
+
+
 def run(options: Export) -> None:
     """Restore, export."""
     restored = restore_run(options.run, step=options.step, member=options.member)
@@ -45,7 +58,15 @@ def run(options: Export) -> None:
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
         raise ConfigError("run", str(options.run), fix)
     config, params = restored.training.autoencoder(restored.settings, state)
-    folder = export_sae(options.out, config, params, image_shape=restored.image_shape, overwrite=options.overwrite)
+    vectors = restored.options.dataset.startswith(VECTORS)
+    folder = export_sae(
+        options.out,
+        config,
+        params,
+        image_shape=restored.image_shape,
+        overwrite=options.overwrite,
+        normalisation=read_normalisation(options.run, restored.image_shape[2]) if vectors else None,
+    )
     what = f"{config.variant} autoencoder of {config.d_sae} units, step {restored.step}"
     text = f"{folder}: {what}, architecture {architecture(config)!r}"
     Console().print(Text(text), soft_wrap=True)

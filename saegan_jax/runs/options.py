@@ -37,8 +37,9 @@ class RunOptions(DeviceOptions):
     """What to train on, how many seeds, and where the run goes."""
 
     dataset: str = "digits"
-    """digits (8x8, embedded), mnist (28x28), fashion_mnist, kmnist, any prepared TFDS image data set, or folder:PATH, a folder
-    of your own images, in a subfolder for each class or in none."""
+    """digits (8x8, embedded), shapes (32x32x3, drawn), mnist (28x28), fashion_mnist, kmnist, any prepared TFDS image data set;
+    folder:PATH, a folder of your own images, in a subfolder for each class or in none; or, for train sae, vectors:PATH, a .npy,
+    .npz or .safetensors file or a folder of them."""
     image_size: int | None = None
     """Of folder:PATH: pixels to which the images' shorter side is resized, and the longer one cropped about the centre."""
     channels: Literal[1, 3, 4] | None = None
@@ -105,8 +106,13 @@ class StreamOptions(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSAE(StreamOptions):
-    """Train a sparse autoencoder."""
+    """Train a sparse autoencoder, on images or, with --dataset vectors:PATH, on activations of any model."""
 
+    normalise: Literal["auto", "none", "scale", "centre"] = "auto"
+    """Of vectors:PATH: scale gives them the mean norm sqrt(width), so that learning rates transfer; centre subtracts their mean
+    first. auto is scale, or that of the weights of --from. The export puts it back into the weights."""
+    start_from: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Folder of saved weights to train on, as `saegan export` or SAELens writes them; options that are not given are theirs."""
     sae: SAEConfig = field(default_factory=SAEConfig)
 
 

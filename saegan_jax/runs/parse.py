@@ -18,6 +18,7 @@ from saegan_jax.runs.options import Options
 from saegan_jax.runs.presets import ENERGY, PRESETS, energy_settings, preset_name
 from saegan_jax.runs.program import program_name
 from saegan_jax.runs.recipes import RECIPES
+from saegan_jax.training.saved_weights import read_saved
 
 
 def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> EnergyConfig:
@@ -40,7 +41,9 @@ def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
     if "recipe" in kind.__dataclass_fields__:
         first.add_argument("--recipe", default="preset")
     first.add_argument("--sae.variant", dest="variant")
-    chosen, _ = first.parse_known_args(arguments, argparse.Namespace(recipe="preset"))
+    if "start_from" in kind.__dataclass_fields__:
+        first.add_argument("--from", dest="start_from")
+    chosen, _ = first.parse_known_args(arguments, argparse.Namespace(recipe="preset", start_from=None))
     name = preset_name(chosen.dataset, chosen.preset)
     preset = PRESETS[name]
     shared: dict[str, Any] = {
@@ -51,7 +54,9 @@ def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
         "picture_every": preset.picture_every,
     }
     model = preset.model
-    if chosen.variant is not None:
+    if chosen.start_from is not None:
+        model = dataclasses.replace(model, sae=read_saved(chosen.start_from).config)
+    elif chosen.variant is not None:
         require_choice("sae.variant", chosen.variant, tuple(VARIANTS))
         wanted = {"variant": chosen.variant, **VARIANTS[chosen.variant].defaults}
         model = dataclasses.replace(model, sae=dataclasses.replace(model.sae, **wanted))

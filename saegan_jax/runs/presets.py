@@ -83,6 +83,26 @@ PRESETS: Mapping[str, Preset] = {
         picture_every=5000,
         vae=dataclasses.replace(MNIST_VAE, hidden=(512, 512), batch_size=512, steps=20000),
     ),
+    "vectors": Preset(
+        "activations of any model; not tuned",
+        "digits",
+        SAEGANConfig(
+            sae=SAEConfig(
+                variant="topk",
+                d_sae=1024,
+                k=32,
+                pre_bias="mean",
+                auxk=1 / 32,
+                learning_rate=1e-3,
+                batch_size=1024,
+                steps=10000,
+            ),
+            gan=MNIST_GAN,
+        ),
+        log_every=100,
+        save_every=1000,
+        picture_every=1000,
+    ),
     "tutorial": Preset(
         "the smallest sound form: 784-128 SAE, 100 noise dimensions, one hidden dense layer, Adam, batch 32, 10 epochs",
         "mnist",
@@ -113,13 +133,13 @@ ENERGY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "digits": {"ebgan": {"margin": 1.0}, "began": {"gamma": 0.7}},
     "other": {"ebgan": {"margin": 10.0}, "began": {"gamma": 0.7}},
 }
-DATASET_PRESETS = {"digits": "digits"}  # every other data set starts from mnist-cpu
+DATASET_PRESETS = {"digits": "digits", "vectors": "vectors"}  # every other data set starts from mnist-cpu
 
 
 def preset_name(dataset: str | None, preset: str) -> str:
     """The preset that ``--preset`` and ``--dataset`` together name."""
     if preset == "auto":
-        return DATASET_PRESETS.get(dataset or "digits", "mnist-cpu")
+        return DATASET_PRESETS.get((dataset or "digits").partition(":")[0], "mnist-cpu")
     close = difflib.get_close_matches(preset, PRESETS, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     require(preset in PRESETS, "preset", preset, f"{hint}choose auto, {', '.join(PRESETS)}.")

@@ -29,30 +29,55 @@ def score_sae(run: Run, config: SAEConfig, params: Any, *, active_only: bool = F
     """Metrics of every member on the test images; each field has a leading axis of members."""
     images = jnp.asarray(run.dataset.test.image)
     members = params if run.n_seeds > 1 else jax.tree.map(lambda leaf: leaf[None], params)
-    return jax.tree.map(
-        np.asarray, jax.lax.map(jax.jit(lambda one: score(config, one, images, active_only=active_only)), members)
-    )
+
+    # Images are an argument: as a constant of the program they would be computed on while it is compiled.
+    @jax.jit
+    def scored(members: Any, images: jax.Array) -> SAEMetrics:
+        return jax.lax.map(lambda one: score(config, one, images, active_only=active_only), members)
+
+    return jax.tree.map(np.asarray, scored(members, images))
 
 
 def sae_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
     """Draw the dictionary and score the autoencoder: rows of the closing table."""
     metrics = score_sae(run, config, params)
+    draw_dictionary(run, config, params, metrics)
+    return metric_rows(run, config, params, metrics, of="test images", mean="image")
+
+
+def vector_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, Any]]:
+    """Score an autoencoder of vectors: rows of the closing table."""
+    metrics = score_sae(run, config, params)
+    spread = row(run.dataset.spread, "ratio", "of the inputs as they are; above 1 most of each is their mean")
+    rows = metric_rows(run, config, params, metrics, of="held-out vectors", mean="vector")
+    return rows | {"||mean|| / ||std||": spread}
+
+
+def draw_dictionary(run: Run, config: SAEConfig, params: Any, metrics: SAEMetrics) -> None:
+    """The first member's atoms as ``dictionary.png``."""
     W_dec = decoder(config, params)
     first = W_dec if run.n_seeds == 1 else W_dec[0]
     shape = run.dataset.image_shape
     atom = (config.patch_size, config.patch_size, shape[2]) if config.patch_size else shape
     dictionary_picture(first, atom, run.folder / "dictionary.png", density=metrics.feature_density[0])
+
+
+def metric_rows(
+    run: Run, config: SAEConfig, params: Any, metrics: SAEMetrics, *, of: str, mean: str
+) -> dict[str, dict[str, Any]]:
+    """Rows of the closing table; ``of`` says what was scored, ``mean`` of what the mean is."""
+    shape = run.dataset.image_shape
     threshold = f"codes > {config.active_above:g}"
     positions = autoencoder(config, image_shape=shape).positions
     places = "".join(f"{n} x " for n in positions)
-    rows = {"SAE FVU": row(metrics.fvu, "share of variance", "test images; 0 perfect, 1 the mean image")}
+    rows = {"SAE FVU": row(metrics.fvu, "share of variance", f"{of}; 0 perfect, 1 the mean {mean}")}
     if config.active_above > 0:  # codes that L0 does not count have their part in the reconstruction
         strict = score_sae(run, config, params, active_only=True)
         rows["SAE FVU, active"] = row(strict.fvu, "share of variance", f"the same from {threshold} alone")
     return rows | {
         "SAE L0": row(metrics.l0, f"of {places}{config.d_sae} units", threshold),
         "SAE dead units": row(metrics.dead_fraction, "share", f"never {threshold}"),
-        "SAE Hoyer": row(metrics.hoyer, "0 dense, 1 one-hot", "mean over test images"),
+        "SAE Hoyer": row(metrics.hoyer, "0 dense, 1 one-hot", f"mean over {of}"),
     }
 
 

@@ -73,7 +73,7 @@ class Run:
     options: RunOptions
     folder: Path
     config: dict[str, Any]
-    dataset: Dataset
+    dataset: Any
     feed: Any
     writer: MetricsWriter
     display: Display
@@ -204,8 +204,9 @@ def holds_run(folder: Path) -> bool:
 
 
 def mean_image_error(images: jax.Array | np.ndarray) -> float:
-    """1/2 squared error of the mean image, summed over pixels, mean over ``(n, height, width, channels)`` uint8 images."""
-    return 0.5 * float((np.asarray(images, np.float32) / 255).var(axis=0).sum())
+    """1/2 squared error of the mean, summed over pixels, mean over ``(n, height, width, channels)``, uint8 or float32."""
+    values = np.asarray(images, np.float32)
+    return 0.5 * float((values / 255 if images.dtype == np.uint8 else values).var(axis=0).sum())
 
 
 def open_run(

@@ -126,7 +126,8 @@ def open_chunks(
 def _feed(phase: Phase, stream: Stream, state: Any, step: int, placed: Placement | None) -> Feed:
     """The stream from ``step`` on, in blocks that divide the logging interval; the step is all that its iterator keeps."""
     require(phase.draw is None, "draw", phase.draw, "batches made on the fly need their data on the device.")
-    length = block_length(phase.log_every, phase.n_seeds * phase.batch_size * math.prod(stream.source.image_shape))
+    example = math.prod(stream.source.image_shape) * stream.source.dtype.itemsize
+    length = block_length(phase.log_every, phase.n_seeds * phase.batch_size * example)
     sharding = None if placed is None else block_sharding(placed, n_seeds=phase.n_seeds)
     return Feed(
         stream, state.key, batch_size=phase.batch_size, length=length, steps=phase.steps, step=step, sharding=sharding

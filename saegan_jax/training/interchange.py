@@ -32,8 +32,10 @@ from safetensors.numpy import save
 
 import saegan_jax
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
+from saegan_jax.data.normalisation import Normalisation
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes, write_json
+from saegan_jax.training.normalised import check_foldable, fold
 from saegan_jax.training.run_folder import from_json, to_json
 
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -58,7 +60,13 @@ ImageShape = tuple[int, int, int]
 
 
 def export_sae(
-    folder: str | Path, config: SAEConfig, params: Any, *, image_shape: ImageShape, overwrite: bool = False
+    folder: str | Path,
+    config: SAEConfig,
+    params: Any,
+    *,
+    image_shape: ImageShape,
+    overwrite: bool = False,
+    normalisation: Normalisation | None = None,
 ) -> Path:
     """Write ``sae_weights.safetensors`` and ``cfg.json`` (see the module's table).
 
@@ -70,6 +78,8 @@ def export_sae(
       params: its parameters, ``{"params": {name: float32 array}}``.
       image_shape: ``(height, width, channels)`` of the images that it encodes.
       overwrite: replace an earlier export.
+      normalisation: of the vectors that it was trained on. It is folded into the weights, so that the file is for vectors as
+        they are, and its statistics stand in cfg.json under ``saegan_jax.normalisation``.
 
     Returns:
       The folder.
@@ -80,6 +90,10 @@ def export_sae(
     """
     folder = Path(folder)
     cfg = _cfg(config, image_shape)
+    if normalisation is not None:
+        check_foldable(config, normalisation.kind)
+        params = fold(params, normalisation)
+        cfg["saegan_jax"]["normalisation"] = normalisation.to_json()
     arrays = {name: np.asarray(value) for name, value in params["params"].items()}
     own = _own_shapes(config, image_shape)
     _refuse(

@@ -14,7 +14,7 @@ import numpy as np
 
 from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.data.stream import Stream
-from saegan_jax.images import to_unit_float
+from saegan_jax.images import any_to_unit_float
 from saegan_jax.training.transforms import Step
 
 BLOCK = 2**25  # bytes of batches that one program takes; at most three such blocks are on the device
@@ -28,7 +28,8 @@ def many_streamed_steps(step: Step) -> Callable[[Any, Examples], tuple[Any, Any]
       step: ``step(state, batch) -> (state, info)``.
 
     Returns:
-      ``chunk(state, batches) -> (state, infos)``: ``batches`` a :class:`Examples` of uint8 images ``(length, batch, h, w, c)``
+      ``chunk(state, batches) -> (state, infos)``: ``batches`` a :class:`Examples` of uint8 images, or float32 vectors,
+      ``(length, batch, h, w, c)``
       and int32 labels ``(length, batch)``, ``infos`` stacked along a leading axis of ``length``.
     """
 
@@ -37,7 +38,7 @@ def many_streamed_steps(step: Step) -> Callable[[Any, Examples], tuple[Any, Any]
 
 def _run_over_batches(step: Step, state: Any, batches: Examples) -> tuple[Any, Any]:
     def body(state: Any, batch: Examples) -> tuple[Any, Any]:
-        return step(state, Batch(to_unit_float(batch.image), batch.label))
+        return step(state, Batch(any_to_unit_float(batch.image), batch.label))
 
     return jax.lax.scan(body, state, batches)
 
@@ -84,7 +85,7 @@ class Feed:
         self._length, self._step, self._steps, self._axis = length, step, steps, keys.ndim
         self._sharding = sharding
         self._shape = (*keys.shape, length, batch_size)
-        self._image_shape = stream.source.image_shape
+        self._image_shape, self._dtype = stream.source.image_shape, stream.source.dtype
         self._iterator = stream.batches(keys, batch_size=batch_size, steps=steps)
         self._iterator.set_state({"next_index": step})
         self._iterator.start_prefetch()
@@ -107,7 +108,7 @@ class Feed:
         """What a program takes: shapes and dtypes of a block, with a leading axis of members where there are several."""
         label = jax.ShapeDtypeStruct(self._shape, jnp.int32, sharding=self._sharding)
         shape = (*self._shape, *self._image_shape)
-        return Examples(image=jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=self._sharding), label=label)  # type: ignore[arg-type]
+        return Examples(image=jax.ShapeDtypeStruct(shape, self._dtype, sharding=self._sharding), label=label)  # type: ignore[arg-type]
 
     @property
     def end(self) -> "Future[float]":

@@ -13,7 +13,7 @@ import numpy as np
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, SAEState, Start, autoencoder, hyper, sae
-from saegan_jax.images import flatten_images, to_unit_float
+from saegan_jax.images import any_to_unit_float, flatten_images
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
 
@@ -34,7 +34,7 @@ def data_center(config: SAEConfig, images: jax.Array) -> jax.Array | None:
 
     Args:
       config: the autoencoder's settings.
-      images: ``(n, height, width, channels)`` uint8 training images.
+      images: ``(n, height, width, channels)`` uint8 training images, or float32 vectors.
 
     Returns:
       ``(d_in,)``, or None for ``pre_bias="none"``.
@@ -43,7 +43,7 @@ def data_center(config: SAEConfig, images: jax.Array) -> jax.Array | None:
         return None
     height, width, channels = images.shape[1:]
     inputs = autoencoder(config, image_shape=(height, width, channels)).inputs
-    chosen = to_unit_float(jnp.asarray(images[:: -(-len(images) // CENTER_IMAGES)]))
+    chosen = any_to_unit_float(jnp.asarray(images[:: -(-len(images) // CENTER_IMAGES)]))
     x = jax.jit(inputs)(chosen)
     return center(x.reshape(-1, x.shape[-1]), config.pre_bias)
 
@@ -132,12 +132,12 @@ def train_members(
 def score(
     config: SAEConfig, params: Any, images: jax.Array, *, k: jax.Array | None = None, active_only: bool = False
 ) -> SAEMetrics:
-    """Metrics of one autoencoder on ``(n, height, width, channels)`` uint8 images; traceable, streamed by 1,000.
+    """Metrics of one autoencoder on ``(n, height, width, channels)`` images; traceable, streamed by 1,000.
 
     Args:
       config: its settings.
       params: its parameters.
-      images: uint8.
+      images: uint8, or float32 vectors.
       k: a member's own, see :class:`saegan_jax.algorithms.sae.Autoencoder`.
       active_only: reconstruct from the codes that count as active, the others set to 0. Only sigmoid codes, which are never
         0, lose by it; it is what their L0 pays for.
@@ -146,7 +146,7 @@ def score(
     functions = autoencoder(config, image_shape=(height, width, channels))
     stats = init_sae_stats(height * width * channels, config.d_sae)
     for start in range(0, len(images), 1000):
-        part = to_unit_float(images[start : start + 1000])
+        part = any_to_unit_float(images[start : start + 1000])
         codes = functions.encode(params, part, k=k)
         if active_only:
             codes = jnp.where(codes > config.active_above, codes, 0.0)
@@ -162,11 +162,15 @@ def score_members(
     config = members[0].config
     counted = VARIANTS[config.variant].counts_k
 
-    def one(member: tuple[Any, jax.Array]) -> SAEMetrics:
-        params, k = member
-        return score(config, params, images, k=k if counted else None, active_only=active_only)
+    @jax.jit
+    def scored(members: tuple[Any, jax.Array], images: jax.Array) -> SAEMetrics:
+        def one(member: tuple[Any, jax.Array]) -> SAEMetrics:
+            params, k = member
+            return score(config, params, images, k=k if counted else None, active_only=active_only)
 
-    return jax.tree.map(np.asarray, jax.jit(lambda s: jax.lax.map(one, (s.params, s.hyper.k)))(states))
+        return jax.lax.map(one, members)
+
+    return jax.tree.map(np.asarray, scored((states.params, states.hyper.k), images))
 
 
 def encode_all(config: SAEConfig, params: Any, images: jax.Array) -> np.ndarray:
@@ -187,5 +191,5 @@ def encode_all(config: SAEConfig, params: Any, images: jax.Array) -> np.ndarray:
 @partial(jax.jit, static_argnames="config")
 def _encode(config: SAEConfig, params: Any, images: jax.Array, k: jax.Array | None) -> jax.Array:
     height, width, channels = images.shape[1:]
-    codes = autoencoder(config, image_shape=(height, width, channels)).encode(params, to_unit_float(images), k=k)
+    codes = autoencoder(config, image_shape=(height, width, channels)).encode(params, any_to_unit_float(images), k=k)
     return codes.reshape(len(images), -1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from saegan_jax.algorithms.base import Batch, Examples
 from saegan_jax.data.order import DATA_ORDER, shuffled
-from saegan_jax.images import to_unit_float
+from saegan_jax.images import any_to_unit_float
 
 State = TypeVar("State")
 Info = TypeVar("Info")
@@ -18,7 +18,7 @@ Chunk = Callable[[State, Examples], tuple[State, Info]]
 
 
 def many_steps(step: Step, *, length: int, batch_size: int) -> Chunk:
-    """Many steps as one scan over data that stays on the device as uint8.
+    """Many steps as one scan over data that stays on the device, images as uint8.
 
     Step t takes the examples at positions ``t * batch_size .. (t + 1) * batch_size - 1`` of an endless sequence of
     epochs, each a fresh permutation, so that every example is seen once an epoch and the order depends on nothing but the
@@ -51,7 +51,7 @@ def _run_over_data(step: Step, length: int, batch_size: int, state: Any, data: E
     flat = data.image.reshape(data.image.shape[0], -1)
 
     def body(state: Any, index: jax.Array) -> tuple[Any, Any]:
-        image = to_unit_float(flat[index]).reshape(batch_size, *data.image.shape[1:])
+        image = any_to_unit_float(flat[index]).reshape(batch_size, *data.image.shape[1:])
         return step(state, Batch(image, data.label[index]))
 
     return jax.lax.scan(body, state, order.reshape(length, batch_size))

@@ -38,7 +38,7 @@ def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, rows[:, :3]
 
 
-NETWORK: Any = SimpleNamespace(run=run, features=lambda images: run(images)[1])
+NETWORK: Any = SimpleNamespace(trained=True, run=run, features=lambda images: run(images)[1])
 
 
 def sample(state: Any, key: jax.Array, n: int) -> jax.Array:

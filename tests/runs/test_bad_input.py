@@ -9,10 +9,13 @@ import jax
 import numpy as np
 import pytest
 from command_line import Outcome, command, finished, start, tiny, tree
+from PIL import Image
 
 import saegan_jax.runs.session
+from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data import Dataset, Split
 from saegan_jax.training import loop
+from saegan_jax.training.interchange import export_sae
 
 COMPILED: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **_: COMPILED.append(event))
@@ -55,7 +58,7 @@ def words(arguments: list[Any]) -> str:
 
 CASES: list[tuple[str, list[Any], str]] = [
     # (script, arguments, what must be said: field, value, fix)
-    ("train_saegan", ["--dataset", "digitz"], r"dataset='digitz' is unknown.* Known are digits, mnist"),
+    ("train_saegan", ["--dataset", "digitz"], r"dataset='digitz' is unknown.* Known are digits, shapes, mnist"),
     ("train_saegan", ["--preset", "mnist-cp"], r"preset = 'mnist-cp' .* did you mean mnist-cpu\?"),
     ("train_gan", ["--preset", "none"], r"preset = 'none' .* choose auto, digits, mnist-cpu"),
     ("train_gan", ["--gan.batch-size", 1298], r"gan\.batch_size = 1298 .* 1297 images; use at most that"),
@@ -188,6 +191,103 @@ def test_data_in_which_samples_cannot_be_scored(
         )
     )
     assert re.search(rf"dataset = 'few' cannot be used: {message}.*add --no-evaluate", said), said
+
+
+def image_folder(folder: Path, n: int, *, classes: tuple[str, ...] = ("",), sides: tuple[int, ...] = (8,)) -> Path:
+    """``n`` random grey images of each class, of the sides by turns."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            side = sides[i % len(sides)]
+            Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+OWN: list[tuple[str, dict[str, Any], list[Any], str]] = [
+    # (script, the folder, further arguments, what must be said)
+    ("train_gan", {"n": 0}, [], r"folder '.*own' has no images \(it is empty\)"),
+    ("train_gan", {"n": 1}, [], r"has 1 image to train on, and one each must be held out"),
+    ("train_gan", {"n": 99, "sides": (8, 9)}, [], r"images of several sizes, such as 8x8 .* add --image-size 64"),
+    (
+        "train_gan",
+        {"n": 99, "classes": ("a",)},
+        ["--evaluate"],
+        r"its training images are of one class .*--no-evaluate",
+    ),
+    ("train_gan", {"n": 3, "sides": (6,)}, ["--gan.network", "dcgan"], r"dcgan.*|batch_size"),
+    ("train_gan", {"n": 30}, ["--gan.conditional"], r"conditional = True .* the data has no classes"),
+    ("train_sae", {"n": 30}, ["--image-size", 0], r"image_size = 0 .* from 1 to 4096"),
+    ("train_sae", {"n": 30}, ["--max-skipped", -1], r"max_skipped = -1"),
+    ("train_sae", {"n": 30}, ["--normalise", "scale"], r"normalise = 'scale' .* for vectors"),
+    ("train_sae", {"n": 30}, ["--from", "nowhere"], r"from = 'nowhere' .* has no cfg.json"),
+    ("train_sae", {"n": 3}, [], r"batch_size = 16 .* has 1 images"),
+]
+
+
+@pytest.mark.parametrize(("script", "made", "arguments", "message"), OWN, ids=[case[3][:30] for case in OWN])
+def test_folders_that_cannot_be_trained_on(
+    script: str, made: dict[str, Any], arguments: list[Any], message: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = image_folder(tmp_path_factory.mktemp("data") / "own", **made)
+    given = tiny(script, "--out", "run", "--dataset", f"folder:{folder}", *arguments)
+    assert re.search(message, paragraph(command(script, *given)))
+
+
+def test_a_class_of_one_image_where_labels_are_needed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = image_folder(tmp_path_factory.mktemp("data") / "own", 90, classes=("ant", "bee"))
+    image_folder(folder, 1, classes=("cow",))
+    given = tiny("train_gan", "--out", "run", "--dataset", f"folder:{folder}", "--evaluate")
+    assert re.search(r"its class 'cow' has [01] training images and needs two", paragraph(command("train_gan", *given)))
+
+
+VECTORS: list[tuple[str, list[Any], str]] = [
+    ("nan", [], r"row 3 of x.npy is not finite"),
+    ("few", [], r"has 9 vectors, and some must be held out"),
+    ("equal", [], r"all vectors are equal"),
+    ("widths", [], r"x.npy has vectors of width 6 and y.npy of 5"),
+    ("plain", ["--fraction", 0.5], r"fraction = 0.5 .* by class"),
+    ("plain", ["--sae.patch-size", 2], r"sae.patch_size = 2 .* no patches"),
+    ("plain", ["--image-size", 8], r"image_size = 8 .* for image files"),
+    ("plain", ["--normalise", "centre", "--sae.pre-bias", "none"], r"sae.pre_bias = 'none' .* use mean"),
+    ("plain", ["--sae.tied", "--sae.decoder-norm", 0], r"sae.tied = True"),
+    ("plain", ["--sae.batch-size", 999], r"batch_size = 999"),
+    ("plain", ["--from", "saved"], r"weights are for inputs of width 5, and these data have 6"),
+]
+
+
+def vector_folder(folder: Path, kind: str) -> Path:
+    """Vectors of width 6 that something may be wrong with, and saved weights of width 5."""
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    x = {"few": x[:9], "equal": 0 * x + 1}.get(kind, x)
+    if kind == "nan":
+        x[3, 2] = np.nan
+    (folder / "v").mkdir()
+    np.save(folder / "v" / "x.npy", x)
+    if kind == "widths":
+        np.save(folder / "v" / "y.npy", x[:, :5])
+    config = SAEConfig(variant="kl", d_sae=8)
+    weights = {"W_enc": (5, 8), "b_enc": (8,), "W_dec": (8, 5), "b_dec": (5,)}
+    params = {"params": {name: np.ones(shape, np.float32) for name, shape in weights.items()}}
+    export_sae(folder / "saved", config, params, image_shape=(1, 1, 5))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"), VECTORS, ids=[words([case[0], *case[1]]) for case in VECTORS]
+)
+def test_vectors_that_cannot_be_trained_on(
+    kind: str, arguments: list[Any], message: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = vector_folder(tmp_path_factory.mktemp("data"), kind)
+    arguments = [folder / "saved" if word == "saved" else word for word in arguments]
+    given = tiny("train_sae", "--out", "run", "--dataset", f"vectors:{folder / 'v'}", "--sae.variant", "kl", *arguments)
+    assert re.search(message, paragraph(command("train_sae", *given)))
+
+
+def test_vectors_are_for_autoencoders_alone() -> None:
+    said = paragraph(command("train_gan", *tiny("train_gan", "--out", "run", "--dataset", "vectors:x.npy")))
+    assert "saegan train sae` alone takes them" in said
 
 
 def test_images_that_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.files import is_remote
 from saegan_jax.runs.audit import AuditOptions
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
+from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.sample import Sample
@@ -35,11 +36,18 @@ STUDIES = {
     "sweep_sae": "SweepSAE",
     "train_features": "TrainFeatures",
 }
-REQUIRED = {"run": Path("run"), "runs": (Path("run"),), "out": Path("out.json"), "command": "saegan train sae"}
-REQUIRED |= {"real": "digits", "fake": "fake.npz"}
+REQUIRED = {
+    "run": Path("run"),
+    "runs": (Path("run"),),
+    "out": Path("out.json"),
+    "command": "saegan train sae",
+    "action": "list",
+    "real": "digits",
+    "fake": "fake.npz",
+}
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, AuditOptions)},
+    **{kind.__name__: kind for kind in (Sample, Translate, Export, DataOptions, AuditOptions)},
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}
@@ -75,7 +83,7 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     (
         "a folder to read may be the current one",
         Path(),
-        {"run", "data_dir", "manual_dir", "cache_dir", "images", "sae"},
+        {"run", "data_dir", "manual_dir", "cache_dir", "images", "start_from", "sae"},
     ),
 ]
 """Why, a value, and the fields that take it."""

@@ -1,0 +1,164 @@
+"""Data sets from the command line: which there are, and what one of them holds."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from saegan_jax.data import Dataset, load
+from saegan_jax.data.folder import LARGEST_SIDE
+from saegan_jax.data.registry import VECTORS
+from saegan_jax.data.tfds_source import BUILT_IN
+from saegan_jax.data.vector_dataset import VectorDataset, vector_dataset
+from saegan_jax.data.vectors import open_vectors
+from saegan_jax.errors import ConfigError, require, require_choice
+from saegan_jax.report import image_grid
+from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.program import program_name
+
+ACTIONS = ("list", "inspect", "prepare")
+SHOWN = 64
+MOST_CLASSES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """List the data sets there are, or load one and say what it holds; `prepare` does that for a set that is downloaded."""
+
+    action: Literal["list", "inspect", "prepare"]
+    """What to do."""
+    dataset: str = "digits"
+    """As for trainings: a name, folder:PATH or vectors:PATH."""
+    image_size: int | None = None
+    """Of folder:PATH: pixels to which the images' shorter side is resized, and the longer one cropped about the centre."""
+    channels: Literal[1, 3, 4] | None = None
+    """Of folder:PATH: 1 (grey), 3 (RGB) or 4 (RGBA), which all images get; by default the least that holds them all."""
+    max_skipped: int | None = None
+    """Of folder:PATH: files that may be damaged and are left out."""
+    manual_dir: Path | None = None
+    """Folder that holds the four official MNIST gz files."""
+    data_dir: Path | None = None
+    """Folder of prepared data sets; by default TFDS's own, ~/tensorflow_datasets."""
+    out: Path | None = None
+    """PNG to write, with 64 training images of all classes by turns."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        require_choice("action", self.action, ACTIONS)
+        if self.image_size is not None:
+            fix = f"it is a side in pixels, from 1 to {LARGEST_SIDE}."
+            require(1 <= self.image_size <= LARGEST_SIDE, "image_size", self.image_size, fix)
+        if self.max_skipped is not None:
+            require(self.max_skipped >= 0, "max_skipped", self.max_skipped, "it is a number of files, zero or more.")
+        fix = "a picture is a PNG; name a file that ends in .png."
+        require(self.out is None or self.out.suffix == ".png", "out", str(self.out), fix)
+
+
+def prepared(data_dir: Path | None) -> list[str]:
+    """Names of the data sets that TFDS has prepared in a folder."""
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+    found = {
+        info.parent.relative_to(root) for depth in ("*/*", "*/*/*") for info in root.glob(f"{depth}/dataset_info.json")
+    }
+    return sorted(f"{name.parent.as_posix()}:{name.name}" for name in found)
+
+
+def list_data(options: DataOptions, console: Console) -> None:
+    """What `--dataset` takes here."""
+    purposes = {
+        "digits": "8x8x1, embedded",
+        "shapes": "32x32x3, drawn from six known factors, embedded",
+        **dict.fromkeys(BUILT_IN[2:], "28x28x1, downloaded or from --manual-dir"),
+        **dict.fromkeys(prepared(options.data_dir), "prepared here"),
+        "folder:PATH": "your own images",
+        "vectors:PATH": "your own vectors, for `saegan train sae`",
+        "NAME": "any image classification set of TFDS, such as cifar10 or svhn_cropped",
+    }
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, purpose in purposes.items():
+        table.add_row(Text(name), Text(purpose))
+    console.print(table)
+
+
+def inspect_images(dataset: Dataset, out: Path | None, console: Console) -> None:
+    """Shapes, splits, classes, pixels, copies, and a picture."""
+    for note in () if dataset.origin is None else dataset.origin.notes:
+        console.print(Text(note), soft_wrap=True)
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    sizes = ", ".join(f"{len(split.label):,} {name}" for name, split in splits.items())
+    height, width, channels = dataset.image_shape
+    console.print(Text(f"{dataset.name}: {height}x{width}x{channels}, {sizes}"), soft_wrap=True)
+    if dataset.labelled:
+        names = dataset.classes or tuple(map(str, range(dataset.num_classes)))
+        table = Table("class", *splits, box=None, pad_edge=False)
+        counts = [np.bincount(split.label, minlength=dataset.num_classes) for split in splits.values()]
+        for i, name in enumerate(names[:MOST_CLASSES]):
+            table.add_row(Text(name), *(f"{count[i]:,}" for count in counts))
+        console.print(table)
+        if len(names) > MOST_CLASSES:
+            console.print(f"and {len(names) - MOST_CLASSES:,} more classes")
+    pixels = dataset.train.image.reshape(-1, channels)
+    for c, (mean, std) in enumerate(zip(pixels.mean(axis=0), pixels.std(axis=0), strict=True)):
+        low, high = pixels[:, c].min(), pixels[:, c].max()
+        console.print(
+            f"channel {c}: mean {mean:.1f}, standard deviation {std:.1f}, from {low} to {high} (training images)"
+        )
+    seen = {image.tobytes() for image in dataset.train.image}
+    copies = sum(image.tobytes() in seen for image in dataset.test.image)
+    twice = len(dataset.train.image) - len(seen)
+    console.print(f"copies: {twice:,} training images of others, {copies:,} test images of training images")
+    if out is not None:
+        by_turns = np.lexsort((dataset.train.label, _turn(dataset.train.label)))[:SHOWN]
+        console.print(Text(f"picture: {image_grid(dataset.train.image[by_turns], out)}"), soft_wrap=True)
+
+
+def _turn(label: np.ndarray) -> np.ndarray:
+    """Of every example, how many of its class come before it: ``(n,)``."""
+    order = np.argsort(label, kind="stable")
+    first = np.searchsorted(label[order], label[order])
+    turn = np.empty(len(label), np.int64)
+    turn[order] = np.arange(len(label)) - first
+    return turn
+
+
+def inspect_vectors(dataset: VectorDataset, console: Console) -> None:
+    """Numbers, width, scale, and how much of a vector is the mean of all."""
+    for note in dataset.origin.notes:
+        console.print(Text(note), soft_wrap=True)
+    held = np.asarray(dataset.test.image, np.float32).reshape(len(dataset.test.label), -1)
+    raw = dataset.normalisation.undo(held)
+    norms, spread = np.linalg.norm(raw, axis=1), raw.std(axis=0)
+    console.print(
+        f"norm: mean {norms.mean():.4g}, from {norms.min():.4g} to {norms.max():.4g} ({len(held):,} test vectors)"
+    )
+    console.print(f"coordinates that never vary: {int((spread == 0).sum()):,} of {raw.shape[1]:,}")
+
+
+def run(options: DataOptions) -> None:
+    """Do what is asked."""
+    console = Console(highlight=False)
+    if options.action == "list":
+        list_data(options, console)
+        return
+    if options.dataset.startswith(VECTORS):
+        inspect_vectors(vector_dataset(open_vectors(options.dataset.removeprefix(VECTORS))), console)
+        return
+    own: dict[str, Any] = {name: getattr(options, name) for name in ("image_size", "channels", "max_skipped")}
+    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, **own)
+    inspect_images(dataset, options.out, console)
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> DataOptions:
+    """The command line as options: the action first."""
+    words = list(arguments or ())
+    if not words or words[0] not in (*ACTIONS, "--help", "-h"):
+        raise ConfigError("action", words[0] if words else "", f"say what to do: saegan data {{{','.join(ACTIONS)}}}.")
+    action = [] if words[0].startswith("-") else ["--action", words.pop(0)]
+    return tyro.cli(DataOptions, prog=program_name(), args=[*action, *words])
