@@ -29,6 +29,8 @@ class GeneratorUse:
     themselves: a diagnostic, no generative model)."""
     prior_steps: int = 2000
     """Steps of training the learned prior."""
+    prior_clusters: int = 32
+    """k-means clusters of the prior clusters: more follow the codes closer, until each is a training image."""
     generator_output: GeneratorOutput = "images"
     """images: the generator draws pixels; codes: it draws sparse codes (sae.k of them on), and the frozen decoder the image."""
     alignment: float = 0.0
@@ -43,8 +45,8 @@ class GeneratorUse:
         require_choice("sampler", self.sampler, tuple(PRIORS))
         require_choice("generator_output", self.generator_output, tuple(OUTPUTS))
         require_non_negative(alignment=self.alignment)
-        require_integer(prior_steps=self.prior_steps)
-        require_positive(prior_steps=self.prior_steps)
+        require_integer(prior_steps=self.prior_steps, prior_clusters=self.prior_clusters)
+        require_positive(prior_steps=self.prior_steps, prior_clusters=self.prior_clusters)
         check_units(generator_hidden=self.generator_hidden)
         require(
             not self.alignment or (INPUTS[self.generator_input].has_code and not OUTPUTS[self.generator_output].codes),

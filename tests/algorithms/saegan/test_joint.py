@@ -13,7 +13,15 @@ from saegan_jax.algorithms.gan import NETWORKS, Condition, GANConfig
 from saegan_jax.algorithms.gan import step as step_module
 from saegan_jax.algorithms.gan.networks import image_networks
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, module
-from saegan_jax.algorithms.saegan import Pretrained, SAEGANConfig, fit_pretrained, saegan, saegan_game
+from saegan_jax.algorithms.saegan import (
+    Pretrained,
+    SAEGANConfig,
+    fit_pretrained,
+    pretrained_shapes,
+    prior_operations,
+    saegan,
+    saegan_game,
+)
 from saegan_jax.algorithms.saegan.frozen import FrozenSAE
 from saegan_jax.errors import ConfigError
 from saegan_jax.networks.discriminators import MLPDiscriminator
@@ -245,3 +253,14 @@ def test_the_joint_critic_has_the_image_networks_parameters_and_one_matrix_more(
     joint = saegan_game(JOINT, image_shape=SHAPE).init(jax.random.key(0), pretrained_of(JOINT)).discriminator["joint"]
     assert set(joint["params"]) == {*plain, "code"}
     assert joint["params"]["code"]["kernel"].shape == (D_SAE, 16)
+
+
+def test_the_prior_has_the_clusters_that_are_asked_for():
+    config = replace(JOINT, sampler="clusters", prior_clusters=3)
+    assert pretrained_of(config).prior.weight.shape == (3,)
+    shapes = pretrained_shapes(config, image_shape=SHAPE)
+    assert shapes.prior.weight.shape == (3,)
+    few, many = (prior_operations(replace(config, prior_clusters=n), n_images=100, image_shape=SHAPE) for n in (2, 4))
+    assert 0 < few < many
+    with pytest.raises(ConfigError, match=r"^prior_clusters = "):
+        replace(config, prior_clusters=0)
