@@ -21,6 +21,7 @@ PathLike = str | os.PathLike[str]
 CHUNK = 1024  # files that are decoded before the results are looked at
 NAMED = 3  # files that a message names
 LARGEST_SIDE = 4096
+NOTHING = np.empty((0, 0, 0), np.uint8)
 
 
 class Skipped(NamedTuple):
@@ -121,7 +122,7 @@ def read_folder(
     image = np.empty((len(found.files), *found.shape, found.channels), np.uint8)
     for i, pixels in enumerate(found.pixels):
         image[i] = decoding.with_channels(pixels, found.channels)
-        found.pixels[i] = pixels[:0]  # or all of them would be in memory twice
+        found.pixels[i] = NOTHING  # or all of them would be in memory twice
     names = class_names(found, classes)
     return ImageFolder(
         path=found.path,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from saegan_jax.data import decode as decoding
 from saegan_jax.data.dataset import DataError, Dataset, Origin, Split, held_out
 from saegan_jax.data.folder import (
+    NOTHING,
     PathLike,
     Survey,
     checked_folder,
@@ -26,8 +27,6 @@ from saegan_jax.data.folder import (
 from saegan_jax.data.sources import OnDisk
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
-FEWEST = 3
-"""Images from which one each is held out for validation and test."""
 HELD_OUT = 10
 """One image in so many is held out for a split that has no subfolder."""
 FIX = "the training has begun with these files; put them back, or begin it again"
@@ -95,8 +94,7 @@ def load_folder(
             them as they are needed.
 
     Raises:
-        DataError: what :func:`read_folder` refuses, splits of different classes or sizes, or fewer than three images to hold
-            some out of.
+        DataError: what :func:`read_folder` refuses, splits of different classes or sizes, or too few images to hold out.
     """
     root = checked_folder(path)
     folders = split_folders(root)
@@ -115,10 +113,11 @@ def load_folder(
         _check_like(found, survey, name)
         parts[name], surveys[name] = _part(found, class_names(found, classes), image_size), found
         said += notes(found, classes)
-    for name in ("test", "validation"):
-        if name not in parts:
-            parts["train"], parts[name] = _hold_out(root, parts["train"])
-            said.append(f"{len(parts[name].files):,} of the training images are held out for {name}.")
+    missing = [name for name in ("test", "validation") if name not in parts]
+    _check_enough(root, len(survey.files), missing)
+    for name in missing:
+        parts["train"], parts[name] = _hold_out(parts["train"])
+        said.append(f"{len(parts[name].files):,} of the training images are held out for {name}.")
     train = parts["train"].examples
     return Dataset(
         name=f"folder:{root.resolve().name}",
@@ -165,7 +164,7 @@ def _part(survey: Survey, classes: tuple[str, ...], image_size: int | None) -> P
         image = np.empty((len(files), *survey.shape, survey.channels), np.uint8)
         for i, pixels in enumerate(survey.pixels):
             image[i] = decoding.with_channels(pixels, survey.channels)
-            survey.pixels[i] = pixels[:0]  # or all of them would be in memory twice
+            survey.pixels[i] = NOTHING  # or all of them would be in memory twice
         return Part(Split(image, label), files)
     size = None if image_size is None else (image_size, image_size)
     records = FileRecords(survey.path, tuple(survey.files), label, size, survey.channels)
@@ -190,14 +189,17 @@ def _check_like(found: Survey, train: Survey, name: str) -> None:
         )
 
 
-def _hold_out(root: Path, train: Part) -> tuple[Part, Part]:
-    n = len(train.files)
-    if n < FEWEST:
+def _check_enough(root: Path, n: int, missing: list[str]) -> None:
+    """Refuse fewer images than one to train on and one for each split that is held out of them."""
+    if n <= len(missing):
         raise DataError(
-            f"folder {str(root)!r} has {n} image{'s' * (n > 1)} to train on, and one each must be held out for validation and "
-            f"test: give it {FEWEST} or more, or subfolders train, validation and test."
+            f"folder {str(root)!r} has {n} image{'s' * (n > 1)} to train on, and one must be held out for "
+            f"{' and for '.join(missing)}: give it {len(missing) + 1} or more, or subfolders train, validation and test."
         )
-    held = held_out(train.examples.label, max(1, n // HELD_OUT))
+
+
+def _hold_out(train: Part) -> tuple[Part, Part]:
+    held = held_out(train.examples.label, max(1, len(train.files) // HELD_OUT))
     return train.take(~held), Part(train.take(held).in_memory(), train.files[held])
 
 

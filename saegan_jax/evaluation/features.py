@@ -180,6 +180,7 @@ def load_feature_network(
     seed: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
     recipe: FeatureRecipe | None = None,
+    allow_random: bool = False,
 ) -> FeatureNetwork:
     """The feature network of a data set: from the cache, or trained on ``dataset.train`` and then cached.
 
@@ -187,22 +188,26 @@ def load_feature_network(
     the weights and of the data, test accuracy, versions), where the key is made from the data, the recipe and the seed.
     A damaged pair is named in a warning and trained again.
 
-    Of images without labels it is not trained: its weights are the random initial ones, a fixed function of the seed, and
-    nothing is cached. Random features tell how alike two sets of images are, not how alike they look to people.
+    Of images without labels it is not trained, where ``allow_random`` says that the caller names its numbers accordingly: its
+    weights are the random initial ones, a fixed function of the seed, and nothing is cached. Random features tell how alike two
+    sets of images are, not how alike they look to people.
 
     Args:
       dataset: its training split is fitted, its test split only gives the accuracy that is reported.
       seed: of initialisation, order, dropout and shifts; training is deterministic on one machine.
       cache_dir: see `cache_folder`.
       recipe: `FeatureRecipe.for_image` by default.
+      allow_random: see above.
 
     Raises:
       ValueError: if a training split is smaller than one batch, or the recipe cannot work.
-      ConfigError: if the cache folder cannot be written.
+      ConfigError: if the cache folder cannot be written, or the images have no labels and ``allow_random`` is off.
 
     Source: Naeem et al., Reliable fidelity and diversity metrics for generative models, 2020 (random features).
     """
     if not dataset.labelled:
+        fix = "its images have no classes, and a classifier of them is needed here; put them into subfolders by class."
+        require(allow_random, "dataset", dataset.name, fix)
         return random_network(dataset, seed=seed, recipe=recipe)
     image_shape = dataset.image_shape
     recipe = recipe or FeatureRecipe.for_image(image_shape)

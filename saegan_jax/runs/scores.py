@@ -95,9 +95,9 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
         return {}
     run.display.stop()  # rich before 14 allows one live display at a time
     with run.display.console.status("scoring samples"):
-        network = load_feature_network(run.dataset, seed=0)
+        network = load_feature_network(run.dataset, seed=0, allow_random=True)
         # Settings chosen by the first network's verdict may suit only it.
-        second = load_feature_network(run.dataset, seed=1)
+        second = load_feature_network(run.dataset, seed=1, allow_random=True)
         n = len(run.dataset.test.label)
         images = draw(algorithm, state, seed=SAMPLE_SEED + 1, n=n, n_seeds=run.n_seeds)
         scores = member_scores(

@@ -136,7 +136,7 @@ class Run:
             return None
         self.display.stop()  # rich before 14 allows one live display at a time
         with self.display.console.status("training the feature network, or opening the cached one"):
-            network = load_feature_network(self.dataset)
+            network = load_feature_network(self.dataset, allow_random=True)
         return sample_evaluator(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
 
     def sample_pictures(self, name: str, algorithm: Algorithm) -> Callable[[int, Any], None]:

@@ -132,6 +132,12 @@ def import_sae(folder: str | Path) -> tuple[SAEConfig, Any, ImageShape]:
         architecture or format, the tensors' names, shapes or dtypes are not those that the settings call for, or a value
         is not finite. All differences of one file stand in one message.
     """
+    config, arrays, image_shape = read_sae(folder)
+    return config, {"params": {name: jnp.asarray(array) for name, array in arrays.items()}}, image_shape
+
+
+def read_sae(folder: str | Path) -> tuple[SAEConfig, dict[str, np.ndarray], ImageShape]:
+    """:func:`import_sae` with the parameters by name on the host, where nothing is compiled to put them on a device."""
     folder = Path(folder)
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
     require(
@@ -141,8 +147,7 @@ def import_sae(folder: str | Path) -> tuple[SAEConfig, Any, ImageShape]:
         f"it has no {' and no '.join(missing)}; name a folder that export_sae wrote.",
     )
     config, image_shape = _read_cfg(folder / CONFIG_FILE)
-    arrays = _read_weights(folder / WEIGHTS_FILE, config, image_shape)
-    return config, {"params": {name: jnp.asarray(array) for name, array in arrays.items()}}, image_shape
+    return config, _read_weights(folder / WEIGHTS_FILE, config, image_shape), image_shape
 
 
 def architecture(config: SAEConfig) -> str:

@@ -13,7 +13,7 @@ from saegan_jax.algorithms.sae import SAEConfig, autoencoder, module
 from saegan_jax.data.normalisation import Normalisation, from_json
 from saegan_jax.errors import require
 from saegan_jax.training.foreign import import_foreign
-from saegan_jax.training.interchange import CONFIG_FILE, WEIGHTS_FILE, import_sae
+from saegan_jax.training.interchange import CONFIG_FILE, WEIGHTS_FILE, read_sae
 from saegan_jax.training.normalised import unfold
 
 FIXED = ("variant", "d_sae", "tied", "pre_bias", "sigmoid_output", "patch_size", "stride", "decoder_norm")
@@ -26,7 +26,7 @@ class SavedWeights(NamedTuple):
     Attributes:
       folder: it.
       config: its settings.
-      params: of the inputs as they are, ``{"params": {name: float32 array}}``.
+      params: of the inputs as they are, ``{"params": {name: float32 array}}``, on the host.
       image_shape: of its inputs.
       normalisation: of the inputs in its training; None where that is not known.
       sha256: of the weights file.
@@ -44,24 +44,23 @@ def read_saved(folder: str | Path) -> SavedWeights:
     """Read what ``saegan export`` or SAELens wrote.
 
     Raises:
-      ValueError: what :func:`import_sae` or :func:`import_foreign` refuses.
+      ValueError: what :func:`read_sae` or :func:`import_foreign` refuses.
     """
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         fix = f"it has no {name}; name a folder that `saegan export` or SAELens wrote."
         require((folder / name).is_file(), "from", str(folder), fix)
     cfg: Any = {}
-    with suppress(ValueError):  # import_sae says what is wrong
+    with suppress(ValueError):  # read_sae says what is wrong
         cfg = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     if isinstance(cfg, dict) and cfg and "saegan_jax" not in cfg:
         config, arrays, shape = import_foreign(cfg, folder / WEIGHTS_FILE)
-        params = {"params": {name: jnp.asarray(array) for name, array in arrays.items()}}
-        return SavedWeights(folder, config, params, shape, None, digest)
-    config, params, shape = import_sae(folder)
+        return SavedWeights(folder, config, {"params": arrays}, shape, None, digest)
+    config, arrays, shape = read_sae(folder)
     stored = cfg["saegan_jax"].get("normalisation")
     width = autoencoder(config, image_shape=shape).d_in
-    return SavedWeights(folder, config, params, shape, from_json(stored, width) if stored else None, digest)
+    return SavedWeights(folder, config, {"params": arrays}, shape, from_json(stored, width) if stored else None, digest)
 
 
 def check_saved(saved: SavedWeights, config: SAEConfig, image_shape: tuple[int, int, int]) -> None:
@@ -86,4 +85,5 @@ def check_saved(saved: SavedWeights, config: SAEConfig, image_shape: tuple[int, 
 
 def start_params(saved: SavedWeights, normalisation: Normalisation | None) -> Any:
     """The weights for inputs that are normalised so; None: as they are."""
-    return saved.params if normalisation is None else unfold(saved.params, normalisation)
+    params = saved.params if normalisation is None else unfold(saved.params, normalisation)
+    return jax.tree.map(jnp.asarray, params)

@@ -162,14 +162,12 @@ def score_members(
     config = members[0].config
     counted = VARIANTS[config.variant].counts_k
 
-    @jax.jit
-    def scored(members: tuple[Any, jax.Array], images: jax.Array) -> SAEMetrics:
-        def one(member: tuple[Any, jax.Array]) -> SAEMetrics:
-            params, k = member
-            return score(config, params, images, k=k if counted else None, active_only=active_only)
+    def one(images: jax.Array, member: tuple[Any, jax.Array]) -> SAEMetrics:
+        params, k = member
+        return score(config, params, images, k=k if counted else None, active_only=active_only)
 
-        return jax.lax.map(one, members)
-
+    # Images are an argument: as a constant of the program they would be computed on while it is compiled.
+    scored = jax.jit(lambda members, images: jax.lax.map(partial(one, images), members))
     return jax.tree.map(np.asarray, scored((states.params, states.hyper.k), images))
 
 

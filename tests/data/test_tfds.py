@@ -189,7 +189,7 @@ def test_unknown_names(name, close, tmp_path):
         data.load(name, data_dir=tmp_path)
     text = str(error.value)
     assert f"dataset={name!r} is unknown" in text
-    assert "digits, mnist, fashion_mnist, kmnist" in text
+    assert "digits, shapes, mnist, fashion_mnist, kmnist" in text
     assert "\n" not in text
     if close:
         assert f"did you mean {close!r}?" in text

@@ -25,7 +25,7 @@ DATA = Dataset("plain", images(60, 0), images(20, 1), images(20, 2), num_classes
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Any:
     cache = tmp_path_factory.mktemp("cache")
-    found = load_feature_network(DATA, recipe=RECIPE, cache_dir=cache)
+    found = load_feature_network(DATA, recipe=RECIPE, cache_dir=cache, allow_random=True)
     assert not list(cache.iterdir())  # it is made, not trained
     return found
 
@@ -36,8 +36,8 @@ def test_it_is_named_as_what_it_is(network):
     assert network.suffix == ", random features"
     features = network.features(DATA.train.image)
     np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-4)
-    assert load_feature_network(DATA, recipe=RECIPE).hash == network.hash
-    assert load_feature_network(DATA, recipe=RECIPE, seed=1).hash != network.hash
+    assert load_feature_network(DATA, recipe=RECIPE, allow_random=True).hash == network.hash
+    assert load_feature_network(DATA, recipe=RECIPE, seed=1, allow_random=True).hash != network.hash
 
 
 def test_it_tells_images_of_another_kind_apart(network):
@@ -45,6 +45,11 @@ def test_it_tells_images_of_another_kind_apart(network):
     unlike = sample_quality(network, images(20, 3, low=220).image, DATA, pairs=False)
     assert unlike["frechet"] > 1.5 * alike["frechet"]
     assert np.isnan(alike["class_balance_kl"])
+
+
+def test_who_does_not_say_so_gets_none():
+    with pytest.raises(ConfigError, match="its images have no classes"):
+        load_feature_network(DATA, recipe=RECIPE)
 
 
 def test_labels_are_not_asked_for():

@@ -207,7 +207,7 @@ def image_folder(folder: Path, n: int, *, classes: tuple[str, ...] = ("",), side
 OWN: list[tuple[str, dict[str, Any], list[Any], str]] = [
     # (script, the folder, further arguments, what must be said)
     ("train_gan", {"n": 0}, [], r"folder '.*own' has no images \(it is empty\)"),
-    ("train_gan", {"n": 1}, [], r"has 1 image to train on, and one each must be held out"),
+    ("train_gan", {"n": 1}, [], r"has 1 image to train on, and one must be held out for test and for validation"),
     ("train_gan", {"n": 99, "sides": (8, 9)}, [], r"images of several sizes, such as 8x8 .* add --image-size 64"),
     (
         "train_gan",
@@ -215,7 +215,12 @@ OWN: list[tuple[str, dict[str, Any], list[Any], str]] = [
         ["--evaluate"],
         r"its training images are of one class .*--no-evaluate",
     ),
-    ("train_gan", {"n": 3, "sides": (6,)}, ["--gan.network", "dcgan"], r"dcgan.*|batch_size"),
+    (
+        "train_gan",
+        {"n": 3, "sides": (6,)},
+        ["--gan.network", "dcgan", "--gan.batch-size", 1],
+        r"6x6 is not divisible by 4",
+    ),
     ("train_gan", {"n": 30}, ["--gan.conditional"], r"conditional = True .* the data has no classes"),
     ("train_sae", {"n": 30}, ["--image-size", 0], r"image_size = 0 .* from 1 to 4096"),
     ("train_sae", {"n": 30}, ["--max-skipped", -1], r"max_skipped = -1"),

@@ -38,7 +38,7 @@ class Counted:
 
     def __init__(self, *, delay: float = 0.0) -> None:
         self.inner, self.delay, self.threads = InMemory(SPLIT), delay, set[str]()
-        self.image_shape = self.inner.image_shape
+        self.image_shape, self.dtype = self.inner.image_shape, self.inner.dtype
 
     def __len__(self) -> int:
         return len(self.inner)

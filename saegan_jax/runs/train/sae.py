@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -46,12 +47,15 @@ def run(options: TrainSAE) -> None:
         else:
             start = Start(center=data_center(options.sae, job.some_images(CENTER_IMAGES)))
         algorithm = sae(options.sae, image_shape=job.dataset.image_shape)
+
+        @jax.jit  # saved weights are an argument: as constants of the program they would be compiled
+        def init(start: Start) -> Any:
+            return init_members(algorithm, seed=options.seed, n_seeds=options.seeds, pretrained=start, shared=True)
+
         state = job.train(
             "sae",
             algorithm.step,
-            jax.jit(
-                lambda: init_members(algorithm, seed=options.seed, n_seeds=options.seeds, pretrained=start, shared=True)
-            ),
+            partial(init, start),
             options.sae,
             shown=("reconstruction", "sparsity", "l0"),
             picture=None if vectors else job.sample_pictures("sae", algorithm),

@@ -61,7 +61,7 @@ def fitted_rows(run: Run, aggregate: Algorithm, state: Any) -> dict[str, dict[st
     images = draw(aggregate, state, seed=SAMPLE_SEED + 1, n=len(run.dataset.test.label), n_seeds=run.n_seeds)
     rows = {}
     for seed, which in enumerate(("", ", second network")):
-        network = load_feature_network(run.dataset, seed=seed)
+        network = load_feature_network(run.dataset, seed=seed, allow_random=True)
         score = partial(sample_quality, network, dataset=run.dataset, pairs=False)
         scores = member_scores(images, score)
         note = "codes drawn unit by unit from the aggregate posterior, not the prior"
