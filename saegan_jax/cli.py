@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "saegan_jax.runs.export",
     "report": "saegan_jax.runs.report",
     "invert": "saegan_jax.runs.invert",
+    "audit": "saegan_jax.runs.audit",
     "data": "saegan_jax.runs.data",
 }
 USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
@@ -25,6 +26,7 @@ USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS
        saegan export    --run RUN --out FOLDER the autoencoder of a run, for other tools
        saegan invert    --run RUN --image FILE the latent of which a run draws an image
        saegan report    RUN [options]          one HTML page of a run, or of a result file, for a browser
+       saegan audit     --real REAL --fake FAKE --out FOLDER  what a generator leaves out, invents or copies
        saegan data list|inspect|prepare        data sets: which there are, and what --dataset NAME holds
        saegan --version
 

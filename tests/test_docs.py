@@ -115,7 +115,7 @@ def problem(command: Command) -> str | None:
             return f"there is no {module}"
     else:
         kind, options = words[1], words[2:]
-        if kind not in ("train", "sample", "translate", "export", "data", "report", "invert"):
+        if kind not in ("train", "sample", "translate", "export", "data", "report", "invert", "audit"):
             return f"saegan has no {kind}"
         if kind == "train":
             if not options or options.pop(0) not in SYSTEMS:
@@ -126,8 +126,8 @@ def problem(command: Command) -> str | None:
         elif kind == "data":
             if not options or options.pop(0) not in ("list", "inspect", "prepare"):
                 return "saegan data wants list, inspect or prepare"
-        elif "--run" not in options:
-            return f"saegan {kind} wants --run"
+        elif wanted := {"--real", "--fake", "--out"} - set(options) if kind == "audit" else {"--run"} - set(options):
+            return f"saegan {kind} wants {' and '.join(sorted(wanted))}"
     if options and not options[0].startswith("--"):
         return f"{options[0]!r} belongs to no option"
     names = [word for word in options if word.startswith("--")]
@@ -161,6 +161,7 @@ def test_commands_are_found_in_blocks_and_in_lines():
         "saegan train nothing",
         "saegan sample",
         "saegan report --features 5",
+        "saegan audit --real mnist",
         "python -m experiments.missing",
         "python -m experiments.compare extra",
         "python -m experiments.compare --Arms both",

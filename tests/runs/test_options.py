@@ -14,6 +14,7 @@ from saegan_jax.data import load
 from saegan_jax.errors import ConfigError
 from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.files import is_remote
+from saegan_jax.runs.audit import AuditOptions
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
 from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
@@ -24,6 +25,7 @@ from saegan_jax.runs.sample import Sample
 from saegan_jax.runs.translate import Translate
 
 STUDIES = {
+    "audit_defects": "AuditDefects",
     "compare": "Compare",
     "control": "Control",
     "gaussians": "Gaussians",
@@ -43,10 +45,12 @@ REQUIRED = {
     "command": "saegan train sae",
     "image": "a.png",
     "action": "list",
+    "real": "digits",
+    "fake": "fake.npz",
 }
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report, Invert, DataOptions)},
+    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report, Invert, DataOptions, AuditOptions)},
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}
@@ -83,7 +87,7 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     (
         "a folder to read may be the current one",
         Path(),
-        {"run", "data_dir", "manual_dir", "cache_dir", "images", "start_from"},
+        {"run", "data_dir", "manual_dir", "cache_dir", "images", "start_from", "sae"},
     ),
 ]
 """Why, a value, and the fields that take it."""
