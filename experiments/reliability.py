@@ -1,7 +1,8 @@
 """Prove by counts that nothing is lost and nothing is silent: trainings killed, stopped, damaged, poisoned, fuzzed, soaked."""
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,9 +36,9 @@ class Reliability:
     systems: tuple[str, ...] = tuple(TRAININGS)
     """Systems that are trained."""
     kills: int = 17
-    """Killed trainings of each system (kills)."""
+    """Signals SIGKILL for each system (kills)."""
     stops: int = 4
-    """Stopped trainings of each system, by each of SIGTERM and SIGINT (kills)."""
+    """Signals SIGTERM for each system, and as many SIGINT (kills)."""
     pairs: int = 4
     """Runs that two processes begin at once, and as many that they resume at once (damage)."""
     settings: int = 200
@@ -48,6 +49,8 @@ class Reliability:
     """Damaged files of each kind (fuzz)."""
     minutes: float = 10.0
     """Length of the training (soak)."""
+    most_minutes: float = 60.0
+    """Time after which what has been counted is written, though less was asked for."""
     seed: int = 0
     """Of all moments, places and draws."""
     results: Path | None = None
@@ -60,20 +63,34 @@ class Reliability:
         require(len(self.systems) > 0, "systems", self.systems, f"name some of {', '.join(TRAININGS)}.")
         counts = {"kills": self.kills, "stops": self.stops, "settings": self.settings, "files": self.files}
         require_positive(**counts, pairs=self.pairs, executed=self.executed, minutes=self.minutes)
+        require_positive(most_minutes=self.most_minutes)
         require_json(self.results)
+
+
+def taken(things: Iterator[Any], options: Reliability, say: Say) -> list[Any]:
+    """All of ``things``, or those that came within the time."""
+    found, end = [], time.monotonic() + 60 * options.most_minutes
+    for thing in things:
+        found.append(thing)
+        say(f"{len(found)} done, faults {sum(bool(one.fault) for one in found)}")
+        if time.monotonic() > end:
+            break
+    return found
 
 
 def kills(options: Reliability, say: Say) -> Found:
     """Killed and stopped trainings, resumed."""
-    from saegan_jax.runs.reliability.kills import kill_all
+    from saegan_jax.runs.reliability.kills import CHAIN, disturb_all
 
-    trials = kill_all(options.systems, kills=options.kills, stops=options.stops, seed=options.seed, say=say)
+    asked = {"kills": options.kills, "stops": options.stops, "seed": options.seed}
+    found = taken(disturb_all(options.systems, **asked), options, say)
     note = (
-        "Cells: trainings whose arrays, metrics, alarms and closing table are equal to those of an undisturbed run after they "
-        "were resumed, of those disturbed. Moments are uniform over the run time, from the start of the process on; a quarter "
-        "of the killed ones is killed twice. A stopped one must also end with the right code within 10 s and say how to go on."
+        "Cells: signals after which arrays, metrics, alarms and closing table of the resumed training are equal to those of an "
+        "undisturbed one, of all sent. Half of the moments are uniform over the run time from the start of the process on, the "
+        f"others over that from the first row of metrics on. A training gets up to {CHAIN} signals, one after the other. One "
+        "asked to stop must also end with the right code within 10 s and say how to go on; every other pair compiles anew."
     )
-    return rows.kill_rows(trials), trials, note
+    return rows.kill_rows(found), found, note
 
 
 def damage(options: Reliability, say: Say) -> Found:
@@ -81,7 +98,7 @@ def damage(options: Reliability, say: Say) -> Found:
     from saegan_jax.runs.reliability.damage import damage_all
 
     world = "gan" if "gan" in options.systems else options.systems[0]
-    cases = damage_all(options.systems, world=world, pairs=options.pairs, seed=options.seed, say=say)
+    cases = taken(damage_all(options.systems, world=world, pairs=options.pairs, seed=options.seed), options, say)
     note = "Cells: cases without fault, of those tried. Every file of the newest checkpoint is damaged in four ways."
     return rows.damage_rows(cases), cases, note
 
@@ -90,7 +107,7 @@ def non_finite(options: Reliability, say: Say) -> Found:
     """NaN and infinities in trainings."""
     from saegan_jax.runs.reliability.non_finite import inject_all
 
-    found = inject_all(options.systems, seed=options.seed, say=say)
+    found = taken(inject_all(options.systems, seed=options.seed), options, say)
     note = (
         "Cells: noticed within one logging interval, step and leaf named, the last good state kept; of all injections."
     )
@@ -102,9 +119,9 @@ def fuzz(options: Reliability, say: Say) -> Found:
     from saegan_jax.runs.reliability.fuzz_files import draw_files
     from saegan_jax.runs.reliability.fuzz_settings import draw_settings
 
-    drawn = {"seed": options.seed, "say": say}
-    settings = draw_settings(options.systems, each=options.settings, executed=options.executed, **drawn)
-    files = draw_files(each=options.files, **drawn)
+    files = taken(draw_files(each=options.files, seed=options.seed), options, say)
+    drawn = draw_settings(options.systems, each=options.settings, executed=options.executed, seed=options.seed)
+    settings = taken(drawn, options, say)
     note = "Cells: without fault, of those drawn; then how many were refused by one clear error, traced, run, or taken."
     return rows.fuzz_rows(settings, files), [*settings, *files], note
 

@@ -56,7 +56,7 @@ class Domains:
             if len(domain.train.label) < LEAST_IMAGES:
                 raise DataError(
                     f"domains={self.name!r}: domain {letter} has {len(domain.train.label)} training image"
-                    f"{'s' * (len(domain.train.label) != 1)}, and a translation is learnt from many: give at least {LEAST_IMAGES}."
+                    f"{'s' * (len(domain.train.label) != 1)}, and a translation is learnt from many; give {LEAST_IMAGES}."
                 )
 
     @property

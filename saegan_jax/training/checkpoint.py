@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -183,7 +184,8 @@ class Checkpoints:
         if not self.steps:
             raise ValueError(f"{self.directory} holds no complete checkpoint.")
         step = self.steps[-1]
-        with _quiet_reads():
+        with _quiet_reads(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the arrays' own placement is taken: it is what is wanted
             return step, checksum(self._checkpointer.load_checkpointables(step, {"state": None})["state"])
 
     def save(self, step: int, state: Any, config: dict[str, Any]) -> None:

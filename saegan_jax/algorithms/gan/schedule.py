@@ -69,7 +69,7 @@ def length_matters(config: Any) -> str:
     """Why ``config`` with more steps is another training from its first step on; empty where it is the same one, longer.
 
     Args:
-      config: settings with the fields of :class:`OptimiserConfig` and :class:`ScheduleConfig`, and of penalties where there are.
+      config: settings with the fields of :class:`OptimiserConfig` and :class:`ScheduleConfig`, and penalties.
     """
     gammas = getattr(config, "r1_gamma", 0.0) or getattr(config, "r2_gamma", 0.0)
     moving = {

@@ -243,9 +243,7 @@ DISKS = (24, 64, 160, 320, 640)
 """Sizes in KiB on which a tiny training fills the disk, each at another of its writes."""
 
 
-def damage_all(
-    systems: Sequence[str], *, world: str, pairs: int, seed: int, say: Callable[[str], None] = lambda text: None
-) -> list[Case]:
+def damage_all(systems: Sequence[str], *, world: str, pairs: int, seed: int) -> Iterator[Case]:
     """Every kind of damage.
 
     Args:
@@ -253,31 +251,26 @@ def damage_all(
       world: the system for damage to the run folder, the disk and to processes.
       pairs: trainings that two processes begin at once, and as many that they resume at once.
       seed: of positions of the damage.
-      say: takes one line about progress.
     """
-    cases: list[Case] = []
-
-    def note(case: Case) -> None:
-        cases.append(case)
-        say(f"{len(cases)} cases, faults {sum(bool(c.fault) for c in cases)}: {case.system}, {case.kind}")
-
-    for system in dict.fromkeys((*systems, world)):
+    for system in dict.fromkeys((world, *systems)):
         rng = random.Random(f"{seed} {system}")
         with scratch() as folder:
             whole = undisturbed(system, folder)
-            for case in checkpoint_cases(system, folder / "whole", rng) if system in systems else ():
-                note(case)
-            if system != world:
-                continue
-            half = half_done(folder / "whole", folder / "half")
-            for case in run_file_cases(system, folder, half, whole, rng):
-                note(case)
-            for kib in DISKS:
-                note(full_disk_case(system, folder, whole, kib=kib))
-            note(read_only_case(system, folder, half))
-            for number in range(2 * pairs):
-                note(two_at_once_case(system, folder, whole, number, begun=half if number % 2 else None))
-    return cases
+            if system in systems:
+                yield from checkpoint_cases(system, folder / "whole", rng)
+            if system == world:
+                yield from world_cases(system, folder, whole, rng, pairs=pairs)
+
+
+def world_cases(system: str, folder: Path, whole: Whole, rng: random.Random, *, pairs: int) -> Iterator[Case]:
+    """Damage to everything around the checkpoints."""
+    half = half_done(folder / "whole", folder / "half")
+    for kib in DISKS:
+        yield full_disk_case(system, folder, whole, kib=kib)
+    yield read_only_case(system, folder, half)
+    for number in range(2 * pairs):
+        yield two_at_once_case(system, folder, whole, number, begun=half if number % 2 else None)
+    yield from run_file_cases(system, folder, half, whole, rng)
 
 
 def half_done(whole: Path, half: Path) -> Path:

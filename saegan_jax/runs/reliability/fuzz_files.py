@@ -7,11 +7,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import jax
 import numpy as np
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from saegan_jax.data import idx
 from saegan_jax.files import to_text
 from saegan_jax.report.table import Result
 from saegan_jax.runs.control import file_image
-from saegan_jax.runs.reliability.fuzz_settings import ours
+from saegan_jax.runs.reliability.fuzz_settings import examples, ours
 from saegan_jax.runs.translate import read_images
 from saegan_jax.training.interchange import CONFIG_FILE, WEIGHTS_FILE, export_sae, import_sae
 from saegan_jax.training.run_folder import read_config
@@ -198,28 +197,17 @@ def judge(name: str, kind: Kind, content: bytes) -> Read:
     return Read(kind=name, outcome=outcome, fault="; ".join(filter(None, (fault, *seen))))
 
 
-def draw_files(*, each: int, seed: int, say: Callable[[str], None] = lambda text: None) -> list[Read]:
+def draw_files(*, each: int, seed: int) -> Iterator[Read]:
     """``each`` damaged files of every kind, and the sound one first.
 
     Args:
       each: files of every kind.
       seed: of the draws.
-      say: takes one line about progress.
     """
-    found: list[Read] = []
     with tempfile.TemporaryDirectory(prefix="saegan-jax-files-") as made:
         kinds = kinds_of(Path(made))
     for name, kind in kinds.items():
         sound = judge(name, kind, kind.content)
-        found.append(sound if sound.outcome == "taken" else Read(kind=name, outcome="refused", fault="a sound one"))
-
-        def one(content: bytes, name: str = name, kind: Kind = kind) -> None:
-            found.append(judge(name, kind, content))
-
-        test = hypothesis.settings(
-            max_examples=each, database=None, deadline=None, phases=[hypothesis.Phase.generate],
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )(hypothesis.seed(seed)(hypothesis.given(damaged(kind.content))(one)))  # fmt: skip
-        test()
-        say(f"{len(found)} files, faults {sum(bool(r.fault) for r in found)}: {name}")
-    return found
+        yield sound if sound.outcome == "taken" else replace(sound, fault="a sound one is refused")
+        for content in examples(damaged(kind.content), each, seed):
+            yield judge(name, kind, content)

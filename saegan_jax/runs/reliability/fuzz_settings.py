@@ -4,7 +4,7 @@ import dataclasses
 import traceback
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -187,7 +187,7 @@ def judge(system: str, changes: Mapping[str, Any], *, execute: bool) -> Drawn:
 
 def _alike(before: Any, after: Any) -> bool:
     types_of = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (before, after)]
-    return types_of[0] == types_of[1] and jax.tree.structure(before) == jax.tree.structure(after)
+    return types_of[0] == types_of[1] and bool(jax.tree.structure(before) == jax.tree.structure(after))
 
 
 def _run(system: str, settings: Any, algorithm: Algorithm, batch: Any) -> str:
@@ -202,37 +202,31 @@ def _run(system: str, settings: Any, algorithm: Algorithm, batch: Any) -> str:
     return "" if finite else "not finite after two steps"
 
 
-def draw_settings(
-    systems: Sequence[str] = tuple(BASES),
-    *,
-    each: int,
-    executed: int,
-    seed: int,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Drawn]:
-    """``each`` settings of every system, of which ``executed`` take two steps as far as they are accepted.
+def examples(strategy: st.SearchStrategy[Any], n: int, seed: int) -> list[Any]:
+    """``n`` values that Hypothesis draws, always the same ones for a seed."""
+    found: list[Any] = []
+    test = hypothesis.settings(
+        max_examples=n, database=None, deadline=None, phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )(hypothesis.seed(seed)(hypothesis.given(strategy)(found.append)))  # fmt: skip
+    test()
+    return found
+
+
+def draw_settings(systems: Sequence[str] = tuple(BASES), *, each: int, executed: int, seed: int) -> Iterator[Drawn]:
+    """``each`` settings of every system, the systems by turns; every so many of those accepted take two steps.
 
     Args:
       systems: keys of :data:`BASES`.
       each: settings of each.
       executed: of each, the most that are compiled and run.
       seed: of the draws.
-      say: takes one line about progress.
     """
-    found: list[Drawn] = []
-    for system in systems:
-        begun = len(found)
-
-        def one(changes: dict[str, Any], system: str = system, begun: int = begun) -> None:
-            ran = sum(drawn.outcome == "run" for drawn in found[begun:])
-            # Spread over all draws.
-            due = ran < executed * (len(found) - begun + 1) / each
-            found.append(judge(system, changes, execute=due))
-            say(f"{len(found)} settings, faults {sum(bool(d.fault) for d in found)}: {system}")
-
-        test = hypothesis.settings(
-            max_examples=each, database=None, deadline=None, phases=[hypothesis.Phase.generate],
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )(hypothesis.seed(seed)(hypothesis.given(settings_of(system))(one)))  # fmt: skip
-        test()
-    return found
+    drawn = {system: examples(settings_of(system), each, seed) for system in systems}
+    ran = dict.fromkeys(systems, 0)
+    for i in range(each):
+        for system in systems:
+            if i < len(drawn[system]):
+                one = judge(system, drawn[system][i], execute=ran[system] < executed * (i + 1) / each)
+                ran[system] += one.outcome == "run"
+                yield one

@@ -2,49 +2,59 @@
 
 import random
 import re
-import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from saegan_jax.runs.reliability.fingerprint import differences, fingerprint
 from saegan_jax.runs.reliability.processes import Ended, Process, tiny, train
 
-SECOND = 0.25  # share of the killed runs that are killed once more while they are resumed
-ATTEMPTS = 8  # moments drawn until one comes before the end
+CHAIN = 5  # disturbances of one training, one after the other, before it is resumed to its end
+ATTEMPTS = 8  # trainings in a row that may end before their moment comes
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SLOW = 10.0  # seconds from a signal to the end of the process that count as too many
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One training that was disturbed and resumed.
+class Disturbance:
+    """One signal that a training got, which was resumed afterwards.
 
     Attributes:
       system: what was trained.
-      signal: that disturbed it, by name.
-      moments: what it was doing at each disturbance.
-      seconds: from the last signal to its end.
-      fault: what was wrong afterwards; empty where nothing was.
+      signal: by name.
+      training: which one, counted within its system; of several disturbances of one the last was resumed to the end.
+      moment: what it was doing.
+      seconds: from the signal to its end.
+      fault: what was wrong with the answer, or with what the training left in the end; empty where nothing was.
     """
 
     system: str
     signal: str
-    moments: tuple[str, ...]
+    training: int
+    moment: str
     seconds: float
     fault: str
 
 
 @dataclass(frozen=True)
 class Whole:
-    """An undisturbed training: how long it takes, and what it leaves."""
+    """An undisturbed training: how long it takes in all and from its first row of metrics on, and what it leaves."""
 
     seconds: float
+    from_first_row: float
     result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A signal to send; whether the training may take compiled programs from the cache."""
+
+    number: signal.Signals
+    cached: bool = True
 
 
 class FailedError(RuntimeError):
@@ -66,13 +76,16 @@ def undisturbed(system: str, folder: Path, *more: object) -> Whole:
     """
     results = []
     for name in ("first", "whole"):
-        ended = train(system, tiny(system, *more, "--out", folder / name), folder / f"{name}.txt")
+        process = Process(system, tiny(system, *more, "--out", folder / name), folder / f"{name}.txt")
+        process.wait_for(folder / name / "metrics.jsonl")
+        begun = process.seconds
+        ended = process.wait()
         if ended.code != 0:
             raise FailedError(f"{system} ended with {ended.code}: {ended.text[-2000:]}")
         results.append(fingerprint(folder / name))
     if differing := differences(results[0], results[1]):
         raise FailedError(f"two undisturbed trainings of {system} differ in {', '.join(differing)}.")
-    return Whole(ended.seconds, results[1])
+    return Whole(ended.seconds, ended.seconds - begun, results[1])
 
 
 def moment(folder: Path) -> str:
@@ -105,27 +118,6 @@ def finish(system: str, arguments: Sequence[str], folder: Path, whole: Whole) ->
     return f"differs in {', '.join(differing)}" if differing else ""
 
 
-def killed(system: str, folder: Path, whole: Whole, rng: random.Random, *more: object) -> Trial:
-    """One training that gets SIGKILL at a random moment of its run time, some of them twice."""
-    arguments = tiny(system, *more, "--out", folder)
-    moments: list[str] = []
-    wanted = 2 if rng.random() < SECOND else 1
-    for _ in range(ATTEMPTS):
-        process = Process(system, [*arguments, *resumption(folder)], folder.with_suffix(".txt"))
-        process.wait_until(rng.uniform(0.0, whole.seconds))
-        ended = process.end_by(signal.SIGKILL)
-        if ended.code == -signal.SIGKILL:
-            moments.append(moment(folder))
-        elif ended.code != 0:
-            return Trial(system=system, signal="SIGKILL", moments=tuple(moments), seconds=0.0, fault=ended.text[-400:])
-        elif not moments:  # it ended before the moment came
-            shutil.rmtree(folder)
-        if len(moments) == wanted:
-            break
-    fault = finish(system, arguments, folder, whole) if moments else "no moment came before the end"
-    return Trial(system=system, signal="SIGKILL", moments=tuple(moments), seconds=0.0, fault=fault)
-
-
 SAID = (
     ("loading", r"while loading; nothing was written"),
     ("starting", r"while starting phase"),
@@ -155,45 +147,92 @@ def said(ended: Ended, number: signal.Signals) -> tuple[str, str]:
     return doing, "; ".join(wrong) + tail
 
 
-def stopped(
-    system: str, folder: Path, whole: Whole, rng: random.Random, number: signal.Signals, *more: object, cached: bool
-) -> Trial:
-    """One training that is asked to stop at a random moment, and resumed; without the cache most of the time it compiles."""
-    arguments = tiny(system, *more, "--out", folder)
-    for _ in range(ATTEMPTS):
-        process = Process(system, arguments, folder.with_suffix(".txt"), cached=cached)
-        running = process.wait_until(rng.uniform(0.0, whole.seconds))
-        ended = process.end_by(number)
-        if running:
+def wait_for_moment(process: Process, folder: Path, whole: Whole, rng: random.Random) -> bool:
+    """Wait for a random moment: of the whole time, or as often of that from the first row on; whether it still runs."""
+    if rng.random() < 0.5:
+        return process.wait_until(rng.uniform(0.0, whole.seconds))
+    later = rng.uniform(0.0, whole.from_first_row)
+    process.wait_for(folder / "metrics.jsonl")
+    return process.wait_until(process.seconds + later)
+
+
+def disturb(
+    system: str, folder: Path, whole: Whole, rng: random.Random, wishes: Sequence[Wish], training: int
+) -> list[Disturbance]:
+    """One training that gets one signal after the other, resumed each time, and in the end to its last step.
+
+    Args:
+      system: what to train.
+      folder: the run folder.
+      whole: the undisturbed training.
+      rng: of the moments.
+      wishes: the signals.
+      training: a number for it.
+
+    Returns:
+      What happened, until the training ended before a moment came, or a fault.
+    """
+    arguments = tiny(system, "--out", folder)
+    found: list[Disturbance] = []
+    for wish in wishes:
+        words = [*arguments, *resumption(folder)]
+        process = Process(system, words, folder.with_suffix(".txt"), cached=wish.cached)
+        running = wait_for_moment(process, folder, whole, rng)
+        ended = process.end_by(wish.number)
+        if not running or ended.code == 0:
             break
-        shutil.rmtree(folder)
-    doing, fault = said(ended, number)
-    fault = fault or finish(system, arguments, folder, whole)
-    return Trial(system=system, signal=number.name, moments=(doing,), seconds=ended.seconds, fault=fault)
+        doing, fault = said(ended, wish.number) if wish.number in EXIT else (moment(folder), "")
+        if wish.number not in EXIT and ended.code != -wish.number:
+            fault = f"exit code {ended.code}: {ended.text[-400:]}"
+        common: dict[str, Any] = {"system": system, "signal": wish.number.name, "training": training}
+        found.append(Disturbance(**common, moment=doing, seconds=ended.seconds, fault=fault))
+        if fault:
+            break
+    fault = finish(system, arguments, folder, whole) if found else ""
+    return [replace(one, fault=one.fault or fault) for one in found]
 
 
-def kill_all(
-    systems: Sequence[str], *, kills: int, stops: int, seed: int, say: Callable[[str], None] = lambda text: None
-) -> list[Trial]:
-    """``kills`` trainings of each system killed, and ``stops`` stopped by each of SIGTERM and SIGINT.
+class _Queue:
+    """The signals that trainings of one system are still to get."""
+
+    def __init__(self, system: str, folder: Path, *, kills: int, stops: int, seed: int) -> None:
+        self.system, self.folder = system, folder
+        self.rng = random.Random(f"{seed} {system}")
+        asked = [Wish((signal.SIGTERM, signal.SIGINT)[i % 2], cached=i % 4 < 2) for i in range(2 * stops)]
+        self.wishes = [Wish(signal.SIGKILL)] * kills + asked
+        self.rng.shuffle(self.wishes)
+        self.whole: Whole | None = None
+        self.trainings = self.vain = 0
+
+    def one_training(self) -> list[Disturbance]:
+        """Disturb one training by the next few of them."""
+        if self.whole is None:
+            self.folder.mkdir()
+            self.whole = undisturbed(self.system, self.folder)
+        run = self.folder / str(self.trainings)
+        found = disturb(self.system, run, self.whole, self.rng, self.wishes[:CHAIN], self.trainings)
+        self.wishes, self.trainings = self.wishes[len(found) :], self.trainings + 1
+        self.vain = 0 if found else self.vain + 1
+        if self.vain == ATTEMPTS:
+            raise FailedError(f"{ATTEMPTS} trainings of {self.system} ended before their moment came.")
+        return found
+
+
+def disturb_all(systems: Sequence[str], *, kills: int, stops: int, seed: int) -> Iterator[Disturbance]:
+    """``kills`` signals SIGKILL to trainings of each system, and ``stops`` each of SIGTERM and SIGINT; systems take turns.
 
     Args:
       systems: of :data:`saegan_jax.runs.registry.TRAININGS`.
-      kills: of each.
-      stops: of each, by each signal; every other one compiles anew.
+      kills: for each.
+      stops: for each, of each signal; every other pair compiles anew.
       seed: of the moments.
-      say: takes one line about progress.
+
+    Raises:
+      FailedError: undisturbed trainings do not end well, or always before their moment comes.
     """
-    trials = []
-    for system in systems:
-        rng = random.Random(f"{seed} {system}")
-        with scratch() as folder:
-            whole = undisturbed(system, folder)
-            for i in range(kills):
-                trials.append(killed(system, folder / f"kill{i}", whole, rng))
-                say(f"{system}: killed {i + 1} of {kills}; faults {sum(bool(t.fault) for t in trials)}")
-            for i in range(2 * stops):
-                number, cached = (signal.SIGTERM, signal.SIGINT)[i % 2], i % 4 < 2
-                trials.append(stopped(system, folder / f"stop{i}", whole, rng, number, cached=cached))
-                say(f"{system}: stopped {i + 1} of {2 * stops}; faults {sum(bool(t.fault) for t in trials)}")
-    return trials
+    with scratch() as folder:
+        queues = [_Queue(system, folder / system, kills=kills, stops=stops, seed=seed) for system in systems]
+        while queues:
+            for queue in queues:
+                yield from queue.one_training()
+            queues = [queue for queue in queues if queue.wishes]

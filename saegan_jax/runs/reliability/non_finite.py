@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -114,7 +114,8 @@ def go_on(one: Subject, folder: Path, state: Any, given: Any) -> tuple[Any, NonF
     writer, display = MetricsWriter(folder), Display(Console(file=io.StringIO()))
     parts: dict[str, Any] = {"folder": folder, "config": {}, "writer": writer, "display": display}
     try:
-        return loop.train(phase, (one.data, given), **parts), None
+        both: Any = (one.data, given)
+        return loop.train(phase, both, **parts), None
     except NonFiniteError as error:
         return None, error
     finally:
@@ -180,30 +181,28 @@ def part(state: Any, member: int) -> str:
 
 
 def inject_all(
-    systems: Sequence[str] = tuple(TRAININGS),
-    *,
-    values: Sequence[str] = tuple(VALUES),
-    seed: int,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Injection]:
+    systems: Sequence[str] = tuple(TRAININGS), *, values: Sequence[str] = tuple(VALUES), seed: int
+) -> Iterator[Injection]:
     """Every place and value in every system, at steps and leaves drawn from ``seed``, alone and in one of three members."""
-    found: list[Injection] = []
     for system in systems:
-        rng = np.random.default_rng([seed, *system.encode()])
         with scratch() as folder:
-            one = subject(system, folder, seeds=1)
-            for place in PLACES:
-                for value in values:
-                    leaf, step = int(rng.integers(2**16)), int(rng.integers(STEPS))
-                    where = folder / f"{place}{value}"
-                    found.append(inject(one, where, place=place, leaf=leaf, value=value, step=step))
-                    say(f"{len(found)} injections, faults {sum(bool(i.fault) for i in found)}: {system}, {place}")
-            several = subject(system, folder, seeds=MEMBERS)
-            sound = from_step_0(several.restored.state)
-            whole, _ = go_on(several, folder / "sound", sound, poison(NEVER, "data", 0, 0.0))
-            for place in ("parameters", "optimiser"):
-                for value in values:
-                    where, leaf = folder / f"member{place}{value}", int(rng.integers(2**16))
-                    found.append(inject_member(several, whole, where, place=place, leaf=leaf, value=value))
-                    say(f"{len(found)} injections, faults {sum(bool(i.fault) for i in found)}: {system}, a member")
-    return found
+            yield from _alone(system, folder, values, np.random.default_rng([seed, *system.encode()]))
+            yield from _among_members(system, folder, values, np.random.default_rng([seed, 1, *system.encode()]))
+
+
+def _alone(system: str, folder: Path, values: Sequence[str], rng: np.random.Generator) -> Iterator[Injection]:
+    one = subject(system, folder, seeds=1)
+    for place in PLACES:
+        for value in values:
+            leaf, step = int(rng.integers(2**16)), int(rng.integers(STEPS))
+            yield inject(one, folder / f"{place}{value}", place=place, leaf=leaf, value=value, step=step)
+
+
+def _among_members(system: str, folder: Path, values: Sequence[str], rng: np.random.Generator) -> Iterator[Injection]:
+    several = subject(system, folder, seeds=MEMBERS)
+    sound = from_step_0(several.restored.state)
+    whole, _ = go_on(several, folder / "sound", sound, poison(NEVER, "data", 0, 0.0))
+    for place in ("parameters", "optimiser"):
+        for value in values:
+            leaf, where = int(rng.integers(2**16)), folder / f"member{place}{value}"
+            yield inject_member(several, whole, where, place=place, leaf=leaf, value=value)

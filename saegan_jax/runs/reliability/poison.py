@@ -33,8 +33,8 @@ class Poison(NamedTuple):
 
 def poison(step: int, place: str, leaf: int, value: float) -> Poison:
     """A :class:`Poison` from numbers."""
-    counts = (jnp.asarray(n, jnp.int32) for n in (step, PLACES.index(place), leaf))
-    return Poison(*counts, jnp.asarray(value, jnp.float32))
+    when, where, which = (jnp.asarray(n, jnp.int32) for n in (step, PLACES.index(place), leaf))
+    return Poison(when, where, which, jnp.asarray(value, jnp.float32))
 
 
 NEVER = -1

@@ -13,13 +13,14 @@ from typing import NamedTuple
 from saegan_jax.runs.registry import TRAININGS
 
 TIMEOUT = 300.0  # seconds after which a process counts as hung
+POLL = 0.005  # seconds between two looks at a file
 
 COMMON = "--log-every 5 --save-every 10 --picture-every 40 --no-evaluate"
 SAE = "--sae.steps 80 --sae.d-sae 8 --sae.batch-size 16"
 GAN = "--gan.steps 80 --gan.hidden 8 --gan.d-noise 4 --gan.batch-size 16"
 CHEAP = "--gan.loss hinge --gan.r1-gamma 0 --gan.r2-gamma 0"
 CYCLEGAN = (
-    "--cyclegan.steps 40 --cyclegan.width 2 --cyclegan.stages 1 --cyclegan.blocks 1 --no-cyclegan.mixing "
+    "--cyclegan.steps 40 --cyclegan.width 2 --cyclegan.stages 1 --cyclegan.blocks 1 --cyclegan.no-mixing "
     "--cyclegan.d-width 2 --cyclegan.d-stages 1 --cyclegan.batch-size 2 --cyclegan.history 4"
 )
 TINY: dict[str, tuple[str, ...]] = {
@@ -114,6 +115,17 @@ class Process:
     def wait_until(self, seconds: float) -> bool:
         """Wait until so many seconds after its start; whether it still runs."""
         self._process.join(max(0.0, self._began + seconds - time.monotonic()))
+        return self.running
+
+    @property
+    def seconds(self) -> float:
+        """Since its start."""
+        return time.monotonic() - self._began
+
+    def wait_for(self, path: Path) -> bool:
+        """Wait until it has made a file that is not empty; whether it still runs."""
+        while self.running and not (path.exists() and path.stat().st_size):
+            time.sleep(POLL)
         return self.running
 
     def end_by(self, number: int) -> Ended:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -39,22 +40,24 @@ def faults_of(things: Sequence[Any]) -> list[dict[str, Any]]:
     return [{name: str(value) for name, value in vars(t).items()} for t in things if t.fault][:MOST_FAULTS]
 
 
-def kill_rows(trials: Sequence[Any]) -> list[Row]:
+def kill_rows(found: Sequence[Any]) -> list[Row]:
     """By system: SIGKILL, SIGTERM, SIGINT; then by what a training was doing, and the seconds until it had stopped."""
     rows = []
     for name in ("SIGKILL", "SIGTERM", "SIGINT"):
-        mine = [t for t in trials if t.signal == name]
-        rows += by(mine, lambda t: t.system, name)
-        rows.append(count("all", name, [t.fault for t in mine]))
-    killed = [t for t in trials if t.signal == "SIGKILL"]
-    moments = Counter(moment for t in killed for moment in t.moments)
-    rows += [Row(arm=f"killed while {m}", metric="times", unit="count", mean=n) for m, n in sorted(moments.items())]
-    stopped = [t for t in trials if t.signal != "SIGKILL"]
-    rows += by(stopped, lambda t: f"stopped while {t.moments[0] or '?'}", "times")
-    seconds = [t.seconds for t in stopped]
+        mine = [d for d in found if d.signal == name]
+        rows += by(mine, lambda d: d.system, name)
+        rows.append(count("all", name, [d.fault for d in mine]))
+    for system in dict.fromkeys(d.system for d in found):
+        trainings = {d.training: d for d in found if d.system == system}
+        rows.append(count(system, "trainings", [d.fault for d in trainings.values()]))
+    ends = {(d.system, d.training): d.fault for d in found}
+    rows.append(count("all", "trainings", list(ends.values())))
+    for name in ("SIGKILL", "SIGTERM", "SIGINT"):
+        rows += by([d for d in found if d.signal == name], lambda d: f"while {d.moment or '?'}", name)
+    seconds = [d.seconds for d in found if d.signal != "SIGKILL"]
     if seconds:
-        rows.append(Row.of("from signal to end", "median", [float(np.median(seconds))], unit="s"))
-        rows.append(Row.of("from signal to end", "longest", [max(seconds)], unit="s"))
+        rows.append(Row(arm="from signal to end, median", metric="seconds", unit="s", mean=float(np.median(seconds))))
+        rows.append(Row(arm="from signal to end, longest", metric="seconds", unit="s", mean=max(seconds)))
     return rows
 
 
@@ -84,7 +87,7 @@ def fuzz_rows(settings: Sequence[Any], files: Sequence[Any]) -> list[Row]:
     """Settings by system with how many were refused, traced and run; files by kind with how many were refused and taken."""
     rows = []
     for things, attribute, metric in ((settings, "system", "settings"), (files, "kind", "files")):
-        rows += by(things, lambda t, attribute=attribute: getattr(t, attribute), metric)
+        rows += by(things, attrgetter(attribute), metric)
         rows.append(count(f"all {metric}", metric, [t.fault for t in things]))
         for outcome in dict.fromkeys(t.outcome for t in things):
             for arm in dict.fromkeys(getattr(t, attribute) for t in things):

@@ -94,8 +94,8 @@ def intervals(folder: Path, system: str) -> tuple[int, int]:
     Raises:
       FailedError: a training to measure the speed by did not end well.
     """
-    steps = tiny(system, f"--{system}.steps", PROBE_STEPS, "--log-every", PROBE_EVERY, "--save-every", PROBE_STEPS)
-    arguments = [*steps, "--picture-every", PROBE_STEPS, "--out", str(folder / "probe")]
+    steps = (f"--{system}.steps", PROBE_STEPS, "--save-every", PROBE_STEPS, "--picture-every", PROBE_STEPS)
+    arguments = tiny(system, *steps, "--log-every", PROBE_EVERY, "--out", folder / "probe")
     ended = train(system, arguments, folder / "probe.txt")
     if ended.code != 0:
         raise FailedError(f"{system} ended with {ended.code}: {ended.text[-2000:]}")
