@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.data import load
@@ -126,10 +126,12 @@ def file_image(name: str, image_shape: tuple[int, int, int], field: str) -> np.n
             fix = f"it is an image of mode {opened.mode}; convert it to 8 bits of grey or RGB."
             require(opened.mode in ("1", "L", "P", "RGB"), field, name, fix)
             pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB"))
+    except ConfigError:
+        raise
     except (FileNotFoundError, IsADirectoryError):
         fix = f"there is no such image; give a file, or {TEST}N for a test image of the run's data set."
         raise ConfigError(field, name, fix) from None
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything, from SyntaxError to struct.error
         raise ConfigError(field, name, f"it cannot be read as an image ({error}); give a PNG or JPEG file.") from None
     return pixels.reshape(height, width, channels)
 

@@ -42,7 +42,7 @@ def test_not_finite_begins_at_once_for_its_member_and_ends(bad: float) -> None:
     said: list[str] = []
     alarms = watch([1, 1, bad, bad, 1], [1, 1, 1, 1, 1], name="r1", alarms=Alarms(said.append))
     assert told(alarms) == [(30, 0, "non-finite", "begins"), (50, 0, "non-finite", "ends")]
-    assert said[0] == "Alarm: non-finite begins at step 30, member 0 (nan)."
+    assert said[0] == "Alarm: non-finite begins at step 30, member 0 (r1)."
     assert said[1].startswith("Alarm: non-finite ends at step 50, member 0")
     assert len(said) == 2
     assert alarms.active == []
