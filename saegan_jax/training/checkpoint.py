@@ -88,7 +88,9 @@ def checksum(state: Any) -> str:
 
 
 def read_checksum(directory: Path) -> tuple[int, str]:
-    """Step and :func:`checksum` of the newest checkpoint's arrays as they lie on disk, whatever they belong to.
+    """Step of the newest checkpoint, and a CRC-32 of its arrays as they lie on disk, whatever they belong to.
+
+    The arrays come in the order of their names there, so that it compares with others of this function alone.
 
     Raises:
       ConfigError: no such directory.

@@ -783,19 +783,20 @@ def test_a_sae_gan_stopped_in_its_first_phase_ends_the_same_to_the_bit(tmp_path:
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")
 
 
-def test_two_sae_gans_at_once_killed_end_the_same_to_the_bit(tmp_path: Path) -> None:
-    def arguments(name: str) -> list[str]:
-        steps = ["--sae.steps", 100, "--gan.steps", 700, "--seeds", 2]
-        return tiny(
-            "train_saegan", *LONG, *QUICK_TO_COMPILE, "--discriminator", "codes", *steps, "--out", tmp_path / name
+def test_a_finished_gan_goes_on_to_more_steps_and_a_schedule_to_the_last_step_is_refused(tmp_path: Path) -> None:
+    def go_to(steps: int, name: str, *more: object) -> Outcome:
+        return command(
+            "train_gan", *tiny("train_gan", *QUICK_TO_COMPILE, "--gan.steps", steps, "--out", tmp_path / name, *more)
         )
 
-    assert command("train_saegan", *arguments("whole")).code == 0
-    # Half an interval of saving past a checkpoint.
-    killed = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGKILL, phase="gan", rows=30)
-    assert killed.code == -signal.SIGKILL
-    assert command("train_saegan", *arguments("parts"), "--resume").code == 0
-    assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+    assert [go_to(20, "parts").code, go_to(40, "whole").code] == [0, 0]
+    assert go_to(40, "parts", "--resume").code == 0
+    assert_same(final_states(tmp_path / "parts"), final_states(tmp_path / "whole"))
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+    assert read_config(tmp_path / "parts") == read_config(tmp_path / "whole")
+    refused = go_to(60, "parts", "--resume", "--gan.final-learning-rate", 0.5)
+    assert "options.gan.final_learning_rate: 1.0 there, 0.5 here" in refused.err
+    assert "another length" in go_to(20, "parts", "--resume").err
 
 
 def test_a_diverging_run_ends_in_one_paragraph_with_its_last_good_checkpoint(tmp_path: Path) -> None:

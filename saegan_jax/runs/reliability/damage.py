@@ -106,17 +106,19 @@ def damaged_checkpoint(
     return outcome, "; ".join(problem for problem, there in problems.items() if there)
 
 
-def checkpoint_cases(system: str, run: Path, rng: random.Random) -> Iterator[Case]:
-    """Every kind of harm to every file of the newest checkpoint of a run's last phase."""
+def checkpoint_cases(
+    system: str, run: Path, rng: random.Random, *, harms: Sequence[str] = tuple(HARMS)
+) -> Iterator[Case]:
+    """Each of ``harms`` to every file of the newest checkpoint of a run's last phase."""
     phase, like = list(abstract_phases(run).items())[-1]
     checkpoints = run / "checkpoints" / phase
     with Checkpoints(checkpoints, read_only=True) as opened:
         sound = {step: checksum(opened.restore(like, step=step)[1]) for step in opened.steps}  # type: ignore[index]
     newest = checkpoints / str(max(sound))
     for file in sorted(path for path in newest.rglob("*") if path.is_file()):
-        for kind, harm in HARMS.items():
+        for kind in harms:
             copy = Path(shutil.copytree(checkpoints, run / "copy"))
-            harm(copy / file.relative_to(checkpoints), rng)
+            HARMS[kind](copy / file.relative_to(checkpoints), rng)
             outcome, fault = damaged_checkpoint(copy, like, sound, contents(copy))
             shutil.rmtree(copy)
             where = str(file.relative_to(newest))

@@ -13,7 +13,7 @@ from typing import Any
 from saegan_jax.runs.reliability.fingerprint import differences, fingerprint
 from saegan_jax.runs.reliability.processes import Ended, Process, tiny, train
 
-CHAIN = 5  # disturbances of one training, one after the other, before it is resumed to its end
+CHAIN = 6  # disturbances of one training, one after the other, before it is resumed to its end
 ATTEMPTS = 8  # trainings in a row that may end before their moment comes
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 SLOW = 10.0  # seconds from a signal to the end of the process that count as too many

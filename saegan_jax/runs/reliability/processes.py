@@ -33,6 +33,9 @@ TINY: dict[str, tuple[str, ...]] = {
 }
 """A training of every system that lasts a few seconds, most of which it compiles: options of ``saegan train``."""
 
+TICKS = ("xtick.bottom", "xtick.labelbottom", "ytick.left", "ytick.labelleft")
+"""Left out of the pictures, of which they take most of the time."""
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["saegan_jax.runs.program", __name__, *(training.module for training in TRAININGS.values())]
@@ -70,8 +73,11 @@ def _command(system: str, arguments: Sequence[str], log: Path, cached: bool, nic
 
     signals.listen_while_importing()
     import jax
+    import matplotlib
 
     from saegan_jax.runs.program import main
+
+    matplotlib.rcParams.update(dict.fromkeys(TICKS, False))
 
     jax.config.update("jax_enable_compilation_cache", cached)
     module = importlib.import_module(TRAININGS[system].module)
