@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,7 +76,11 @@ class _Watch:
             self.seen.append(f"writes {arguments[0]}")
 
     def _inside(self, path: Any) -> bool:
-        return isinstance(path, int) or Path(str(path)).absolute().is_relative_to(self.allowed)
+        if isinstance(path, int):
+            return True
+        compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+        allowed = [self.allowed, *([Path(compiled).absolute()] if compiled else [])]
+        return any(Path(os.fsdecode(path)).absolute().is_relative_to(folder) for folder in allowed)
 
 
 _WATCH = _Watch()

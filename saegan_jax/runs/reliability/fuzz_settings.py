@@ -205,10 +205,14 @@ def _run(system: str, settings: Any, algorithm: Algorithm, batch: Any) -> str:
 def examples(strategy: st.SearchStrategy[Any], n: int, seed: int) -> list[Any]:
     """``n`` values that Hypothesis draws, always the same ones for a seed."""
     found: list[Any] = []
+
+    def keep(value: Any) -> None:
+        found.append(value)
+
     test = hypothesis.settings(
         max_examples=n, database=None, deadline=None, phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
-    )(hypothesis.seed(seed)(hypothesis.given(strategy)(found.append)))  # fmt: skip
+    )(hypothesis.seed(seed)(hypothesis.given(strategy)(keep)))  # fmt: skip
     test()
     return found
 
