@@ -69,12 +69,14 @@ def measure_run(options: Control, restored: Restored, dataset: Any, network: Any
             key=jax.random.key(options.seed),
         )
         effects = list(measured.effects.values())
-        found = np.array([effect.auc for effect in effects])
+        found, alone = (np.array([one.auc for one in of.values()]) for of in (measured.effects, measured.alone))
         scores.append(
             {
                 "code_r2": measured.r2,
                 "auc": float(found.mean()),
                 "auc_above_0.9": float((found >= 0.9).mean()),
+                "auc_alone": float(alone.mean()),
+                "auc_alone_above_0.9": float((alone >= 0.9).mean()),
                 "others": float(np.mean([effect.others for effect in effects])),
                 "pixels": float(np.mean([effect.pixels for effect in effects])),
                 "precision": float(sample_quality(network, measured.images, dataset)["precision"]),

@@ -174,8 +174,8 @@ def topk(pre_activations: Array, k: ArrayLike, *, axis: Axis = -1, axis_name: st
 def heaviside(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
     """H(x - threshold), 1 above and 0 elsewhere, whose gradient in the threshold is estimated.
 
-    d/d threshold = -1/bandwidth where |x - threshold| < bandwidth / 2, the derivative of the expectation under a rectangular
-    kernel; none reaches x.
+    d/d threshold = -1/bandwidth where ``|x - threshold| < bandwidth / 2``, the derivative of the expectation under a
+    rectangular kernel; none reaches x.
 
     Args:
       x: any shape.
@@ -216,7 +216,7 @@ _heaviside.defvjp(lambda x, t, b: (_heaviside(x, t, b), (x, t, b)), _heaviside_b
 def jumprelu(x: Array, threshold: Array, bandwidth: ArrayLike) -> Array:
     """x H(x - threshold): x above the threshold, 0 elsewhere.
 
-    d/dx = H(x - threshold); d/d threshold is estimated as -threshold/bandwidth where |x - threshold| < bandwidth / 2.
+    d/dx = H(x - threshold); d/d threshold is estimated as -threshold/bandwidth where ``|x - threshold| < bandwidth / 2``.
 
     Args:
       x, threshold, bandwidth: see :func:`heaviside`; ``threshold`` >= 0.

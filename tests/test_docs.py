@@ -105,7 +105,7 @@ def test_every_result_is_listed():
 
 def test_every_page_is_listed():
     listed = {link["path"] for link in LINK.finditer(PAGES["docs/index.md"])}
-    assert {Path(page).name for page in PAGES if page.startswith("docs/")} - listed == {"index.md"}
+    assert {Path(page).name for page in PAGES if page.startswith("docs/")} - listed == {"index.md", "site.md"}
 
 
 def problem(command: Command) -> str | None:
@@ -180,3 +180,14 @@ def test_code_imports_what_exists(page, code):
     tree = ast.parse(code, page)
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     exec(compile(ast.Module(imports, type_ignores=[]), page, "exec"), {})
+
+
+def test_the_reference_names_every_public_package():
+    reference = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    documented = set(re.findall(r"automodule:: (saegan_jax\.[\w.]+)", reference))
+    public = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "saegan_jax").rglob("__init__.py")
+        if re.search(r"^__all__ = \[$", path.read_text(), re.MULTILINE)
+    }
+    assert public - documented == set()

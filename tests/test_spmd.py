@@ -13,18 +13,19 @@ TESTS = Path(__file__).parent
 TOLERANCE = {"spmd_losses": 1e-5, "spmd_steps": 1e-4, "spmd_trainings": 1e-3}
 
 
-def with_devices(program: str, n: int = 8) -> dict[str, float]:
+def with_devices(program: str, *arguments: str, n: int = 8) -> dict[str, float]:
     """What a program of this folder prints, in a process with ``n`` virtual devices."""
-    flags = f"--xla_force_host_platform_device_count={n}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(TESTS.parent)}
-    command = [sys.executable, str(TESTS / f"{program}.py")]
+    command = [sys.executable, str(TESTS / f"{program}.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 @pytest.mark.parametrize("program", TOLERANCE)
-def test_several_devices_are_one(program: str) -> None:
-    found = with_devices(program)
-    assert len(found) > 12
+def test_several_devices_are_one(program: str, every: bool) -> None:
+    found = with_devices(program, *["every"] * every)
+    assert len(found) > 5
     assert {name: worst for name, worst in found.items() if not worst <= TOLERANCE[program]} == {}

@@ -57,12 +57,14 @@ class Measured(NamedTuple):
 
     Attributes:
       r2: :func:`code_r2` of images of the codes that were given.
-      effects: of each unit, by its number.
+      effects: of each unit, by its number, in whole codes.
+      alone: the same where no other unit is on.
       images: drawn with a unit turned on, float32 in [0, 1]: as many as there are codes, if ``n_codes`` allows it.
     """
 
     r2: float
     effects: Mapping[int, UnitEffect]
+    alone: Mapping[int, UnitEffect]
     images: np.ndarray
 
 
@@ -118,7 +120,7 @@ def share(changed: float, apart: float) -> float:
 def measure_control(
     algorithm: Algorithm, state: Any, codes: np.ndarray, *, n_units: int, n_codes: int, key: jax.Array
 ) -> Measured:
-    """Read codes back, and turn the most used units on and off.
+    """Read codes back, and turn the most used units on and off: in whole codes, and where no other unit is on.
 
     Args:
       algorithm: whose generator reads codes.
@@ -135,21 +137,47 @@ def measure_control(
     usual = np.asarray(typical_activity(jnp.asarray(codes)))
     chosen = codes[np.linspace(0, len(codes) - 1, min(n_codes, len(codes))).astype(int)]
     units = np.argsort(-(codes > 0).mean(axis=0), kind="stable")[:n_units]
-    apart_codes, apart_images = distance_between(found), distance_between(images)
+    turn = partial(
+        turn_units, algorithm, state, key, usual[units], units, Apart(distance_between(found), distance_between(images))
+    )
+    keep = -(-len(codes) // len(units))
+    effects, drawn = turn(chosen, keep)
+    alone, _ = turn(np.zeros_like(chosen), 0)
+    return Measured(code_r2(codes, found), effects, alone, drawn[: len(codes)])
+
+
+class Apart(NamedTuple):
+    """L1 distances of two random samples: of the codes read in them, and of their pixels."""
+
+    codes: float
+    images: float
+
+
+def turn_units(
+    algorithm: Algorithm,
+    state: Any,
+    key: jax.Array,
+    values: np.ndarray,
+    units: np.ndarray,
+    apart: Apart,
+    codes: np.ndarray,
+    keep: int,
+) -> tuple[dict[int, UnitEffect], np.ndarray]:
+    """Effects of turning each of ``units`` on, to its value, instead of off in ``codes``; and ``keep`` images of each."""
     effects, kept = {}, []
-    for unit in units.tolist():
+    for unit, value in zip(units.tolist(), values, strict=True):
         noise = jax.random.fold_in(key, 1 + unit)
         (off_images, off), (on_images, on) = (
-            draw_and_read(algorithm, state, noise, with_value(chosen, unit, value)) for value in (0.0, usual[unit])
+            draw_and_read(algorithm, state, noise, with_value(codes, unit, level)) for level in (0.0, value)
         )
         others = np.arange(codes.shape[1]) != unit
         effects[unit] = UnitEffect(
             auc=auc(on[:, unit], off[:, unit]),
-            others=share(change(off[:, others], on[:, others]), apart_codes),
-            pixels=share(change(off_images, on_images), apart_images),
+            others=share(change(off[:, others], on[:, others]), apart.codes),
+            pixels=share(change(off_images, on_images), apart.images),
         )
-        kept.append(on_images[: -(-len(codes) // len(units))])
-    return Measured(code_r2(codes, found), effects, np.concatenate(kept)[: len(codes)])
+        kept.append(on_images[:keep])
+    return effects, np.concatenate(kept)
 
 
 def with_value(codes: np.ndarray, unit: int, value: float) -> np.ndarray:

@@ -185,7 +185,7 @@ class BeganBalance(NamedTuple):
 def began_balance(
     k: ArrayLike, real_energy: ArrayLike, fake_energy: ArrayLike, *, gamma: ArrayLike, lambda_k: ArrayLike
 ) -> BeganBalance:
-    """BEGAN's controller: k' = clip(k + lambda_k (gamma L(x) - L(G)), 0, 1) and M = L(x) + |gamma L(x) - L(G)|.
+    """BEGAN's controller: ``k' = clip(k + lambda_k (gamma L(x) - L(G)), 0, 1)``, ``M = L(x) + |gamma L(x) - L(G)|``.
 
     L are the mean energies. The discriminator minimises L(x) - k L(G), the generator L(G); k starts at 0.
 

@@ -8,7 +8,7 @@ from saegan_jax.losses._arrays import floatings
 
 
 def cycle_consistency(x: ArrayLike, x_cycled: ArrayLike) -> Array:
-    """mean_pixels |G_BA(G_AB(x)) - x|, per example. A mean, as the published weight of 10 expects.
+    """``mean_pixels |G_BA(G_AB(x)) - x|``, per example. A mean, as the published weight of 10 expects.
 
     Args: x (batch, ...) images; x_cycled, the same images there and back. Returns: (batch,), in the images' unit.
     Raises: ValueError for integer or empty arrays and for shapes that differ.
@@ -19,7 +19,7 @@ def cycle_consistency(x: ArrayLike, x_cycled: ArrayLike) -> Array:
 
 
 def identity_mapping(y: ArrayLike, y_mapped: ArrayLike) -> Array:
-    """mean_pixels |G_AB(y) - y|, per example, for y already in domain B; the published weight is 5.
+    """``mean_pixels |G_AB(y) - y|``, per example, for y already in domain B; the published weight is 5.
 
     Args: y (batch, ...) images of the target domain; y_mapped, what the generator into that domain makes of them.
     Returns: (batch,), in the images' unit. Raises: ValueError for integer or empty arrays and for shapes that differ.

@@ -20,7 +20,7 @@ def mean_activation(codes: ArrayLike, *, axis: Axis = 0, axis_name: AxisName | N
     Args:
       codes: (batch, d_sae) or any shape; the codes' own unit.
       axis: axes to average over, the examples' (never the units').
-      axis_name: mapped axes (vmap or shard_map) that hold equal shares of one batch; the mean is `pmean`ed over them,
+      axis_name: mapped axes (vmap or shard_map) that hold equal shares of one batch; the mean is averaged over them,
         since the KL of the mean is not the mean of the KLs.
 
     Returns:
@@ -66,7 +66,7 @@ def kl_sparsity_from_logits(
 ) -> Array:
     """`kl_sparsity(mean(sigmoid(logits)), rho)` computed in log space, per unit, in nats.
 
-    rho_hat = mean_i sigmoid(z_i) = e^c mean_i (e^(min(z_i, 0) - c) / (1 + e^-|z_i|)) with c = min(max_i z_i, 0), and
+    ``rho_hat = mean_i sigmoid(z_i) = e^c mean_i (e^(min(z_i, 0) - c) / (1 + e^-|z_i|))`` with c = min(max_i z_i, 0), and
     1 - rho_hat likewise from -z, so value and gradient stay finite and useful where the sigmoid has rounded to 0 or 1: at
     z = -200 throughout, dKL/dz_i = -rho / N.
 
@@ -134,7 +134,7 @@ def kl_sparsity_rate(rho_hat: ArrayLike, rho: ArrayLike) -> Array:
 
 
 def l1_sparsity(codes: ArrayLike, *, axis: Axis = -1) -> Array:
-    """Sum of magnitudes, sum_j |h_ij|: one value per example, so that averaging it does not scale with the batch.
+    """Sum of magnitudes, ``sum_j |h_ij|``: one value per example, so that averaging it does not scale with the batch.
 
     Args:
       codes: (batch, d_sae) or any shape; the codes' own unit.

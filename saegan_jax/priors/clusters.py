@@ -16,7 +16,7 @@ from saegan_jax.priors.base import (
     magnitudes_at,
     quantile_table,
 )
-from saegan_jax.priors.k_means import k_means
+from saegan_jax.priors.k_means import k_means, k_means_operations
 
 
 @flax.struct.dataclass
@@ -108,4 +108,9 @@ def sample_clusters(fitted: ClusterPrior, key: jax.Array, n: int) -> jax.Array:
     return jnp.where(active, magnitudes_at(tables, rank, first=first, n_quantiles=n_quantiles), 0.0)
 
 
-CLUSTERS = Prior(fit=fit_clusters, sample=sample_clusters)
+def fit_operations(n: int, d_sae: int, *, n_clusters: int = 32) -> float:
+    """Floating-point operations of :func:`fit_clusters`: those of k-means."""
+    return k_means_operations(n, d_sae, n_clusters=n_clusters)
+
+
+CLUSTERS = Prior(fit=fit_clusters, sample=sample_clusters, operations=fit_operations)

@@ -21,6 +21,14 @@ def k_means(x: jax.Array, key: jax.Array, *, n_clusters: int) -> jax.Array:
     return jnp.argmin(distances(x, squares, centres), axis=1).astype(jnp.int32)
 
 
+def k_means_operations(n: int, d: int, *, n_clusters: int) -> float:
+    """Floating-point operations of :func:`k_means`, of its matrix products: ``2 n d c (2 Lloyd + 2)`` for c clusters.
+
+    A step of Lloyd's takes distances and means; the start and the end take distances once.
+    """
+    return 2.0 * n * d * n_clusters * (2 * LLOYD_STEPS + 2)
+
+
 def k_means_plus_plus(x: jax.Array, squares: jax.Array, key: jax.Array, *, n_clusters: int) -> jax.Array:
     """Starting centres ``(n_clusters, d)``: rows of ``x``, drawn in proportion to the squared distance from those before."""
 

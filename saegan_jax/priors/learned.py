@@ -21,7 +21,7 @@ from saegan_jax.priors.base import (
     magnitudes_at,
     quantile_table,
 )
-from saegan_jax.priors.k_means import LLOYD_STEPS, k_means
+from saegan_jax.priors.k_means import k_means, k_means_operations
 
 MOST_UNITS = 2048  # the network has a weight for every pair of units and every level
 LEVELS = 8  # of a unit's magnitude, each as frequent as any other
@@ -370,13 +370,13 @@ def sample_learned(fitted: LearnedPrior, key: jax.Array, n: int) -> jax.Array:
 
 
 def fit_operations(n: int, d_sae: int, *, n_groups: int = 64, steps: int = 2000) -> float:
-    """Floating-point operations of :func:`fit_learned`, of its matrix products: ``6 batch weights steps + 2 Lloyd n d c``.
+    """Floating-point operations of :func:`fit_learned`, of its matrix products: ``6 batch weights steps``, and k-means.
 
     A weight costs two operations forward and four backward, for every code of a batch.
     """
     width = WIDTH * d_sae
     weights = 2 * d_sae * width + width * d_sae * (1 + LEVELS) + 2 * d_sae**2 * (1 + LEVELS)
-    return 6.0 * BATCH * weights * steps + 2.0 * LLOYD_STEPS * n * d_sae * n_groups
+    return 6.0 * BATCH * weights * steps + k_means_operations(n, d_sae, n_clusters=n_groups)
 
 
 LEARNED = Prior(fit=fit_learned, sample=sample_learned, operations=fit_operations)

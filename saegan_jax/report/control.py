@@ -8,6 +8,8 @@ METRICS = {
     "code_r2": "share of variance of test images' codes that is read back from images drawn of them; higher is better",
     "auc": "area under the ROC curve of a unit's activity, on against off, mean over units; higher is better",
     "auc_above_0.9": "share of units with an AUC of at least 0.9; higher is better",
+    "auc_alone": "the same area where no other unit is on; higher is better",
+    "auc_alone_above_0.9": "share of units with such an area of at least 0.9; higher is better",
     "others": "change of all other units, over the distance of two samples; lower is better",
     "pixels": "change of pixels, over the distance of two samples",
     "precision": "share of images with a unit turned on that lie near real images; higher is better",

@@ -151,7 +151,9 @@ def test_the_machine_is_measured_first_and_printed(machine):
         survey(1.0, printed, lambda seconds, say: interrupted(signal.SIGTERM)(say))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_process_that_is_stopped_keeps_what_it_has(tmp_path, number, code):
     """The smallest work is finished, the next one under way."""
     arguments = ["--only", "sae_b*", "--quick", "--no-peers", "--seeds", "1", "--out", "part.json"]

@@ -50,6 +50,12 @@ def test_a_generator_that_ignores_its_code():
     assert [effect.auc for effect in found.effects.values()] == [0.5, 0.5, 0.5]
 
 
+def test_a_generator_that_obeys_a_unit_only_where_no_other_is_on():
+    found = measured(lambda code: jnp.where((code > 0).sum(axis=1, keepdims=True) == 1, code, 0.0))
+    assert [effect.auc for effect in found.alone.values()] == [1.0, 1.0, 1.0]
+    assert all(effect.auc < 0.7 for effect in found.effects.values())
+
+
 def test_other_units_that_move_are_seen():
     """Every unit is read back with its right neighbour beside it."""
     found = measured(lambda code: code + jnp.roll(code, 1, axis=1))

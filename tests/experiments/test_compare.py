@@ -63,6 +63,10 @@ def test_arms_by_name():
     changed = settings_of("codes+random+augment", model)
     assert (changed.encoder, changed.gan.augment) == ("random", ("translation", "cutout"))
     assert settings_of("sparse-clusters", model).sampler == "clusters"
+    dropped = settings_of("joint+dropout+dense", replace(model, alignment=0.0))
+    assert (dropped.discriminator, dropped.code_dropout, dropped.standardise) == ("joint", 1.0, True)
+    assert settings_of("joint", dropped).code_dropout == 0.0
+    assert settings_of("joint-shuffled", model).pairing == "shuffled"
     for wrong in ("pixel", "codes+sparse", "pixels+dense", "codes+", ""):
         with pytest.raises(ConfigError, match=r"^arms = "):
             settings_of(wrong, model)

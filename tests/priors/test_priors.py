@@ -372,7 +372,7 @@ def test_an_ensemble_fits_and_draws_as_its_members_alone(correlated, sampler):
     keys = jax.random.split(jax.random.key(3), 3)
 
     def fit_and_draw(codes, key):
-        prior = fit_prior(sampler, codes, key, threshold=THRESHOLD, n_clusters=3, limit=64)
+        prior = fit_prior(sampler, codes, key, threshold=THRESHOLD, n_clusters=3, limit=64, n_groups=3, steps=40)
         return prior.scale, sample_prior(sampler, prior, key, 200)
 
     scale, drawn = jit(jax.vmap(fit_and_draw))(halves, keys)

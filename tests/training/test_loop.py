@@ -747,6 +747,7 @@ def assert_same_runs(folder: Path, undisturbed: Path) -> None:
 LONG = ["--save-every", "100", "--picture-every", "200"]
 
 
+@pytest.mark.slow
 def test_a_sparse_autoencoder_stopped_then_killed_ends_the_same_to_the_bit(tmp_path: Path) -> None:
     def arguments(name: str) -> list[str]:
         return tiny("train_sae", *LONG, "--sae.steps", 1000, "--out", tmp_path / name)
@@ -779,6 +780,22 @@ def test_a_sae_gan_stopped_in_its_first_phase_ends_the_same_to_the_bit(tmp_path:
     stopped = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGTERM, phase="sae", rows=20)
     assert stopped.code == 143
     assert "of phase 'sae'" in stopped.err
+    assert command("train_saegan", *arguments("parts"), "--resume").code == 0
+    assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_sae_gans_at_once_killed_end_the_same_to_the_bit(tmp_path: Path) -> None:
+    def arguments(name: str) -> list[str]:
+        steps = ["--sae.steps", 100, "--gan.steps", 700, "--seeds", 2]
+        return tiny(
+            "train_saegan", *LONG, *QUICK_TO_COMPILE, "--discriminator", "codes", *steps, "--out", tmp_path / name
+        )
+
+    assert command("train_saegan", *arguments("whole")).code == 0
+    # Half an interval of saving past a checkpoint.
+    killed = interrupt("train_saegan", arguments("parts"), tmp_path / "parts", signal.SIGKILL, phase="gan", rows=30)
+    assert killed.code == -signal.SIGKILL
     assert command("train_saegan", *arguments("parts"), "--resume").code == 0
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")
 

@@ -33,7 +33,7 @@ class EnergyInfo(NamedTuple):
       pulling_away: mean squared cosine of the generator's fakes, before its weight; 0 for BEGAN.
       above_margin: share of fakes above the margin, which give the discriminator no gradient; 0 for BEGAN.
       k: after the step.
-      convergence: BEGAN's measure M = L(x) + |gamma L(x) - L(G)|, smaller is better; 0 for EBGAN.
+      convergence: BEGAN's measure ``M = L(x) + |gamma L(x) - L(G)|``, smaller is better; 0 for EBGAN.
     """
 
     discriminator_loss: jax.Array

@@ -56,9 +56,10 @@ class Game(NamedTuple):
       in_pixels: whether critic space is that of images, so that augmentation can be applied.
       latent_of: ``latent_of(pretrained, key, codes) -> (n, d_latent)`` for given codes ``(n, d_code)``, as the autoencoder
         makes them; None where the generator reads none.
-      real_codes: ``real_codes(pretrained, images) -> (n, d_code)`` of reals in [0, 1], where critics read pairs of image and
-        code; a generator then learns from ``latent_of`` codes of training images. None elsewhere.
-      fake_codes: ``fake_codes(codes) -> codes``, those of the fakes, of the codes of the reals that they are paired with.
+      real_codes: ``real_codes(pretrained, key, images) -> (n, d_code)`` of reals in [0, 1], where critics read pairs of image
+        and code; a generator then learns from ``latent_of`` codes of training images. None elsewhere.
+      pair_codes: ``pair_codes(codes) -> (real_codes, fake_codes)``: from the codes of the reals, what is read beside each, and
+        what the fake that it is paired with is made from.
     """
 
     init: Callable[[jax.Array, Any], Nets]
@@ -70,8 +71,8 @@ class Game(NamedTuple):
     to_image: Callable[[Any, jax.Array], jax.Array] = unit_images
     in_pixels: bool = True
     latent_of: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
-    real_codes: Callable[[Any, jax.Array], jax.Array] | None = None
-    fake_codes: Callable[[jax.Array], jax.Array] = lambda codes: codes
+    real_codes: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None
+    pair_codes: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = lambda codes: (codes, codes)
 
 
 def init_params(module: nn.Module, key: jax.Array, shape: tuple[int, ...], *, n_classes: int = 0) -> Any:

@@ -224,9 +224,9 @@ def shares_of(
         latents = jax.vmap(lambda key: game.latent(state.pretrained, key, n))(keys)
     else:
         assert game.latent_of is not None
-        codes = game.real_codes(state.pretrained, batch.image)
-        real_codes = codes.reshape(m, n, *codes.shape[1:])
-        fake_codes = jax.vmap(game.fake_codes)(real_codes)
+        # Not 0 or 1: a latent's parts are drawn with split(key), whose keys are fold_in(key, 0) and fold_in(key, 1).
+        codes = game.real_codes(state.pretrained, jax.random.fold_in(generator_key, 2), batch.image)
+        real_codes, fake_codes = jax.vmap(game.pair_codes)(codes.reshape(m, n, *codes.shape[1:]))
         given = fake_codes if rules.reuse_fakes else jnp.concatenate([fake_codes, fake_codes[:1]])
         latents = jax.vmap(game.latent_of, in_axes=(None, 0, 0))(state.pretrained, keys, given)
     shares = Share(keys[:m], latents[:m], batches, real_codes, fake_codes)

@@ -22,8 +22,13 @@ from saegan_jax.images import to_unit
 from saegan_jax.priors import sample_prior
 
 ImageShape = tuple[int, int, int]
-# The code that each fake is made from, of those of the reals: rolled by one, a fake is never scored beside its own real.
-PAIRINGS = {"other": lambda codes: jnp.roll(codes, 1, axis=0), "same": lambda codes: codes}
+# The codes that are read beside reals, and those that fakes are made from. Rolled by one, no fake is scored beside its own
+# real; shuffled, a real's code says nothing of it.
+PAIRINGS = {
+    "other": lambda codes: (codes, jnp.roll(codes, 1, axis=0)),
+    "same": lambda codes: (codes, codes),
+    "shuffled": lambda codes: (jnp.roll(codes, 1, axis=0), codes),
+}
 
 
 def critic_parts(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int = 0) -> CriticParts:
@@ -34,7 +39,7 @@ def critic_parts(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: in
     """
     functions = autoencoder(config.sae, image_shape=image_shape)
     image_net = image_networks(config.gan, image_shape, n_classes=n_classes).discriminator
-    frozen = FrozenSAE(functions, config.sae.d_sae, config.sae.active_above)
+    frozen = FrozenSAE(functions, config.sae.d_sae, config.sae.active_above, config.code_dropout)
     return CriticParts(config, frozen, image_net, image_shape, n_classes)
 
 
@@ -88,8 +93,8 @@ def saegan_game(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int
         to_image=decoded_image if config.in_codes else unit_images,
         in_pixels=not config.in_codes,
         latent_of=None if inputs.latent_of is None else inputs.latent_of(config, sae),
-        real_codes=sae.input_codes if discriminator.reads_pairs else None,
-        fake_codes=PAIRINGS[config.pairing],
+        real_codes=sae.training_codes if discriminator.reads_pairs else None,
+        pair_codes=PAIRINGS[config.pairing],
     )
 
 

@@ -13,7 +13,7 @@ from saegan_jax.priors import PRIORS, Sampler
 GeneratorInput = Literal["gaussian", "sparse"]
 GeneratorOutput = Literal["images", "codes"]
 Discriminator = Literal["pixels", "codes", "ensemble", "projected", "lossless", "joint", "init"]
-Pairing = Literal["other", "same"]
+Pairing = Literal["other", "same", "shuffled"]
 Encoder = Literal["trained", "random"]
 
 
@@ -29,6 +29,8 @@ class GeneratorUse:
     themselves: a diagnostic, no generative model)."""
     prior_steps: int = 2000
     """Steps of training the learned prior."""
+    prior_clusters: int = 32
+    """k-means clusters of the prior clusters: more follow the codes closer, until each is a training image."""
     generator_output: GeneratorOutput = "images"
     """images: the generator draws pixels; codes: it draws sparse codes (sae.k of them on), and the frozen decoder the image."""
     alignment: float = 0.0
@@ -43,8 +45,8 @@ class GeneratorUse:
         require_choice("sampler", self.sampler, tuple(PRIORS))
         require_choice("generator_output", self.generator_output, tuple(OUTPUTS))
         require_non_negative(alignment=self.alignment)
-        require_integer(prior_steps=self.prior_steps)
-        require_positive(prior_steps=self.prior_steps)
+        require_integer(prior_steps=self.prior_steps, prior_clusters=self.prior_clusters)
+        require_positive(prior_steps=self.prior_steps, prior_clusters=self.prior_clusters)
         check_units(generator_hidden=self.generator_hidden)
         require(
             not self.alignment or (INPUTS[self.generator_input].has_code and not OUTPUTS[self.generator_output].codes),
@@ -67,7 +69,10 @@ class DiscriminatorUse:
     on."""
     pairing: Pairing = "other"
     """The code that a fake is made from, beside the joint critic: other: that of another real of the batch; same: that of the
-    real that a relativistic loss pairs it with."""
+    real that a relativistic loss pairs it with; shuffled: a control, in which reals are read beside the code of another."""
+    code_dropout: float = 0.0
+    """Share of the codes beside the joint critic, in training, of which only a random part is kept: each unit with probability
+    u, uniform on [0, 1]. The generator so learns what single units mean, and what to draw of a code that is incomplete."""
     code_hidden: tuple[int, ...] = (128, 128)
     """Units of each hidden layer of the critic on codes; empty for a linear critic."""
     code_width: int = 16
@@ -83,6 +88,7 @@ class DiscriminatorUse:
         require_integer(code_width=self.code_width, levels=self.levels, projected_width=self.projected_width)
         require_positive(code_width=self.code_width, levels=self.levels, projected_width=self.projected_width)
         check_units(code_hidden=self.code_hidden)
+        require(0 <= self.code_dropout <= 1, "code_dropout", self.code_dropout, "it is a share of the codes, 0 to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +139,13 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
             "discriminator",
             self.discriminator,
             "it reads images beside the codes they were made from; set generator_input='sparse' and generator_output='images'.",
+        )
+        require(
+            not self.code_dropout or (pairs and not self.alignment),
+            "code_dropout",
+            self.code_dropout,
+            "it drops units of the codes that discriminator='joint' reads, and alignment asks for whole codes; set both or it "
+            "to 0.",
         )
         require(
             not (pairs and self.gan.conditional),

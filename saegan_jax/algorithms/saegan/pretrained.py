@@ -57,7 +57,7 @@ def fit_pretrained(
     if INPUTS[config.generator_input].has_code:
         by_image = codes.reshape(-1, parts.sae.d_code)
         prior = fit_prior(
-            config.sampler, by_image, prior_key, threshold=config.sae.active_above, steps=config.prior_steps
+            config.sampler, by_image, prior_key, threshold=config.sae.active_above, **prior_settings(config)
         )
     critics = DISCRIMINATORS[config.discriminator].critics(parts)
     fits = {name: critic.fit for name, critic in critics.items() if critic.fit is not None}
@@ -70,13 +70,18 @@ def fit_pretrained(
     return Pretrained(sae=sae_params, scale=scale, center=center, prior=prior, critics=fitted)
 
 
+def prior_settings(config: SAEGANConfig) -> dict[str, int]:
+    """What :func:`fit_prior` is told beside the codes; each prior takes what it knows."""
+    return {"steps": config.prior_steps, "n_clusters": config.prior_clusters}
+
+
 def prior_operations(config: SAEGANConfig, *, n_images: int, image_shape: tuple[int, int, int]) -> float:
     """Floating-point operations of fitting the prior to the codes of ``n_images``; 0 where the generator reads none."""
     if not INPUTS[config.generator_input].has_code:
         return 0.0
     prior, d_code = find_prior(config.sampler), critic_parts(config, image_shape=image_shape).sae.d_code
-    settings = {"steps": config.prior_steps} if "steps" in settings_of(prior) else {}
-    return prior.operations(n_images, d_code, **settings)
+    known = settings_of(prior)
+    return prior.operations(n_images, d_code, **{k: v for k, v in prior_settings(config).items() if k in known})
 
 
 def pretrained_shapes(config: SAEGANConfig, *, image_shape: tuple[int, int, int]) -> Any:

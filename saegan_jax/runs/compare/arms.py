@@ -50,11 +50,17 @@ def with_kept_codes(model: SAEGANConfig) -> SAEGANConfig:
     return replace(model, sampler="bootstrap")
 
 
+def with_dropped_codes(model: SAEGANConfig) -> SAEGANConfig:
+    """Random parts of codes beside the joint critic."""
+    return replace(model, code_dropout=1.0)
+
+
 CHANGES: Mapping[str, Callable[[SAEGANConfig], SAEGANConfig]] = {
     "dense": with_dense_codes,
     "random": with_random_encoder,
     "augment": with_augmentation,
     "bootstrap": with_kept_codes,
+    "dropout": with_dropped_codes,
 }
 """What may follow each ``+`` in an arm's name."""
 
@@ -144,6 +150,7 @@ UNUSED: Mapping[str, Any] = {
     "encoder": "trained",
     "standardise": False,
     "pairing": "other",
+    "code_dropout": 0.0,
 }
 """What a placement has that names nothing else."""
 ARMS: Mapping[str, Placement] = {
@@ -151,6 +158,7 @@ ARMS: Mapping[str, Placement] = {
     "joint": _sparse("joint", sampler="learned"),
     "joint-clusters": _sparse("joint", sampler="clusters"),
     "joint-same": _sparse("joint", sampler="learned", pairing="same"),
+    "joint-shuffled": _sparse("joint", sampler="learned", pairing="shuffled"),
     "sparse": _sparse("pixels"),
     "sparse-copula": _sparse("pixels", sampler="copula"),
     "sparse-clusters": _sparse("pixels", sampler="clusters"),

@@ -341,6 +341,7 @@ def test_the_command_line_knows_both_kinds():
         parse(TrainEnergy, ["--sae.variant", "wta"])
 
 
+@pytest.mark.slow  # the counts of reliability kill such a run, too
 def test_the_script_resumes_to_the_bit_and_its_runs_can_be_sampled(tmp_path: Path) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
     options = tiny("train_energy", "--pretrained", "--seeds", 2)

@@ -12,8 +12,17 @@ from helpers import SHAPE, normal, random_params, uint8_data, unit_batch
 from saegan_jax.algorithms.gan import NETWORKS, Condition, GANConfig
 from saegan_jax.algorithms.gan import step as step_module
 from saegan_jax.algorithms.gan.networks import image_networks
-from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
-from saegan_jax.algorithms.saegan import SAEGANConfig, fit_pretrained, saegan, saegan_game
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, module
+from saegan_jax.algorithms.saegan import (
+    Pretrained,
+    SAEGANConfig,
+    fit_pretrained,
+    pretrained_shapes,
+    prior_operations,
+    saegan,
+    saegan_game,
+)
+from saegan_jax.algorithms.saegan.frozen import FrozenSAE
 from saegan_jax.errors import ConfigError
 from saegan_jax.networks.discriminators import MLPDiscriminator
 
@@ -45,7 +54,7 @@ def test_the_critic_is_its_formula(standardise):
     game = saegan_game(config, image_shape=SHAPE)
     params = game.init(jax.random.key(0), pretrained).discriminator
     x = 2 * unit_batch(N, seed=4).image - 1
-    h = np.asarray(game.real_codes(pretrained, unit_batch(N, seed=5).image))
+    h = np.asarray(game.real_codes(pretrained, jax.random.key(9), unit_batch(N, seed=5).image))
     logits = game.critics["joint"](params, pretrained, x, Condition(code=jnp.asarray(h)))
     p = {k: {n: np.asarray(w, np.float64) for n, w in v.items()} for k, v in params["joint"]["params"].items()}
     features = np.asarray(x, np.float64).reshape(N, -1) @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"]
@@ -70,13 +79,44 @@ def test_the_critic_is_its_formula(standardise):
 def test_codes_of_reals_are_those_of_the_encoder_with_inactive_units_at_zero():
     pretrained = pretrained_of(JOINT)
     images = unit_batch(N).image
-    codes = saegan_game(JOINT, image_shape=SHAPE).real_codes(pretrained, images)
+    codes = saegan_game(JOINT, image_shape=SHAPE).real_codes(pretrained, jax.random.key(9), images)
     expected = numpy_codes(pretrained, images)
     assert 0 < (expected == 0).mean() < 1
     np.testing.assert_allclose(codes, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("pairing", ["other", "same"])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_dropped_codes_keep_a_random_part_of_some(standardise):
+    n, d_sae = 4000, 8
+    center = jnp.arange(d_sae, dtype=jnp.float32) * float(standardise)
+    pretrained = Pretrained((), jnp.ones(d_sae), center, (), {})
+    codes = jax.random.uniform(jax.random.key(1), (n, 2 * d_sae), jnp.float32, 100.0, 101.0)
+    sae = FrozenSAE(autoencoder(DENSE, image_shape=SHAPE), d_sae, 0.0, 0.5)
+    dropped = np.asarray(sae.dropped(pretrained, jax.random.key(0), codes))
+    kept = dropped == np.asarray(codes)
+    np.testing.assert_array_equal(dropped[~kept], np.broadcast_to(np.tile(center, 2), kept.shape)[~kept])
+    share = kept.mean(axis=1)
+    # Half are whole, and of the others a uniform share is kept, so that 1 in 17 of them is whole too.
+    assert abs((share == 1).mean() - (0.5 + 0.5 / 17)) < 0.03
+    numbers = np.bincount(kept.sum(axis=1), minlength=17)[:16] / n
+    np.testing.assert_allclose(numbers, 0.5 / 17, atol=0.012)
+    np.testing.assert_allclose(kept.mean(axis=0), 0.75, atol=0.03)
+
+
+def test_a_generator_learns_from_the_parts_of_codes_that_critics_are_given():
+    config = replace(JOINT, code_dropout=1.0, pairing="same")
+    pretrained = pretrained_of(config)
+    game = saegan_game(config, image_shape=SHAPE)
+    images = unit_batch(N).image
+    codes = np.asarray(game.real_codes(pretrained, jax.random.key(0), images))
+    whole = numpy_codes(pretrained, images)
+    assert 0 < (codes != 0).sum() < (whole != 0).sum()
+    np.testing.assert_allclose(codes, np.where(codes != 0, whole, 0), rtol=1e-5)
+    again = np.asarray(game.real_codes(pretrained, jax.random.key(1), images))
+    assert (again != codes).any()
+
+
+@pytest.mark.parametrize("pairing", ["other", "same", "shuffled"])
 @pytest.mark.parametrize("d_steps", [1, 2])
 def test_a_fake_is_scored_beside_the_code_it_was_made_from(pairing, d_steps, monkeypatch):
     """Recorded in a critic: codes of reals, those of fakes, and the code within the latent of each fake."""
@@ -99,7 +139,8 @@ def test_a_fake_is_scored_beside_the_code_it_was_made_from(pairing, d_steps, mon
     ((shares, last),) = seen
     n = N // d_steps
     real = numpy_codes(pretrained, batch.image).reshape(d_steps, n, D_SAE)
-    fake = np.roll(real, 1, axis=1) if pairing == "other" else real
+    rolled = np.roll(real, 1, axis=1)
+    real, fake = {"other": (real, rolled), "same": (real, real), "shuffled": (rolled, real)}[pairing]
     np.testing.assert_allclose(shares.real_code, real, rtol=1e-5)
     np.testing.assert_allclose(shares.fake_code, fake, rtol=1e-5)
     scale = np.asarray(pretrained.scale)
@@ -187,6 +228,9 @@ def test_a_generator_without_codes_refuses_them():
         ({"generator_output": "codes"}, "discriminator"),
         ({"gan": replace(GAN, conditional=True)}, "gan.conditional"),
         ({"pairing": "none"}, "pairing"),
+        ({"code_dropout": 1.5}, "code_dropout"),
+        ({"code_dropout": 0.5, "alignment": 1.0}, "code_dropout"),
+        ({"code_dropout": 0.5, "discriminator": "pixels"}, "code_dropout"),
         ({"discriminator": "pixels", "generator_output": "codes", "standardise": True}, "standardise"),
     ],
 )
@@ -209,3 +253,14 @@ def test_the_joint_critic_has_the_image_networks_parameters_and_one_matrix_more(
     joint = saegan_game(JOINT, image_shape=SHAPE).init(jax.random.key(0), pretrained_of(JOINT)).discriminator["joint"]
     assert set(joint["params"]) == {*plain, "code"}
     assert joint["params"]["code"]["kernel"].shape == (D_SAE, 16)
+
+
+def test_the_prior_has_the_clusters_that_are_asked_for():
+    config = replace(JOINT, sampler="clusters", prior_clusters=3)
+    assert pretrained_of(config).prior.weight.shape == (3,)
+    shapes = pretrained_shapes(config, image_shape=SHAPE)
+    assert shapes.prior.weight.shape == (3,)
+    few, many = (prior_operations(replace(config, prior_clusters=n), n_images=100, image_shape=SHAPE) for n in (2, 4))
+    assert 0 < few < many
+    with pytest.raises(ConfigError, match=r"^prior_clusters = "):
+        replace(config, prior_clusters=0)
