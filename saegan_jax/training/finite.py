@@ -29,7 +29,8 @@ class Finite(NamedTuple):
     @property
     def members(self) -> np.ndarray:
         """Whether everything in the state of a member is finite: ``(members,)`` bool."""
-        return np.asarray(self.leaves).all(axis=0)
+        members: np.ndarray = np.all(np.asarray(self.leaves), axis=0)
+        return members
 
     def first_bad(self, member: int) -> str:
         """The first leaf of a member that is not finite, and how many more there are; empty where all are."""

@@ -186,8 +186,11 @@ def judge(system: str, changes: Mapping[str, Any], *, execute: bool) -> Drawn:
 
 
 def _alike(before: Any, after: Any) -> bool:
-    types_of = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (before, after)]
-    return types_of[0] == types_of[1] and bool(jax.tree.structure(before) == jax.tree.structure(after))
+    def parts(tree: Any) -> tuple[Any, list[Any]]:
+        leaves, structure = jax.tree.flatten(tree)
+        return structure, [(x.shape, x.dtype) for x in leaves]
+
+    return parts(before) == parts(after)
 
 
 def _run(system: str, settings: Any, algorithm: Algorithm, batch: Any) -> str:

@@ -13,16 +13,26 @@ Say = Callable[[str], None]
 class Asked(Protocol):
     """How much is asked for; see the options of ``experiments.reliability``."""
 
-    systems: tuple[str, ...]
-    kills: int
-    stops: int
-    pairs: int
-    settings: int
-    executed: int
-    files: int
-    minutes: float
-    most_minutes: float
-    seed: int
+    @property
+    def systems(self) -> tuple[str, ...]: ...
+    @property
+    def kills(self) -> int: ...
+    @property
+    def stops(self) -> int: ...
+    @property
+    def pairs(self) -> int: ...
+    @property
+    def settings(self) -> int: ...
+    @property
+    def executed(self) -> int: ...
+    @property
+    def files(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def minutes(self) -> float: ...
+    @property
+    def most_minutes(self) -> float: ...
 
 
 class Found(NamedTuple):

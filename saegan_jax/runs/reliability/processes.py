@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from saegan_jax.runs.registry import TRAININGS
 
@@ -33,7 +33,7 @@ TINY: dict[str, tuple[str, ...]] = {
 }
 """A training of every system that lasts a few seconds, most of which it compiles: options of ``saegan train``."""
 
-TICKS = ("xtick.bottom", "xtick.labelbottom", "ytick.left", "ytick.labelleft")
+TICKS: tuple[Any, ...] = ("xtick.bottom", "xtick.labelbottom", "ytick.left", "ytick.labelleft")
 """Left out of the pictures, of which they take most of the time."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
