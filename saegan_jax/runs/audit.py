@@ -21,7 +21,7 @@ from saegan_jax.report.table import Result
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.image_sets import ImageSet, read_images
 from saegan_jax.runs.program import program_name
-from saegan_jax.runs.restore import restore_run
+from saegan_jax.runs.restore import autoencoder_of, restore_run
 from saegan_jax.training.interchange import CONFIG_FILE, import_sae
 from saegan_jax.training.members import members_of
 from saegan_jax.training.run_folder import to_json
@@ -76,12 +76,11 @@ def read_sae(path: Path) -> Trained:
     if (path / CONFIG_FILE).exists():
         return Trained(*import_sae(path))
     restored = restore_run(path)
-    if restored.training.autoencoder is None:
+    found = autoencoder_of(restored, members_of(restored.state, restored.n_seeds)[0])
+    if found is None:
         fix = "it has no sparse autoencoder of its own; give a run of train_sae or train_saegan, or leave it out."
         raise ConfigError("sae", str(path), fix)
-    state = members_of(restored.state, restored.n_seeds)[0]
-    config, params = restored.training.autoencoder(restored.settings, state)
-    return Trained(config, params, restored.image_shape)
+    return Trained(*found, restored.image_shape)
 
 
 def note_of(options: AuditOptions, found: Audit) -> str:

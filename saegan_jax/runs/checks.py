@@ -1,4 +1,4 @@
-"""What the options of every command have in common: local paths, possible seeds, nothing empty, and states that fit."""
+"""What the options of every command have in common: local paths, possible seeds, nothing empty, and what fits the memory."""
 
 import dataclasses
 import math
@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
 from saegan_jax.errors import require
 from saegan_jax.files import is_remote, is_utf8
-from saegan_jax.training.memory import device_memory
+from saegan_jax.training.memory import check_members
 from saegan_jax.training.systems import abstract_system
 
 MOST_SEEDS = 4096
@@ -71,21 +71,21 @@ def require_writable(out: Path, *, suffix: str) -> None:
     require(allowed, "out", str(out), f"you may not write in {above}; name another place.")
 
 
-def check_memory(settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0) -> None:
-    """Refuse a state that is larger than the device's memory, before anything is written.
+def check_memory(
+    settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, batch_size: int = 0, n_classes: int = 0
+) -> None:
+    """Refuse what is larger than the device's memory, before anything is written or compiled.
 
     Args:
       settings: of a system in the registry.
       image_shape: ``(height, width, channels)``.
       n_seeds: members.
+      batch_size: the largest of the training's phases.
       n_classes: of the data.
 
     Raises:
       ConfigError: it is larger; also an image size that the networks cannot make.
     """
     _, state = abstract_system(settings, image_shape=image_shape, n_seeds=1, n_classes=n_classes)
-    one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    has = device_memory()
-    sizes = f"the state of one seed takes {one / 2**30:,.1f} GiB, and the device has {has / 2**30:,.1f} GiB"
-    require(one <= has, type(settings).__name__, "these settings", f"{sizes}; use fewer units or layers.")
-    require(one * n_seeds <= has, "seeds", n_seeds, f"{sizes}; train at most {has // one} at once.")
+    batch = batch_size * math.prod(image_shape) * np.dtype(np.float32).itemsize
+    check_members(type(settings).__name__, state, batch=batch, n_seeds=n_seeds)

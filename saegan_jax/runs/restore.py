@@ -65,6 +65,24 @@ def autoencoder_of(restored: Restored, state: Any) -> tuple[SAEConfig, Any] | No
     return None if found is None else found(restored.settings, state)
 
 
+def abstract_phases(run: Path) -> dict[str, Any]:
+    """Shapes of the last state of every phase that a run has checkpoints of, in the order in which they are trained.
+
+    Raises:
+      ConfigError: no run, or one of another version.
+    """
+    config, trained, shape = _trained(run, None)
+    training = TRAININGS[config["script"]]
+    settings = getattr(trained, training.settings)
+    by_phase = {"sae": getattr(settings, "sae", settings), training.phase: settings}
+    classes = config.get("num_classes", 0)
+    return {
+        phase: abstract_system(value, image_shape=shape, n_seeds=trained.seeds, n_classes=classes)[1]
+        for phase, value in by_phase.items()
+        if (run / "checkpoints" / phase).is_dir()
+    }
+
+
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:
     """What a run's config.json tells: all of it, the options and the images' shape."""
     config = read_config(run)

@@ -32,6 +32,7 @@ STUDIES = {
     "paper_tables": "PaperTables",
     "prior_gap": "PriorGap",
     "publish": "Publish",
+    "reliability": "Reliability",
     "shift": "Shift",
     "stacked_mnist": "StackedMNIST",
     "steer": "Steer",
@@ -47,6 +48,7 @@ REQUIRED = {
     "action": "list",
     "real": "digits",
     "fake": "fake.npz",
+    "part": "kills",
 }
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
@@ -189,7 +191,7 @@ def test_data_and_caches_are_on_this_machine():
 
 
 def test_a_state_larger_than_the_memory_is_refused():
-    with pytest.raises(ConfigError, match=r"one seed takes [\d,.]+ GiB, and the device has .*; use fewer units"):
+    with pytest.raises(ConfigError, match=r"one seed take [\d,.]+ GiB, and the device has .*; use fewer units"):
         check_memory(SAEConfig(d_sae=2_000_000_000), image_shape=(8, 8, 1), n_seeds=1)
     with pytest.raises(ConfigError, match=r"seeds = 1000000 .* train at most \d+ at once"):
         check_memory(SAEConfig(d_sae=10_000), image_shape=(8, 8, 1), n_seeds=1_000_000)
