@@ -56,7 +56,7 @@ def import_foreign(cfg: Mapping[str, Any], weights: Path) -> tuple[SAEConfig, di
         "variant": variant,
         "d_sae": d_sae,
         "pre_bias": "mean" if cfg.get("apply_b_dec_to_input", True) else "none",
-        "decoder_norm": 1.0 if unit or variant in ("l1", "gated") else 0.0,
+        "decoder_norm": 1.0 if unit or VARIANTS[variant].needs_decoder_norm else 0.0,
     }
     if VARIANTS[variant].counts_k:
         k = cfg.get("k", (cfg.get("activation_fn_kwargs") or {}).get("k"))

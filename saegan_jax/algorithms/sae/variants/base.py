@@ -107,6 +107,11 @@ class Variant(NamedTuple):
         """Settings for a study on images ``(height, width, channels)`` that starts from no preset."""
         return self.defaults if self.study_defaults is None else self.study_defaults(image_shape)
 
+    @property
+    def needs_decoder_norm(self) -> bool:
+        """Whether codes could shrink at no cost, were the decoder's rows free to grow."""
+        return self.validate is require_decoder_norm
+
 
 CENTRED: Mapping[str, Any] = {"pre_bias": "mean", "learning_rate": 3e-3, "decoder_norm": 1.0}
 """Settings that rectified codes want."""
