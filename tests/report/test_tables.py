@@ -14,14 +14,16 @@ from command_line import ROOT
 from experiments import publish
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import write_json
-from saegan_jax.report import comparison, control, modes, papers, prior_gap, shift, steering, sweep
+from saegan_jax.report import audit_defects, comparison, control, modes, papers, prior_gap, shift, steering, sweep
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
+from saegan_jax.runs.reliability import rows
 from saegan_jax.stats import effects
 
 RESULTS = ROOT / "experiments" / "results"
 PUBLISHED = sorted([*RESULTS.glob("*.json"), *(ROOT / "benchmarks" / "results").glob("*.json")])
 # By the beginning of a file's name.
 TABLES: dict[str, Callable[[Result], str]] = {
+    "audit_defects_": audit_defects.tables,
     "compare_": partial(comparison.tables, every=False),
     "control_": control.tables,
     "energy_": publish.tables,
@@ -32,6 +34,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "prior_gap_": prior_gap.tables,
     "sae_frontier_": sweep.tables,
     "sae_shift_": shift.tables,
+    "reliability_": rows.tables,
     "sae_papers": papers.tables,
     "steer_": steering.tables,
 }
