@@ -16,12 +16,14 @@ COMMANDS = {
     "translate": "saegan_jax.runs.translate",
     "export": "saegan_jax.runs.export",
     "data": "saegan_jax.runs.data",
+    "runs": "saegan_jax.runs.manage",
 }
 USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
        saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
        saegan translate --run RUN [options]    images translated by a CycleGAN, and back
        saegan export    --run RUN --out FOLDER the autoencoder of a run, for other tools
        saegan data list|inspect|prepare        data sets: which there are, and what --dataset NAME holds
+       saegan runs [FOLDER]                    the runs below a folder; also: runs compare A B, runs prune RUN...
        saegan --version
 
 saegan train SYSTEM --help shows the options that people meet first, --help-all every one.

@@ -115,7 +115,7 @@ def problem(command: Command) -> str | None:
             return f"there is no {module}"
     else:
         kind, options = words[1], words[2:]
-        if kind not in ("train", "sample", "translate", "export", "data"):
+        if kind not in ("train", "sample", "translate", "export", "data", "runs"):
             return f"saegan has no {kind}"
         if kind == "train":
             if not options or options.pop(0) not in SYSTEMS:
@@ -123,6 +123,9 @@ def problem(command: Command) -> str | None:
         elif kind == "data":
             if not options or options.pop(0) not in ("list", "inspect", "prepare"):
                 return "saegan data wants list, inspect or prepare"
+        elif kind == "runs":
+            while options and not options[0].startswith("--"):
+                options.pop(0)  # folders
         elif "--run" not in options:
             return f"saegan {kind} wants --run"
     if options and not options[0].startswith("--"):

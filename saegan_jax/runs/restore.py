@@ -53,6 +53,24 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
     return Restored(training, trained, settings, shape, algorithm, state, trained.seeds, found, n_classes)
 
 
+def check_checkpoint(run: Path, phase: str, step: int) -> None:
+    """Read the checkpoint ``step`` of any phase of a run, its checksum included.
+
+    Raises:
+      ConfigError: it cannot be read; or no run that this version can read.
+    """
+    config, trained, shape = _trained(run, None)
+    training = TRAININGS[config["script"]]
+    settings, n_classes = getattr(trained, training.settings), config.get("num_classes", 0)
+    if phase != training.phase:
+        fix = f"it has checkpoints of a phase {phase!r}, which this version does not know."
+        require(hasattr(settings, phase), "run", str(run), fix)
+        settings = getattr(settings, phase)
+    _, like = abstract_system(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
+    with Checkpoints(run / "checkpoints" / phase, read_only=True) as checkpoints:
+        checkpoints.restore(like, step=step)
+
+
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:
     """What a run's config.json tells: all of it, the options and the images' shape."""
     config = read_config(run)

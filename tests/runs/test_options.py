@@ -17,6 +17,7 @@ from saegan_jax.files import is_remote
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
 from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
+from saegan_jax.runs.manage import CompareRuns, ListRuns, PruneRuns
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.sample import Sample
 from saegan_jax.runs.translate import Translate
@@ -36,6 +37,7 @@ STUDIES = {
 }
 REQUIRED = {
     "run": Path("run"),
+    "other": Path("other"),
     "runs": (Path("run"),),
     "out": Path("out.json"),
     "command": "saegan train sae",
@@ -43,7 +45,7 @@ REQUIRED = {
 }
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, DataOptions)},
+    **{kind.__name__: kind for kind in (Sample, Translate, Export, DataOptions, ListRuns, CompareRuns, PruneRuns)},
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}
@@ -79,7 +81,7 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     (
         "a folder to read may be the current one",
         Path(),
-        {"run", "data_dir", "manual_dir", "cache_dir", "images", "start_from"},
+        {"run", "other", "folder", "data_dir", "manual_dir", "cache_dir", "images", "start_from"},
     ),
 ]
 """Why, a value, and the fields that take it."""
