@@ -1,4 +1,4 @@
-"""The command `saegan`: train a system, and sample, translate with or export what was trained."""
+"""The command `saegan`: train a system, and sample, translate with, export or look at what was trained."""
 
 import difflib
 import importlib
@@ -15,6 +15,9 @@ COMMANDS = {
     "sample": "saegan_jax.runs.sample",
     "translate": "saegan_jax.runs.translate",
     "export": "saegan_jax.runs.export",
+    "report": "saegan_jax.runs.report",
+    "invert": "saegan_jax.runs.invert",
+    "audit": "saegan_jax.runs.audit",
     "data": "saegan_jax.runs.data",
     "runs": "saegan_jax.runs.manage",
 }
@@ -22,6 +25,9 @@ USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS
        saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
        saegan translate --run RUN [options]    images translated by a CycleGAN, and back
        saegan export    --run RUN --out FOLDER the autoencoder of a run, for other tools
+       saegan invert    --run RUN --image FILE the latent of which a run draws an image
+       saegan report    RUN [options]          one HTML page of a run, or of a result file, for a browser
+       saegan audit     --real REAL --fake FAKE --out FOLDER  what a generator leaves out, invents or copies
        saegan data list|inspect|prepare        data sets: which there are, and what --dataset NAME holds
        saegan runs [FOLDER]                    the runs below a folder; also: runs compare A B, runs prune RUN...
        saegan --version

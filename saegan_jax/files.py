@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+UNFINISHED = ".unfinished"
+"""How the names of files end that are being written."""
+
 NON_FINITE = "non_finite"
 """Field of a JSON object that names those of its numbers that were not finite, and says what they were."""
 
@@ -29,16 +32,47 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file, or leave the old one in place."""
+    _put(path, content, os.replace)
+
+
+def create_json(path: Path, value: Any) -> bool:
+    """Write a whole file of JSON unless there is one, which is left as it is; whether it was written.
+
+    Of several processes that call it at once one creates the file.
+    """
+    try:
+        _put(path, (to_text(value, indent=2) + "\n").encode(), _link)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _link(temporary: str, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, where the last of several processes would win
+        if path.exists():
+            raise FileExistsError(str(path)) from None
+        os.replace(temporary, path)
+
+
+def _put(path: Path, content: bytes, place: Callable[[str, Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         Path(temporary).chmod(0o644)  # mkstemp makes private files
-        os.replace(temporary, path)
-    except BaseException:
+        place(temporary, path)
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Files in ``folder`` that a process was killed in writing; those of a process that still writes look the same."""
+    return [path for path in folder.iterdir() if path.name.startswith(".") and path.name.endswith(UNFINISHED)]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -161,6 +161,11 @@ def listening() -> Iterator[None]:
             LISTENER.give_back()
 
 
+def ended() -> None:
+    """The command has done all that it was to do: from now on a signal ends the process at once, and nothing is raised."""
+    LISTENER.expendable = "after the end; everything is written"
+
+
 def continue_with(*options: str) -> None:
     """From now on the command goes on where it was if these options are added to it; the first call, the outermost, counts."""
     if LISTENER.added is None:

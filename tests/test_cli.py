@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from command_line import tree
 from saegan_jax import __version__, cli
 from saegan_jax.algorithms import registry as algorithms
 from saegan_jax.errors import ConfigError
-from saegan_jax.runs.help import COMMON, field_docs, option
+from saegan_jax.runs.help import COMMON, NARROW, field_docs, option
 from saegan_jax.runs.options import TrainGAN
 from saegan_jax.runs.registry import TRAININGS, Training
 from saegan_jax.runs.restore import restore_run
@@ -75,6 +76,9 @@ def test_help_shows_the_first_options_and_help_all_every_one(system, columns, mo
     assert short.startswith(f"usage: saegan train {system} [options]")
     assert max(map(len, short.splitlines())) <= columns
     assert 8 <= short.count("\n--") <= 16
+    if columns < NARROW:  # each description under its option, whole words on every line
+        after = [below for line, below in pairwise(short.splitlines()) if line.startswith("--")]
+        assert all(line.startswith("    ") for line in after)
     assert saegan(monkeypatch, "train", system, "--help-all") == 0
     whole = capsys.readouterr().out
     assert whole.count("--") > 2 * short.count("\n--")

@@ -25,6 +25,8 @@ ANSWER = "experiments/results/does-sparsity-help.md"
 TEXTS = PAGES | {name: (ROOT / name).read_text() for name in ("CHANGELOG.md", "CONTRIBUTING.md", ANSWER)}
 README_BYTES = 9 * 1024
 SYSTEMS = ("sae", "gan", "saegan", "vae", "energy", "cyclegan")
+PARTS = {"experiments.reliability": ("kills", "damage", "non-finite", "fuzz", "soak")}
+"""Words that a command takes without an option."""
 LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<path>[^)#]*)(?:#(?P<anchor>[^)]+))?\)")
 NO_LEADING_ZERO = re.compile(r"(?<![\w.])\.\d")
 
@@ -115,19 +117,24 @@ def problem(command: Command) -> str | None:
             return f"there is no {module}"
     else:
         kind, options = words[1], words[2:]
-        if kind not in ("train", "sample", "translate", "export", "data", "runs"):
+        if kind not in ("train", "sample", "translate", "export", "data", "report", "invert", "audit", "runs"):
             return f"saegan has no {kind}"
         if kind == "train":
             if not options or options.pop(0) not in SYSTEMS:
                 return f"saegan train wants one of {', '.join(SYSTEMS)}"
+        elif kind == "report":
+            if not options or options.pop(0).startswith("--"):
+                return "saegan report wants a run or a result"
         elif kind == "data":
             if not options or options.pop(0) not in ("list", "inspect", "prepare"):
                 return "saegan data wants list, inspect or prepare"
         elif kind == "runs":
             while options and not options[0].startswith("--"):
                 options.pop(0)  # folders
-        elif "--run" not in options:
-            return f"saegan {kind} wants --run"
+        elif wanted := {"--real", "--fake", "--out"} - set(options) if kind == "audit" else {"--run"} - set(options):
+            return f"saegan {kind} wants {' and '.join(sorted(wanted))}"
+    if options and options[0] in PARTS.get(words[2], ()):
+        options = options[1:]
     if options and not options[0].startswith("--"):
         return f"{options[0]!r} belongs to no option"
     names = [word for word in options if word.startswith("--")]
@@ -160,8 +167,11 @@ def test_commands_are_found_in_blocks_and_in_lines():
         "saegan fly --run x",
         "saegan train nothing",
         "saegan sample",
+        "saegan report --features 5",
+        "saegan audit --real mnist",
         "python -m experiments.missing",
         "python -m experiments.compare extra",
+        "python -m experiments.reliability extra",
         "python -m experiments.compare --Arms both",
         "python -m experiments.compare --seeds 1 --seeds 2",
     ],

@@ -121,6 +121,24 @@ main(script)
     assert "Traceback" not in found.err
 
 
+def test_a_signal_at_the_very_end_of_a_command_raises_nothing():
+    code = """
+import atexit, time
+from saegan_jax import signals
+from saegan_jax.runs.program import main
+signals.listen_while_importing()
+@atexit.register
+def slow():
+    print("ready", flush=True)
+    time.sleep(60)
+main(lambda: None)
+"""
+    found = ended(code, signal.SIGTERM)
+    assert (found.code, found.waited < 10) == (143, True)
+    assert "Stopped by SIGTERM after the end; everything is written." in found.err
+    assert "Traceback" not in found.err
+
+
 def test_listening_gives_back_what_was_there():
     before = [signal.getsignal(number) for number in signals.NUMBERS]
     with signals.listening():

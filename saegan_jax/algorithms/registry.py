@@ -7,6 +7,7 @@ from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import TranslationConfig, pretrained_shapes, translation
 from saegan_jax.algorithms.energy import EnergyConfig, energy
 from saegan_jax.algorithms.gan import GANConfig, gan
+from saegan_jax.algorithms.gan.schedule import length_matters as gan_length_matters
 from saegan_jax.algorithms.sae import SAEConfig, sae
 from saegan_jax.algorithms.saegan import SAEGANConfig, saegan
 from saegan_jax.algorithms.saegan import pretrained_shapes as saegan_pretrained_shapes
@@ -20,6 +21,17 @@ def nothing_pretrained(settings: Any, *, image_shape: ImageShape) -> None:
     return
 
 
+def falling_rate(settings: Any) -> str:
+    """``length_matters`` of a system whose learning rate falls along a cosine that ends with the training."""
+    return "the learning rate falls along a cosine to the last step"
+
+
+def cyclegan_length_matters(settings: TranslationConfig) -> str:
+    """``length_matters`` of a CycleGAN."""
+    share = settings.cyclegan.constant_share
+    return "" if share == 1 else f"with constant_share = {share} the learning rate falls to the last step"
+
+
 class System(NamedTuple):
     """One kind of training.
 
@@ -28,11 +40,14 @@ class System(NamedTuple):
       build: ``build(settings, *, image_shape, n_classes) -> Algorithm``; pure, and nothing is compiled.
       pretrained_shapes: ``pretrained_shapes(settings, *, image_shape)``, shapes of what ``init`` must be given beside the key,
         or None: enough to make the shapes of a state without training or data.
+      length_matters: ``length_matters(settings)``, why the same settings with more steps in the last phase are another training
+        from its first step on; empty where a finished one may simply go on.
     """
 
     config: type
     build: Callable[..., Algorithm]
     pretrained_shapes: Callable[..., Any] = nothing_pretrained
+    length_matters: Callable[[Any], str] = falling_rate
 
 
 def without_classes(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
@@ -42,11 +57,17 @@ def without_classes(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]
 
 SYSTEMS: dict[str, System] = {
     "sae": System(SAEConfig, without_classes(sae)),
-    "gan": System(GANConfig, gan),
-    "saegan": System(SAEGANConfig, saegan, saegan_pretrained_shapes),
+    "gan": System(GANConfig, gan, length_matters=gan_length_matters),
+    "saegan": System(
+        SAEGANConfig, saegan, saegan_pretrained_shapes, length_matters=lambda settings: gan_length_matters(settings.gan)
+    ),
     "vae": System(VAEConfig, without_classes(vae)),
-    "energy": System(EnergyConfig, without_classes(energy)),
-    "cyclegan": System(TranslationConfig, without_classes(translation), pretrained_shapes),
+    "energy": System(
+        EnergyConfig, without_classes(energy), length_matters=lambda settings: gan_length_matters(settings.gan)
+    ),
+    "cyclegan": System(
+        TranslationConfig, without_classes(translation), pretrained_shapes, length_matters=cyclegan_length_matters
+    ),
 }
 
 

@@ -16,6 +16,7 @@ from saegan_jax.data.registry import load
 from saegan_jax.data.shifts import enlarged, inverted
 
 Images = NDArray[Any]
+LEAST_IMAGES = 2  # of each domain: with one there is nothing to tell apart
 SIZE, MARGIN = 28, 4  # MNIST's digits lie in the middle 20x20 of 28x28
 
 
@@ -30,6 +31,10 @@ class Domains:
       source: what a classifier of both domains is trained on where the map is known (``b`` is mapped back first), else None,
         and each domain has a classifier of its own.
       to_b, to_a: the true map and its inverse, uint8 or floats in [0, 1], ``(n, h, w, c)``; None where there is none.
+
+    Raises:
+      DataError: images of another size or number of channels in ``b``, or too few training images; a :class:`Dataset`
+        refuses another dtype itself.
     """
 
     name: str
@@ -38,6 +43,21 @@ class Domains:
     source: Dataset | None = None
     to_b: Callable[[Images], Images] | None = None
     to_a: Callable[[Images], Images] | None = None
+
+    def __post_init__(self) -> None:
+        a, b = self.a.image_shape, self.b.image_shape
+        texts = [f"{h}x{w} pixels and {c} channel{'s' * (c != 1)}" for h, w, c in (a, b)]
+        if a != b:
+            raise DataError(
+                f"domains={self.name!r}: images of A have {texts[0]}, those of B {texts[1]}, and translations of one must be "
+                "images of the other: resize or convert one domain first."
+            )
+        for letter, domain in (("A", self.a), ("B", self.b)):
+            if len(domain.train.label) < LEAST_IMAGES:
+                raise DataError(
+                    f"domains={self.name!r}: domain {letter} has {len(domain.train.label)} training image"
+                    f"{'s' * (len(domain.train.label) != 1)}, and a translation is learnt from many; give {LEAST_IMAGES}."
+                )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

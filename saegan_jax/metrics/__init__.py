@@ -1,5 +1,13 @@
 """How good a sparse autoencoder or a generator is: pure functions of arrays."""
 
+from saegan_jax.metrics.atlas import (
+    ClassPurity,
+    NearestUnits,
+    UnitStatistics,
+    class_purity,
+    nearest_units,
+    unit_statistics,
+)
 from saegan_jax.metrics.codes import (
     CoActivationError,
     L0Error,
@@ -34,19 +42,23 @@ from saegan_jax.metrics.vae import active_units, importance_bound
 
 __all__ = [
     "DCI",
+    "ClassPurity",
     "CoActivationError",
     "Coherence",
     "DictionaryMatch",
     "L0Error",
     "Memorisation",
     "MixtureQuality",
+    "NearestUnits",
     "NeighbourMetrics",
     "ReverseKLFloor",
     "SAEMetrics",
     "SAEStats",
     "TwoSample",
+    "UnitStatistics",
     "active_units",
     "class_balance_kl",
+    "class_purity",
     "co_activation_error",
     "coherence",
     "dci",
@@ -62,11 +74,13 @@ __all__ = [
     "mode_count",
     "mutual_information",
     "mutual_information_gap",
+    "nearest_units",
     "neighbour_metrics",
     "reverse_kl",
     "reverse_kl_floor",
     "sae_metrics",
     "summarise",
     "two_sample_accuracy",
+    "unit_statistics",
     "update_sae_stats",
 ]

@@ -75,12 +75,13 @@ def _as_seeds(value: Any) -> np.ndarray | None:
     return values.reshape(-1) if values.ndim <= 1 and values.size else None
 
 
-def _panels(names: Iterable[str]) -> dict[str, list[str]]:
-    panels: dict[str, list[str]] = {title: [] for title, _ in GROUPS}
+def panels(names: Iterable[str]) -> dict[str, list[str]]:
+    """``names`` of quantities by the title of the panel that shows them, see :data:`GROUPS`."""
+    found: dict[str, list[str]] = {title: [] for title, _ in GROUPS}
     for name in names:
         title = next((title for title, pattern in GROUPS if re.search(pattern, name)), name)
-        panels.setdefault(title, []).append(name)
-    return {title: members for title, members in panels.items() if members}
+        found.setdefault(title, []).append(name)
+    return {title: members for title, members in found.items() if members}
 
 
 def training_curves(rows: Rows, path: str | os.PathLike[str], *, title: str = "", columns: int = 2) -> Path:
@@ -100,18 +101,18 @@ def training_curves(rows: Rows, path: str | os.PathLike[str], *, title: str = ""
     Raises:
       ValueError: as `collect_series`, or if there is nothing to draw.
     """
-    panels = [
+    shown = [
         (f"{phase}: {panel}" if phase else panel, names, series)
         for phase, series in collect_series(rows).items()
-        for panel, names in _panels(series).items()
+        for panel, names in panels(series).items()
     ]
-    if not panels:
+    if not shown:
         raise ValueError("the metrics hold no numeric quantity beside 'step': there is nothing to draw.")
-    columns = min(columns, len(panels))
-    height = math.ceil(len(panels) / columns)
+    columns = min(columns, len(shown))
+    height = math.ceil(len(shown) / columns)
     # A Figure of its own, not pyplot's: no global state, no window system.
     figure = Figure(figsize=(5.2 * columns, 3.0 * height + (0.4 if title else 0)), dpi=110, layout="constrained")
-    for index, (panel, names, series) in enumerate(panels):
+    for index, (panel, names, series) in enumerate(shown):
         axes = figure.add_subplot(height, columns, index + 1)
         for number, name in enumerate(names):
             steps, values = series[name]

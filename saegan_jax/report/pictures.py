@@ -126,10 +126,14 @@ def dictionary_picture(
     if image_shape[2] == 4:
         atoms = atoms.reshape(-1, *image_shape)[..., :3].reshape(len(atoms), -1)
         image_shape = (*image_shape[:2], 3)
-    largest = np.abs(atoms).max(axis=1, keepdims=True)
-    scaled = atoms / np.where(largest > 0, largest, 1)
-    pixels = np.rint(128 + 127 * scaled).astype(np.uint8).reshape(-1, *image_shape)
+    pixels = atom_pixels(atoms).reshape(-1, *image_shape)
     return _save_png(tile(pixels, columns=columns, padding=padding, upscale=upscale), path)
+
+
+def atom_pixels(atoms: np.ndarray) -> np.ndarray:
+    """Decoder rows ``(d_sae, d_in)``, each on its own symmetric scale: ``round(128 + 127 w / max|w|)`` as uint8."""
+    largest = np.abs(atoms).max(axis=1, keepdims=True)
+    return np.rint(128 + 127 * atoms / np.where(largest > 0, largest, 1)).astype(np.uint8)
 
 
 def _save_png(pixels: np.ndarray, path: str | os.PathLike[str]) -> Path:

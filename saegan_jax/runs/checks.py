@@ -1,15 +1,16 @@
-"""What the options of every command have in common: local paths, possible seeds, nothing empty, and states that fit."""
+"""What the options of every command have in common: local paths, possible seeds, nothing empty, and what fits the memory."""
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
 from saegan_jax.errors import require
 from saegan_jax.files import is_remote, is_utf8
-from saegan_jax.training.memory import device_memory
+from saegan_jax.training.memory import check_members
 from saegan_jax.training.systems import abstract_system
 
 MOST_SEEDS = 4096
@@ -54,21 +55,37 @@ def _check_item(name: str, value: Any) -> None:
         require(value >= 0, name, value, "they are counted from 0.")
 
 
-def check_memory(settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, n_classes: int = 0) -> None:
-    """Refuse a state that is larger than the device's memory, before anything is written.
+def require_writable(out: Path, *, suffix: str) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+      ConfigError: another ending than ``suffix``; a folder; a place below a file, or in a folder that must not be written.
+    """
+    require(out.suffix == suffix, "out", str(out), f"give it a name that ends in {suffix}.")
+    require(not out.is_dir(), "out", str(out), f"it is a folder; name a file in it, such as {out / f'report{suffix}'}.")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    require(
+        above.is_dir(), "out", str(out), f"{above} is a file, and nothing can be written below it; name another place."
+    )
+    allowed = os.access(above, os.W_OK | os.X_OK) and (not out.exists() or os.access(out, os.W_OK))
+    require(allowed, "out", str(out), f"you may not write in {above}; name another place.")
+
+
+def check_memory(
+    settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, batch_size: int = 0, n_classes: int = 0
+) -> None:
+    """Refuse what is larger than the device's memory, before anything is written or compiled.
 
     Args:
       settings: of a system in the registry.
       image_shape: ``(height, width, channels)``.
       n_seeds: members.
+      batch_size: the largest of the training's phases.
       n_classes: of the data.
 
     Raises:
       ConfigError: it is larger; also an image size that the networks cannot make.
     """
     _, state = abstract_system(settings, image_shape=image_shape, n_seeds=1, n_classes=n_classes)
-    one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    has = device_memory()
-    sizes = f"the state of one seed takes {one / 2**30:,.1f} GiB, and the device has {has / 2**30:,.1f} GiB"
-    require(one <= has, type(settings).__name__, "these settings", f"{sizes}; use fewer units or layers.")
-    require(one * n_seeds <= has, "seeds", n_seeds, f"{sizes}; train at most {has // one} at once.")
+    batch = batch_size * math.prod(image_shape) * np.dtype(np.float32).itemsize
+    check_members(type(settings).__name__, state, batch=batch, n_seeds=n_seeds)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.data import load
@@ -100,31 +100,60 @@ def named_images(
     """
     names = {"like": [controls.like], "mix": controls.mix or (), "interpolate": controls.interpolate or ()}
     given = [(field, name) for field, found in names.items() for name in found if name is not None]
+    return read_images(given, restored, manual_dir=manual_dir, data_dir=data_dir)
+
+
+def read_images(
+    given: Sequence[tuple[str, str]],
+    restored: Restored,
+    *,
+    manual_dir: Path | None = None,
+    data_dir: Path | None = None,
+) -> list[np.ndarray]:
+    """Images of a run's size, each ``(height, width, channels)`` float32 in [0, 1].
+
+    Args:
+      given: for each the option that names it, for messages, and a file, or ``test:N`` for a test image of the data set.
+      restored: the run.
+      manual_dir, data_dir: where the data are.
+
+    Raises:
+      ConfigError: no such file or number, a file that is no image of 8 bits, or an image of another size.
+    """
     test = np.zeros((0, *restored.image_shape), np.uint8)
     if any(name.startswith(TEST) for _, name in given):
         own = restored.options.image_files
         test = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir, **own).test.image
     pixels = [
-        _test_image(name, test, restored, field) if name.startswith(TEST) else _file_image(name, restored, field)
+        _test_image(name, test, restored, field)
+        if name.startswith(TEST)
+        else file_image(name, restored.image_shape, field)
         for field, name in given
     ]
     return [np.asarray(to_unit_float(jnp.asarray(image))) for image in pixels]
 
 
-def _file_image(name: str, restored: Restored, field: str) -> np.ndarray:
-    height, width, channels = restored.image_shape
+def file_image(name: str, image_shape: tuple[int, int, int], field: str) -> np.ndarray:
+    """The image of a file, ``(height, width, channels)`` uint8.
+
+    Raises:
+      ConfigError: no such file, no image of 8 bits, or one of another size than ``image_shape``.
+    """
+    height, width, channels = image_shape
     try:
         with Image.open(name) as opened:
+            fix = f"the image has {opened.width}x{opened.height} pixels and the run's {width}x{height}; resize it."
+            require(opened.size == (width, height), field, name, fix)  # before its pixels are unpacked
             fix = f"it is an image of mode {opened.mode}; convert it to 8 bits of grey or RGB."
             require(opened.mode in ("1", "L", "P", "RGB"), field, name, fix)
             pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB"))
+    except ConfigError:
+        raise
     except (FileNotFoundError, IsADirectoryError):
         fix = f"there is no such image; give a file, or {TEST}N for a test image of the run's data set."
         raise ConfigError(field, name, fix) from None
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything, from SyntaxError to struct.error
         raise ConfigError(field, name, f"it cannot be read as an image ({error}); give a PNG or JPEG file.") from None
-    fix = f"the image has {pixels.shape[1]}x{pixels.shape[0]} pixels and the run's {width}x{height}; resize it."
-    require(pixels.shape[:2] == (height, width), field, name, fix)
     return pixels.reshape(height, width, channels)
 
 

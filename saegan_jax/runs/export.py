@@ -14,7 +14,7 @@ from saegan_jax.data.normalisation import Normalisation, from_json
 from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs.checks import check_options
-from saegan_jax.runs.restore import restore_run
+from saegan_jax.runs.restore import autoencoder_of, restore_run
 from saegan_jax.training.interchange import architecture, export_sae
 
 
@@ -53,11 +53,12 @@ def run(options: Export) -> None:
     state = restored.state
     if restored.n_seeds > 1:
         state = jax.tree.map(lambda leaf: leaf[options.member], state)
-    if restored.training.autoencoder is None:
+    found = autoencoder_of(restored, state)
+    if found is None:
         what = type(restored.settings).__name__.removesuffix("Config")
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
         raise ConfigError("run", str(options.run), fix)
-    config, params = restored.training.autoencoder(restored.settings, state)
+    config, params = found
     vectors = restored.options.dataset.startswith(VECTORS)
     folder = export_sae(
         options.out,

@@ -8,8 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
+NARROW = 80  # columns, below which a description stands under its option and not beside it
 COMMON = ("dataset", "preset", "seed", "seeds", "out", "resume", "evaluate")
 
 
@@ -74,11 +77,16 @@ def short_help(words: str, options: Any, first: tuple[str, ...], *, width: int |
     console = Console(width=width)
     console.print(f"usage: {words} [options]\n", markup=False, highlight=False)
     console.print((type(options).__doc__ or "").split("\n\n")[0], markup=False, highlight=False)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for _ in range(3):
-        table.add_column(overflow="fold")
-    for name in (*COMMON, *first):
-        if hasattr(options, name) or name not in COMMON:
-            table.add_row(*option(options, name))
-    console.print(table)
+    shown = [option(options, name) for name in (*COMMON, *first) if hasattr(options, name) or name not in COMMON]
+    if console.width < NARROW:
+        for name, default, text in shown:
+            console.print(f"{name} {default}".rstrip(), markup=False, highlight=False)
+            console.print(Padding(Text(text), (0, 0, 0, 4)))
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for _ in range(3):
+            table.add_column(overflow="fold")
+        for row in shown:
+            table.add_row(*row)
+        console.print(table)
     console.print(f"\n{words} --help-all lists every option.", markup=False, highlight=False)

@@ -50,7 +50,10 @@ def main(script: Callable[[], None]) -> None:
     if signals.LISTENER.active:  # a process of its own
         noise.divert()
     with signals.listening():
-        _run(script)
+        try:
+            _run(script)
+        finally:
+            signals.ended()
 
 
 def _run(script: Callable[[], None]) -> None:

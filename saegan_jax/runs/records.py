@@ -171,19 +171,18 @@ def read_record(folder: Path) -> Record:
     training, options = str(config["script"]), config["options"]
     final = TRAININGS[training].phase if training in TRAININGS else ""
     phase = str(last.get("phase", "")).removesuffix("-scores") or final
-    state = "running" if is_locked(folder) else "finished" if scores else "stopped"
-    saved = complete_steps(folder, phase) if phase else []
-    step = int(last.get("step", 0)) if state == "running" else max(saved, default=0)
-    steps = _steps_of(options, phase)
-    if state == "stopped" and _has_failed(folder, int(options.get("seeds", 1))):
-        state = "failed"
-    if state == "stopped" and phase == final and step == steps:
-        state = "trained"
+    running, steps = is_locked(folder), _steps_of(options, phase)
+    saved = complete_steps(folder, phase) if phase and not running else []
+    step = int(last.get("step", 0)) if running else max(saved, default=0)
+    at_end = phase == (final or phase) and step == steps
+    failed = not running and not at_end and _has_failed(folder, int(options.get("seeds", 1)))
+    # Of a run that was made longer the scores are those of the shorter one.
+    ended = ("finished" if scores else "trained") if at_end else "failed" if failed else "stopped"
     return Record(
         folder=folder,
         training=training,
         dataset=_data_of(options),
-        state=state,
+        state="running" if running else ended,
         phase=phase,
         step=step,
         steps=steps,

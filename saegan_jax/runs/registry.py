@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
@@ -28,6 +29,11 @@ def code_sampler(model: SAEGANConfig) -> str | None:
     return model.sampler if INPUTS[model.generator_input].has_code else None
 
 
+def energy_autoencoder(model: EnergyConfig, state: Any) -> tuple[SAEConfig, Any] | None:
+    """The discriminator of an energy-based GAN; with layers around it, it is none of images."""
+    return None if model.hidden else (model.sae, state.params.discriminator["sae"])
+
+
 class Training(NamedTuple):
     """One command of `saegan train`.
 
@@ -39,7 +45,7 @@ class Training(NamedTuple):
       module: with ``parse_options(arguments) -> options`` and ``run(options)``; imported where it is run, since one training
         does not need the others.
       autoencoder: ``autoencoder(settings, state)``, settings and parameters of the sparse autoencoder of images that a run
-        leaves; None where there is none.
+        leaves, or None where these settings have none; None where no run has one.
       sampler: ``sampler(settings)``, the sampler of the codes that the generator reads; None where it reads none.
       gan: ``gan(settings)``, settings of the GAN whose generator draws the images; None where there is none.
     """
@@ -48,7 +54,7 @@ class Training(NamedTuple):
     settings: str
     phase: str
     module: str
-    autoencoder: Callable[[Any, Any], tuple[SAEConfig, Any]] | None = None
+    autoencoder: Callable[[Any, Any], tuple[SAEConfig, Any] | None] | None = None
     sampler: Callable[[Any], str | None] = no_sampler
     gan: Callable[[Any], GANConfig] | None = None
 
@@ -68,6 +74,6 @@ TRAININGS: dict[str, Training] = {
         gan=lambda model: model.gan,
     ),
     "vae": Training(TrainVAE, "vae", "vae", "saegan_jax.runs.train.vae"),
-    "energy": Training(TrainEnergy, "energy", "gan", "saegan_jax.runs.train.energy"),
+    "energy": Training(TrainEnergy, "energy", "gan", "saegan_jax.runs.train.energy", autoencoder=energy_autoencoder),
     "cyclegan": Training(TrainCycleGAN, "model", "cyclegan", "saegan_jax.runs.train.cyclegan"),
 }

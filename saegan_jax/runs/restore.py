@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.runs.options import RunOptions
 from saegan_jax.runs.registry import TRAININGS, Training
@@ -53,22 +54,46 @@ def restore_run(run: Path, *, step: int | None = None, member: int | None = None
     return Restored(training, trained, settings, shape, algorithm, state, trained.seeds, found, n_classes)
 
 
+def autoencoder_of(restored: Restored, state: Any) -> tuple[SAEConfig, Any] | None:
+    """Settings and parameters of the sparse autoencoder of images of a run; None where it leaves none.
+
+    Args:
+      restored: the run.
+      state: its state, of one member or stacked; the parameters are stacked likewise.
+    """
+    found = restored.training.autoencoder
+    return None if found is None else found(restored.settings, state)
+
+
+def abstract_phases(run: Path) -> dict[str, Any]:
+    """Shapes of the last state of every phase that a run has checkpoints of, in the order in which they are trained.
+
+    Raises:
+      ConfigError: no run, or one of another version.
+    """
+    config, trained, shape = _trained(run, None)
+    training = TRAININGS[config["script"]]
+    settings = getattr(trained, training.settings)
+    by_phase = {"sae": getattr(settings, "sae", settings), training.phase: settings}
+    classes = config.get("num_classes", 0)
+    return {
+        phase: abstract_system(value, image_shape=shape, n_seeds=trained.seeds, n_classes=classes)[1]
+        for phase, value in by_phase.items()
+        if (run / "checkpoints" / phase).is_dir()
+    }
+
+
 def check_checkpoint(run: Path, phase: str, step: int) -> None:
     """Read the checkpoint ``step`` of any phase of a run, its checksum included.
 
     Raises:
       ConfigError: it cannot be read; or no run that this version can read.
     """
-    config, trained, shape = _trained(run, None)
-    training = TRAININGS[config["script"]]
-    settings, n_classes = getattr(trained, training.settings), config.get("num_classes", 0)
-    if phase != training.phase:
-        fix = f"it has checkpoints of a phase {phase!r}, which this version does not know."
-        require(hasattr(settings, phase), "run", str(run), fix)
-        settings = getattr(settings, phase)
-    _, like = abstract_system(settings, image_shape=shape, n_seeds=trained.seeds, n_classes=n_classes)
+    phases = abstract_phases(run)
+    fix = f"it has checkpoints of a phase {phase!r}, which this version does not know."
+    require(phase in phases, "run", str(run), fix)
     with Checkpoints(run / "checkpoints" / phase, read_only=True) as checkpoints:
-        checkpoints.restore(like, step=step)
+        checkpoints.restore(phases[phase], step=step)
 
 
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:

@@ -1,6 +1,7 @@
 """The closing table of a run: scores of autoencoders and of samples, each beside its floor, and the pictures."""
 
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -133,8 +134,14 @@ def row(values: Any, unit: str, note: str, floor: float | None = None) -> dict[s
     return {"values": [float(v) for v in np.atleast_1d(np.asarray(values))], "unit": unit, "note": note, "floor": floor}
 
 
-def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
-    """Curves, summary.json and the closing table, with the alarms of the training and, of several seeds, every one."""
+def finish(run: Run, rows: dict[str, dict[str, Any]], *, offers_page: bool = True) -> None:
+    """Curves, summary.json and the closing table, with the alarms of the training and, of several seeds, every one.
+
+    Args:
+      run: the run.
+      rows: of the table, beside the alarms and the evaluations on the way.
+      offers_page: name the command that makes a page of the run.
+    """
     run.display.stop()
     metrics, alarms = read_metrics(run.folder), read_alarms(run.folder)
     training_curves(metrics, run.folder / "curves.png", title=run.folder.name)
@@ -178,3 +185,6 @@ def finish(run: Run, rows: dict[str, dict[str, Any]]) -> None:
             spread = [interval, " ".join(f"{v:.3g}" for v in content["values"])]
         table.add_row(name, f"{found.mean:.3g}", *spread, content["unit"], content["note"])
     run.display.console.print(table)
+    if offers_page:
+        said = f"saegan report {shlex.quote(str(run.folder))} makes a page of this run, to be opened in a browser."
+        run.display.console.print(Text(said), soft_wrap=True)

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from saegan_jax import __version__, noise, signals
 from saegan_jax.algorithms.base import Algorithm, Examples
+from saegan_jax.algorithms.registry import system_of
 from saegan_jax.data import Dataset, load, share
 from saegan_jax.data.sources import InMemory, OnDisk
 from saegan_jax.data.stream import Stream
@@ -30,7 +31,7 @@ from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
-from saegan_jax.training.run_folder import check_folder, lock_run, open_folder, to_json
+from saegan_jax.training.run_folder import Longer, check_folder, lock_run, open_folder, tidy, to_json
 from saegan_jax.training.sharding import DATA, open_mesh
 from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
@@ -247,7 +248,9 @@ def open_run(
     for phase, settings in phases.items():
         found.check_phase(phase, settings)
     # Also finds networks that cannot make such images.
-    check_memory(model, image_shape=found.image_shape, n_seeds=options.seeds, n_classes=found.n_classes or 0)
+    largest = max(batch_sizes.values())
+    sizes: dict[str, int] = {"n_seeds": options.seeds, "batch_size": largest, "n_classes": found.n_classes or 0}
+    check_memory(model, image_shape=found.image_shape, **sizes)
     classes = {} if found.n_classes is None else {"num_classes": found.n_classes}
     config = {
         "script": name.split("-")[0],
@@ -257,11 +260,17 @@ def open_run(
         **found.record,
         "options": recorded_options(options, found.unrecorded),
     }
-    check_folder(folder, config, resume=options.resume)
+    longer = may_be_longer(options, model, phases)
+    check_folder(folder, config, resume=options.resume, longer=longer)
     open_folder(folder, config)
     signals.continue_with("--resume")
     noise.log_to(folder / "log.txt")
     stack.enter_context(lock_run(folder))
+    # Again: another process may have begun another run there in the meantime.
+    if check_folder(folder, config, resume=True, longer=longer):
+        write_json(folder / "config.json", config)
+        stack.enter_context(lock_run(folder))  # the lock was on the file before
+    tidy(folder)
     writer, display = MetricsWriter(folder), Display()
     say_origin(found.dataset, folder, display)
     stack.callback(writer.close)
@@ -277,6 +286,27 @@ def say_origin(dataset: Any, folder: Path, display: Display) -> None:
     write_json(folder / "data.json", dict(origin.details))
     for note in origin.notes:
         display.console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def may_be_longer(options: RunOptions, model: Any, phases: Mapping[str, Any]) -> Longer | None:
+    """Whether a run of fewer steps in the last phase may go on with these options; None where its steps are no option."""
+    *_, last = phases.values()
+    path = path_of(options, last)
+    if path is None:
+        return None
+    return Longer(f"options.{path}.steps", system_of(model).length_matters(model))
+
+
+def path_of(owner: Any, part: Any) -> str | None:
+    """Where ``part`` is in the dataclass ``owner``, such as ``model.gan``; None where it is not."""
+    for field_ in dataclasses.fields(owner):
+        value = getattr(owner, field_.name)
+        if value is part:
+            return field_.name
+        inner = path_of(value, part) if dataclasses.is_dataclass(value) else None
+        if inner is not None:
+            return f"{field_.name}.{inner}"
+    return None
 
 
 def recorded_options(options: RunOptions, unrecorded: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from saegan_jax.errors import ConfigError, require
 from saegan_jax.evaluation.prior_gap import Subject
 from saegan_jax.priors import Sampler
 from saegan_jax.runs.options import TrainSAE
-from saegan_jax.runs.restore import restore_run
+from saegan_jax.runs.restore import autoencoder_of, restore_run
 from saegan_jax.training.members import members_of, unstacked
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.sweep import Member, train_members
@@ -50,10 +50,11 @@ def read_subject(
     """
     restored = restore_run(run)
     training, settings, n = restored.training, restored.settings, restored.n_seeds
-    if training.autoencoder is None:
+    read = autoencoder_of(restored, restored.state)
+    if read is None:
         fix = "it has no autoencoder of its own; take a run of train_sae or train_saegan."
         raise ConfigError("run", str(run), fix)
-    config, params = training.autoencoder(settings, restored.state)
+    config, params = read
     require_whole(config)
     dataset = load(restored.options.dataset, manual_dir=manual_dir, data_dir=data_dir, **restored.options.image_files)
     found = Subject(dataset, share(dataset.train, restored.options.fraction), config, members_of(params, n))

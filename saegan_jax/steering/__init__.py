@@ -28,9 +28,11 @@ from saegan_jax.steering.effects import (
     sample_distance,
     selectivity,
 )
+from saegan_jax.steering.inversion import Inverted, invert
 
 __all__ = [
     "Effect",
+    "Inverted",
     "Layer",
     "Reading",
     "Split",
@@ -45,6 +47,7 @@ __all__ = [
     "feature_activity",
     "flatten_positions",
     "interpolate",
+    "invert",
     "layers",
     "mean_over_positions",
     "mix",

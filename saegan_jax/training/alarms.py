@@ -42,7 +42,7 @@ class Alarms:
       record: called with each new event.
       trivial: by name, the value of a mean that a model without any parameters reaches, such as the error of the mean image.
       events: ``{"step", "member", "kind", "state": "begins" | "ends", "value"}``, in order; ``member`` is None of what
-        concerns them all.
+        concerns them all; ``what``, where a name is known of it.
     """
 
     notify: Callable[[str], None] = lambda text: None
@@ -83,7 +83,8 @@ class Alarms:
         """
         finite = np.all([np.isfinite(values) for values in means.values()], axis=0)
         for m, sound in enumerate(finite.tolist()):
-            self._set("non-finite", m, step, not sound, float("nan"))
+            bad = [name for name, values in means.items() if not np.isfinite(values[m])]
+            self._set("non-finite", m, step, not sound, float("nan"), what=", ".join(bad) or None)
             if not sound:
                 continue
             for name in (name for name in LOSSES if name in means):
@@ -98,10 +99,16 @@ class Alarms:
         """starvation: the device waited for data for more than 5 % of a logging interval; ``wait`` is that share."""
         self._set("starvation", None, step, wait > STARVED, wait)
 
-    def broken(self, step: int, finite: np.ndarray) -> None:
-        """Members whose parameters or optimiser statistics are not all finite: ``finite (members,)`` bool. It does not end."""
-        for m in np.flatnonzero(~finite).tolist():
-            self._set("non-finite parameters", m, step, True, float("nan"))
+    def broken(self, step: int, leaves: list[str]) -> None:
+        """Members whose parameters or optimiser statistics are not all finite. It does not end.
+
+        Args:
+          step: of the state.
+          leaves: one text a member: what of its state is not finite; empty where all is.
+        """
+        for m, leaf in enumerate(leaves):
+            if leaf:
+                self._set("non-finite parameters", m, step, True, float("nan"), what=leaf)
 
     def score(self, step: int, scores: Values, floors: Mapping[str, float]) -> None:
         """Scores of samples, one value a member.
@@ -134,14 +141,18 @@ class Alarms:
             return
         self._set(f"divergence of the {LOSSES[name]}", member, step, value > max(GREW, GREW * max(first)), value)
 
-    def _set(self, kind: str, member: int | None, step: int, bad: bool, value: float) -> None:
+    def _set(
+        self, kind: str, member: int | None, step: int, bad: bool, value: float, *, what: str | None = None
+    ) -> None:
         if bad == ((kind, member) in self._open):
             return
         (self._open.add if bad else self._open.discard)((kind, member))
         state = "begins" if bad else "ends"
-        self.events.append({"step": step, "member": member, "kind": kind, "state": state, "value": value})
+        event = {"step": step, "member": member, "kind": kind, "state": state, "value": value}
+        self.events.append(event if what is None else event | {"what": what})
         self.record(self.events[-1])
         if member is None:
             self.notify(f"Alarm: {kind} {state} at step {step}; the device waited for data {value:.0%} of the time.")
         else:
-            self.notify(f"Alarm: {kind} {state} at step {step}, member {member} ({value:.3g}).")
+            shown = f"{value:.3g}" if what is None else what
+            self.notify(f"Alarm: {kind} {state} at step {step}, member {member} ({shown}).")

@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -86,6 +87,19 @@ def checksum(state: Any) -> str:
     return f"{crc:08x}"
 
 
+def read_checksum(directory: Path) -> tuple[int, str]:
+    """Step of the newest checkpoint, and a CRC-32 of its arrays as they lie on disk, whatever they belong to.
+
+    The arrays come in the order of their names there, so that it compares with others of this function alone.
+
+    Raises:
+      ConfigError: no such directory.
+      ValueError: no checkpoint in it.
+    """
+    with Checkpoints(directory, read_only=True) as checkpoints:
+        return checkpoints.newest_on_disk()
+
+
 @contextmanager
 def _quiet_reads() -> Iterator[None]:
     """Without a traceback for every array of a damaged checkpoint, from asyncio or the interpreter: one reason is enough."""
@@ -166,6 +180,15 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
         return sorted(c.step for c in self._checkpointer.checkpoints)
+
+    def newest_on_disk(self) -> tuple[int, str]:
+        """See :func:`read_checksum`."""
+        if not self.steps:
+            raise ValueError(f"{self.directory} holds no complete checkpoint.")
+        step = self.steps[-1]
+        with _quiet_reads(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the arrays' own placement is taken: it is what is wanted
+            return step, checksum(self._checkpointer.load_checkpointables(step, {"state": None})["state"])
 
     def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
         """Save in the background; the state's buffers may be donated as soon as this returns.

@@ -12,7 +12,7 @@ import numpy as np
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.data.stream import Stream
 from saegan_jax.errors import require
-from saegan_jax.training.memory import data_budget, fits
+from saegan_jax.training.memory import check_program, data_budget, fits
 from saegan_jax.training.phase import Phase
 from saegan_jax.training.sharding import SEED, Placement, block_sharding, place_data, spread_batches, state_shardings
 from saegan_jax.training.stream import Feed, block_length, joined, many_streamed_steps
@@ -147,6 +147,9 @@ def compile_phase(
 
     Returns:
       ``program(state, data) -> (state, infos)``, which reuses the buffers of the state.
+
+    Raises:
+      ConfigError: it needs more memory than the device has, even for one member at a time.
     """
     step = phase.step if placed is None else spread_batches(placed, phase.step)
     chunk = _chunk(replace(phase, step=step), streamed=streamed)
@@ -160,7 +163,10 @@ def compile_phase(
             members = ensemble(chunk, members_per_vmap=limit, data_per_member=streamed, axis=axis)
         jitted: Any = compile_chunk(members, state_shardings=shardings)
         program: Any = jitted.lower(state, data).compile()
-        if together == 1 or axis is not None or fits(program):
+        if fits(program):
+            return program
+        if together == 1 or axis is not None:
+            check_program(phase.name, program)
             return program
         together = -(-together // 2)
 

@@ -4,7 +4,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from saegan_jax.training.callbacks import (
 )
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.chunks import Chunks, open_chunks
-from saegan_jax.training.finite import check_infos, check_state, finite_members
+from saegan_jax.training.finite import Finite, check_infos, check_state, finite_leaves, floating_names
 from saegan_jax.training.phase import Phase
 from saegan_jax.training.sharding import Placement, placed_shapes, placement, state_shardings
 from saegan_jax.training.stop import Requested, StoppedError, stop_requests
@@ -79,7 +79,8 @@ def train(
         if phase.score is not None:
             callbacks.append(score_samples(phase.score, alarms, writer, phase.name, n_seeds=phase.n_seeds))
         callbacks += [*phase.callbacks, save_checkpoints(checkpoints, config)]
-        return _run(_Parts(phase, chunks, alarms, tuple(callbacks), Rate(step)), step, state, stop_requested)
+        parts = _Parts(phase, chunks, alarms, tuple(callbacks), Rate(step), floating_names(state))
+        return _run(parts, step, state, stop_requested)
 
 
 def _placement(phase: Phase) -> Placement | None:
@@ -131,17 +132,26 @@ class _Parts:
     alarms: Alarms
     callbacks: tuple[Callback, ...]
     rate: Rate
+    names: tuple[str, ...]  # of the state's floating leaves
+
+
+class _Pending(NamedTuple):
+    """An interval that the device was given: its last step, its numbers, and which parts of the state after it are finite."""
+
+    step: int
+    begun: Any
+    finite: Finite
 
 
 def _run(parts: _Parts, step: int, state: Any, stop_requested: Requested) -> Any:
     """Every chunk from ``step`` on; returns the last state."""
     phase = parts.phase
-    pending: tuple[int, Any] | None = None
+    pending: _Pending | None = None
     while step < phase.steps:
         state, begun = parts.chunks.advance(state)
         step += phase.log_every
         _report(parts, pending)  # of the chunk before, while this one runs
-        pending = step, begun
+        pending = _Pending(step, begun, finite_leaves(state, parts.names, n_seeds=phase.n_seeds))
         stopping, last = stop_requested(), step == phase.steps
         save = stopping is not None or last or step % phase.save_every == 0
         evaluate = last or step % phase.picture_every == 0
@@ -155,17 +165,19 @@ def _run(parts: _Parts, step: int, state: Any, stop_requested: Requested) -> Any
     return state
 
 
-def _report(parts: _Parts, pending: tuple[int, Any] | None) -> None:
+def _report(parts: _Parts, pending: _Pending | None) -> None:
     """Hand the means over an interval to alarms and callbacks; raises NonFiniteError where no member is finite."""
     if pending is None:
         return
-    step, begun = pending
+    step, begun, finite = pending
     interval = parts.chunks.collect(begun)
     with np.errstate(invalid="ignore"):  # of infinities of both signs
         row: Scalars = {name: value.mean(axis=-1).tolist() for name, value in interval.infos.items()}
-    # Before the check: of a run that it ends the alarm is kept too.
+    # Before the checks: of a run that they end the alarm is kept too.
     parts.alarms.log(step, {name: np.atleast_1d(value).tolist() for name, value in row.items()})
-    check_infos(parts.phase, step, interval.infos)
+    parts.alarms.broken(step, [finite.first_bad(member) for member in range(parts.phase.n_seeds)])
+    check_infos(parts.phase, step, interval.infos, finite)
+    check_state(parts.phase, step, finite)
     row["steps_per_second"] = parts.rate(step)
     if interval.data_wait is not None:
         row["data_wait"] = interval.data_wait
@@ -175,11 +187,8 @@ def _report(parts: _Parts, pending: tuple[int, Any] | None) -> None:
 
 
 def _pause(parts: _Parts, step: int, state: Any, *, evaluate: bool, save: bool) -> None:
-    """Evaluate and save a state, once it is known to be finite; in this order, so that what is saved has been evaluated."""
+    """Evaluate and save a state that is known to be finite; in this order, so that what is saved has been evaluated."""
     began = time.perf_counter()
-    finite = finite_members(state, n_seeds=parts.phase.n_seeds)
-    parts.alarms.broken(step, finite)
-    check_state(parts.phase, step, finite)
     for callback in parts.callbacks if evaluate else ():
         callback.on_evaluation(step, state)
     for callback in parts.callbacks if save else ():

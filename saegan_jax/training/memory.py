@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from saegan_jax.errors import ConfigError, require
+
 PROGRAM_SHARE = 0.7  # of the device's memory that a program may take; the rest is for pictures, scores and saving
 DATA_SHARE = 0.25  # of the device's memory, and of the host's, that training images may take before they are streamed
 
@@ -27,6 +29,58 @@ def data_budget() -> int:
 
 def fits(program: Any) -> bool:
     """Whether the arguments and temporaries of a compiled program take at most seven tenths of the device's memory."""
+    return program_bytes(program) <= PROGRAM_SHARE * device_memory()
+
+
+def program_bytes(program: Any) -> int:
+    """Bytes of the arguments and temporaries of a compiled program; 0 where the compiler does not say."""
     size = program.memory_analysis()
-    needed = size.temp_size_in_bytes + size.argument_size_in_bytes if size else 0
-    return needed <= PROGRAM_SHARE * device_memory()
+    return int(size.temp_size_in_bytes + size.argument_size_in_bytes) if size else 0
+
+
+def gibibytes(n: float) -> str:
+    """Bytes as text."""
+    return f"{n / 2**30:,.1f} GiB"
+
+
+def check_members(name: str, state: Any, *, batch: int = 0, n_seeds: int = 1) -> None:
+    """Refuse members whose states, gradients and batches are together larger than the device's memory.
+
+    What a step needs at least: its state, a gradient for every parameter, and its batch. Activations come on top, and are
+    checked once the program is compiled, see :func:`check_program`.
+
+    Args:
+      name: of the settings, for the message.
+      state: of one member, arrays or shapes, with ``params``.
+      batch: bytes of one member's batch.
+      n_seeds: members.
+
+    Raises:
+      ConfigError: they are larger.
+    """
+    one = sum(_size(leaf) for leaf in jax.tree.leaves(state)) + sum(
+        _size(leaf) for leaf in jax.tree.leaves(state.params)
+    )
+    has, needs = device_memory(), one + batch
+    sizes = f"state, gradients and batch of one seed take {gibibytes(needs)}, and the device has {gibibytes(has)}"
+    require(needs <= has, name, "these settings", f"{sizes}; use fewer units or layers, or a smaller batch.")
+    require(needs * n_seeds <= has, "seeds", n_seeds, f"{sizes}; train at most {has // max(needs, 1)} at once.")
+
+
+def _size(leaf: Any) -> int:
+    return int(leaf.size * leaf.dtype.itemsize)
+
+
+def check_program(name: str, program: Any) -> None:
+    """Refuse a compiled program whose arguments and temporaries are larger than the device's memory.
+
+    Raises:
+      ConfigError: it is larger.
+    """
+    needs, has = program_bytes(program), device_memory()
+    if needs > has:
+        fix = (
+            f"a step with it takes {gibibytes(needs)} with its activations, and the device has {gibibytes(has)}; use a smaller "
+            "batch, or fewer units or layers."
+        )
+        raise ConfigError(f"{name}.batch_size", "this", fix)

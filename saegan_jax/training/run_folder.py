@@ -7,10 +7,10 @@ import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.files import separate_non_finite, write_json
+from saegan_jax.files import create_json, separate_non_finite, unfinished
 from saegan_jax.training.checkpoint import require_literal_path
 
 Config = TypeVar("Config")
@@ -70,20 +70,42 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
+class Longer(NamedTuple):
+    """Whether a finished run may go on for more steps.
+
+    Attributes:
+      name: the setting that may grow, such as ``options.gan.steps``: the steps of the last phase.
+      why_not: why it may not; empty where it may.
+    """
+
+    name: str
+    why_not: str
+
+
+def check_folder(folder: Path, config: dict[str, Any], *, resume: bool, longer: Longer | None = None) -> bool:
     """Refuse a folder that this configuration must not write to; writes nothing itself.
+
+    Args:
+      folder: of the run.
+      config: its configuration.
+      resume: continue the run that is there.
+      longer: whether it may have been a shorter one; by default not.
+
+    Returns:
+      Whether the run that is there is the same but for fewer steps.
 
     Raises:
       ConfigError: it holds another configuration, or a run while ``resume`` is off, or none while it is on, or other files;
         or checkpoints could not be read back from such a path.
     """
     require_literal_path(folder)
-    empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    # What a process was killed in writing before there was a run is nothing that could be lost.
+    empty = not folder.exists() or (folder.is_dir() and len(list(folder.iterdir())) == len(unfinished(folder)))
     if empty:
         require(
             not resume, "resume", resume, f"{folder} holds no run to continue; leave --resume out, or name its --out."
         )
-        return
+        return False
     require(folder.is_dir(), "out", str(folder), "it is a file; name a folder.")
     require(
         (folder / "config.json").exists(), "out", str(folder), "it holds files that are no run; name another --out."
@@ -96,24 +118,35 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
         for name in sorted(names, key=lambda name: (name.count("."), name))  # another script says it all: first
         if saved.get(name) != wanted.get(name)
     ]
-    if differences:
+    differing = [name for name in names if saved.get(name) != wanted.get(name)]
+    grows = longer is not None and differing == [longer.name] and saved[longer.name] < wanted[longer.name]
+    if differences and not (grows and longer is not None and not longer.why_not):
         shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
         fix = f"it holds a run of another configuration ({shown}). Name another --out."
-        if all(name.endswith(".steps") for name in names if saved.get(name) != wanted.get(name)):
+        if all(name.endswith(".steps") for name in differing):
+            reason = (
+                longer.why_not if grows and longer is not None else "only the last phase of a run may become longer"
+            )
             fix = (
-                f"it holds a run of another length ({shown}). Schedules and the judging of alarms depend on the length, so "
-                "that a longer run is another run from its first step: name another --out, and train it whole."
+                f"it holds a run of another length ({shown}), and it cannot go on to this one: {reason}. Name another --out, "
+                "and train it whole."
             )
         raise ConfigError("out", str(folder), fix)
     require(
         resume, "out", str(folder), "it holds this run already; add --resume to continue it, or name another --out."
     )
+    return grows
 
 
 def open_folder(folder: Path, config: dict[str, Any]) -> None:
-    """Make the folder and write its ``config.json``, unless it is there."""
-    if not (folder / "config.json").exists():
-        write_json(folder / "config.json", config)
+    """Make the folder and write its ``config.json``, unless it is there; of several processes at once one writes it."""
+    create_json(folder / "config.json", config)
+
+
+def tidy(folder: Path) -> None:
+    """Remove files that a process was killed in writing; only for who holds the folder, see :func:`lock_run`."""
+    for path in unfinished(folder):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

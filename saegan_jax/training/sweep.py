@@ -1,5 +1,6 @@
 """Many sparse autoencoders of one variant as one program: members that differ in settings and seed."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from saegan_jax.algorithms.geometric_median import center
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, SAEState, Start, autoencoder, hyper, sae
 from saegan_jax.images import any_to_unit_float, flatten_images
 from saegan_jax.metrics import SAEMetrics, init_sae_stats, summarise, update_sae_stats
+from saegan_jax.training.memory import check_members
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
 
 CPU_MEMBERS_PER_VMAP = 8  # the weights and moments of more leave the cache; measured on two cores, 784-128, batch 256
@@ -93,6 +95,7 @@ def train_members(
 
     Raises:
       ValueError: members that differ in anything else.
+      ConfigError: members whose states are together larger than the device's memory.
     """
     base = members[0].config
     for member in members:
@@ -111,6 +114,8 @@ def train_members(
             seeds, own
         )
 
+    one = jax.eval_shape(lambda: algorithm.init(jax.random.key(0), start))
+    check_members("SAEConfig", one, batch=base.batch_size * math.prod(shape) * 4, n_seeds=len(members))
     states = init(jnp.asarray([member.seed for member in members]))
     if members_per_vmap is None:
         members_per_vmap = default_members_per_vmap(base, autoencoder(base, image_shape=shape).d_in, len(members))

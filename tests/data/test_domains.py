@@ -5,7 +5,7 @@ import pytest
 
 import saegan_jax.data.domains
 from saegan_jax.data import DataError, Dataset, Split
-from saegan_jax.data.domains import invert_rotate, inverted_rotated, load_domains, undo_invert_rotate
+from saegan_jax.data.domains import Domains, invert_rotate, inverted_rotated, load_domains, undo_invert_rotate
 from saegan_jax.data.embedded import digits
 
 
@@ -93,3 +93,23 @@ def test_what_cannot_be_had():
     split = Split(np.zeros((8, 4, 6, 1), np.uint8), np.zeros(8, np.int32))
     with pytest.raises(DataError, match=r"domains='x' rotates its images, and those of wide are 4x6"):
         inverted_rotated("x", Dataset("wide", split, split, split, 1))
+
+
+def small(n: int, shape: tuple[int, int, int] = (8, 8, 1), dtype: type = np.uint8) -> Dataset:
+    split = Split(np.zeros((n, *shape), dtype), np.zeros(n, np.int32))
+    return Dataset("small", split, split, split, num_classes=1)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: small(4, (8, 9, 1)), "images of A have 8x8 pixels and 1 channel, those of B 8x9 pixels and 1 channel"),
+        (lambda: small(4, (8, 8, 3)), "those of B 8x8 pixels and 3 channels, .* convert one domain first"),
+        (lambda: small(1), "domain B has 1 training image, .* give 2"),
+        (lambda: small(4, dtype=np.float32), "split 'train' has image float32 .* but wants uint8"),
+    ],
+)
+def test_domains_that_cannot_be_translated_are_refused_in_a_sentence(other, message):
+    with pytest.raises(DataError, match=message):
+        Domains("pair", small(4), other())
+    assert Domains("pair", small(4), small(2)).image_shape == (8, 8, 1)

@@ -68,11 +68,12 @@ def saved(tmp_path_factory) -> Path:
 def test_every_state_is_told(tmp_path, saved):
     assert read_record(saved).state == "stopped"
     assert (read_record(saved).phase, read_record(saved).step, read_record(saved).steps) == ("sae", 20, 30)
-    done = write_run(tmp_path / "done", rows={"SAE FVU": row(0.5)}, last=30)
+    done = save(write_run(tmp_path / "done", rows={"SAE FVU": row(0.5)}, last=30), 30)
     assert read_record(done).state == "finished"
     with lock_run(done):
         assert (read_record(done).state, read_record(done).step) == ("running", 30)
-    assert read_record(done).state == "finished"
+    longer = save(write_run(tmp_path / "longer", rows={"SAE FVU": row(0.5)}, last=20), 20)
+    assert (read_record(longer).state, read_record(longer).step) == ("stopped", 20)
     broken = write_run(tmp_path / "broken", last=10)
     event = {"phase": "sae", "step": 10, "member": 0, "kind": "non-finite", "state": "begins"}
     (broken / "alarms.jsonl").write_text(json.dumps(event) + "\n")
@@ -102,7 +103,7 @@ def test_rows_fit_a_narrow_terminal_and_are_lines_of_a_wide_one(tmp_path):
     (tmp_path / "other" / "config.json").write_text('{"model_type": "bert"}')
     narrow, wide = said(tmp_path, width=60), said(tmp_path, width=300)
     assert max(map(len, narrow.splitlines())) == 60
-    assert "sae, digits, finished" in narrow
+    assert "sae, digits, stopped" in narrow
     assert len(wide.splitlines()) == 3
     line = next(line for line in wide.splitlines() if line.startswith("a/longlong"))
     for part in ("Frechet", "memorisation", "size"):

@@ -14,21 +14,26 @@ from saegan_jax.data import load
 from saegan_jax.errors import ConfigError
 from saegan_jax.evaluation.features import cache_folder
 from saegan_jax.files import is_remote
+from saegan_jax.runs.audit import AuditOptions
 from saegan_jax.runs.checks import MOST_SEEDS, check_memory
 from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
+from saegan_jax.runs.invert import Invert
 from saegan_jax.runs.manage import CompareRuns, ListRuns, PruneRuns
 from saegan_jax.runs.registry import TRAININGS
+from saegan_jax.runs.report import Report
 from saegan_jax.runs.sample import Sample
 from saegan_jax.runs.translate import Translate
 
 STUDIES = {
+    "audit_defects": "AuditDefects",
     "compare": "Compare",
     "control": "Control",
     "gaussians": "Gaussians",
     "paper_tables": "PaperTables",
     "prior_gap": "PriorGap",
     "publish": "Publish",
+    "reliability": "Reliability",
     "shift": "Shift",
     "stacked_mnist": "StackedMNIST",
     "steer": "Steer",
@@ -41,11 +46,21 @@ REQUIRED = {
     "runs": (Path("run"),),
     "out": Path("out.json"),
     "command": "saegan train sae",
+    "image": "a.png",
     "action": "list",
+    "real": "digits",
+    "fake": "fake.npz",
+    "part": "kills",
 }
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, DataOptions, ListRuns, CompareRuns, PruneRuns)},
+    **{
+        kind.__name__: kind
+        for kind in (
+            *(Sample, Translate, Export, Report, Invert, DataOptions, AuditOptions),
+            *(ListRuns, CompareRuns, PruneRuns),
+        )
+    },
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}
@@ -59,12 +74,13 @@ OFF = {
         "beta2",
         "beta_sparsity",
         "beta_warmup",
+        "code_dropout",
         "constant_share",
     ),
     *("cycle", "decoder_norm", "dragan_penalty", "ema_half_life", "final_beta2", "final_gamma", "final_learning_rate"),
     *("gradient_penalty", "history", "identity", "initial_threshold", "lambda_k", "lecam", "mix", "patch_size"),
     *("probe_images", "pulling_away", "r1_gamma", "r2_gamma", "resample_every", "schedule_steps", "sparsity_warmup"),
-    *("max_skipped", "spike_warmup", "weight_decay"),
+    *("code_dropout", "max_skipped", "spike_warmup", "weight_decay"),
 }
 ACCEPTED: list[tuple[str, Any, set[str]]] = [
     ("zero turns it off, or is a number like others", 0, OFF),
@@ -81,7 +97,7 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     (
         "a folder to read may be the current one",
         Path(),
-        {"run", "other", "folder", "data_dir", "manual_dir", "cache_dir", "images", "start_from"},
+        {"run", "other", "folder", "data_dir", "manual_dir", "cache_dir", "images", "start_from", "sae"},
     ),
 ]
 """Why, a value, and the fields that take it."""
@@ -183,7 +199,7 @@ def test_data_and_caches_are_on_this_machine():
 
 
 def test_a_state_larger_than_the_memory_is_refused():
-    with pytest.raises(ConfigError, match=r"one seed takes [\d,.]+ GiB, and the device has .*; use fewer units"):
+    with pytest.raises(ConfigError, match=r"one seed take [\d,.]+ GiB, and the device has .*; use fewer units"):
         check_memory(SAEConfig(d_sae=2_000_000_000), image_shape=(8, 8, 1), n_seeds=1)
     with pytest.raises(ConfigError, match=r"seeds = 1000000 .* train at most \d+ at once"):
         check_memory(SAEConfig(d_sae=10_000), image_shape=(8, 8, 1), n_seeds=1_000_000)

@@ -42,7 +42,7 @@ def test_not_finite_begins_at_once_for_its_member_and_ends(bad: float) -> None:
     said: list[str] = []
     alarms = watch([1, 1, bad, bad, 1], [1, 1, 1, 1, 1], name="r1", alarms=Alarms(said.append))
     assert told(alarms) == [(30, 0, "non-finite", "begins"), (50, 0, "non-finite", "ends")]
-    assert said[0] == "Alarm: non-finite begins at step 30, member 0 (nan)."
+    assert said[0] == "Alarm: non-finite begins at step 30, member 0 (r1)."
     assert said[1].startswith("Alarm: non-finite ends at step 50, member 0")
     assert len(said) == 2
     assert alarms.active == []
@@ -50,14 +50,15 @@ def test_not_finite_begins_at_once_for_its_member_and_ends(bad: float) -> None:
 
 def test_broken_parameters_begin_once_for_their_member_and_do_not_end() -> None:
     alarms = Alarms()
-    for step, finite in (
-        (10, [True, True, True]),
-        (20, [True, False, True]),
-        (30, [True, False, True]),
-        (40, [True] * 3),
+    for step, bad in (
+        (10, ["", "", ""]),
+        (20, ["", ".params['w']", ""]),
+        (30, ["", ".params['w']", ""]),
+        (40, [""] * 3),
     ):
-        alarms.broken(step, np.array(finite))
+        alarms.broken(step, bad)
     assert told(alarms) == [(20, 1, "non-finite parameters", "begins")]
+    assert alarms.events[0]["what"] == ".params['w']"
 
 
 def test_a_broken_members_other_numbers_are_not_judged() -> None:

@@ -242,7 +242,8 @@ def test_the_first_of_several_bad_quantities_and_its_member_are_named(tmp_path: 
 def test_parameters_that_are_not_finite_are_never_saved_nor_drawn(tmp_path: Path) -> None:
     drawn: list[int] = []
     bad = {"step": bad_from(17, loss=False), "picture_every": 40, "picture": lambda step, state: drawn.append(step)}
-    with pytest.raises(NonFiniteError, match="not finite at step 20, though every loss before it was"):
+    message = r"not finite at step 20, though every loss before it was, and all were 5 steps earlier: \.w\."
+    with pytest.raises(NonFiniteError, match=message):
         go(tmp_path, **bad)
     step, state = saved(tmp_path)
     assert step == 10
@@ -372,6 +373,22 @@ def test_batches_and_steps_that_cannot_be_taken() -> None:
         check_batch("gan", 1024, 2000, steps=2**21)
 
 
+def test_parameters_are_checked_in_every_interval_and_not_at_saves_alone(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"not finite at step 10, .* all were 5 steps earlier: \.w\."):
+        go(tmp_path, step=bad_from(7, loss=False), save_every=40, picture_every=40)
+
+
+def test_a_program_larger_than_the_memory_is_refused_before_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "device_memory", lambda: 1)
+    with pytest.raises(
+        ConfigError, match=r"^walk\.batch_size = .* with its activations, and the device has .* smaller batch"
+    ):
+        go(tmp_path)
+    assert metrics(tmp_path) == []
+
+
 # Members, alarms, scores, drawn batches
 
 
@@ -397,7 +414,9 @@ def test_a_member_that_fails_is_an_alarm_and_the_other_trains_on(
     end = go(tmp_path / "bad", **both, step=failing, picture=lambda step, state: drawn.append(step))
     kinds = ["non-finite"] + ["non-finite parameters"] * (not loss)
     assert alarms(tmp_path / "bad") == [(15, 0, kind, "begins") for kind in kinds]
-    assert capsys.readouterr().err == "".join(f"Alarm: {k} begins at step 15, member 0 (nan).\n" for k in kinds)
+    named = ["size" if loss else "loss", ".w"][: len(kinds)]
+    said = [f"Alarm: {k} begins at step 15, member 0 ({what}).\n" for k, what in zip(kinds, named, strict=True)]
+    assert capsys.readouterr().err == "".join(said)
     assert drawn == list(range(5, 45, 5))
     sound = go(tmp_path / "sound", **both)
     assert alarms(tmp_path / "sound") == []
@@ -547,7 +566,7 @@ def test_members_that_do_not_fit_in_memory_take_turns(
     sizes.clear()
     go(tmp_path / "d", **many, members_per_vmap=9, steps=10)
     assert sizes == [None]
-    monkeypatch.setattr(memory, "device_memory", lambda: 1)
+    monkeypatch.setattr(chunks, "fits", lambda program: False)
     sizes.clear()
     one_by_one = go(tmp_path / "b", **many)
     assert sizes == [None, 2, 1]
@@ -781,12 +800,33 @@ def test_two_sae_gans_at_once_killed_end_the_same_to_the_bit(tmp_path: Path) -> 
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")
 
 
+def test_a_finished_gan_goes_on_to_more_steps_and_a_schedule_to_the_last_step_is_refused(tmp_path: Path) -> None:
+    def go_to(steps: int, name: str, *more: object) -> Outcome:
+        return command(
+            "train_gan", *tiny("train_gan", *QUICK_TO_COMPILE, "--gan.steps", steps, "--out", tmp_path / name, *more)
+        )
+
+    assert [go_to(20, "parts").code, go_to(40, "whole").code] == [0, 0]
+    assert go_to(40, "parts", "--resume").code == 0
+    assert_same(final_states(tmp_path / "parts"), final_states(tmp_path / "whole"))
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+    assert read_config(tmp_path / "parts") == read_config(tmp_path / "whole")
+    refused = go_to(60, "parts", "--resume", "--gan.final-learning-rate", 0.5)
+    assert "options.gan.final_learning_rate: 1.0 there, 0.5 here" in refused.err
+    assert "another length" in go_to(20, "parts", "--resume").err
+
+
 def test_a_diverging_run_ends_in_one_paragraph_with_its_last_good_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = tiny("train_gan", *QUICK_TO_COMPILE, "--gan.learning-rate", 1e18, "--out", out)
     code, stdout, err = command("train_gan", *arguments)
     assert code == 2
     assert without_progress(stdout) == []
-    alarm = r"Alarm: non-finite begins at step 5, member 0 \(nan\)\.\n"
-    assert re.fullmatch(alarm + r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Training stopped; .*\n", err)
+    alarms = (
+        r"Alarm: non-finite begins at step 5, member 0 \(.*\w+.*\)\.\nAlarm: non-finite parameters .* \(\.\w.*\)\.\n"
+    )
+    message = (
+        r"error: gan: \w+ became (nan|inf|-inf) at step \d+\. Of its state, \.\w.* not finite at step 5\. Training "
+    )
+    assert re.fullmatch(alarms + message + r"stopped; .*\n", err)
     assert not (out / "summary.json").exists()

@@ -6,6 +6,8 @@ import json
 import math
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from command_line import tree
 
 from saegan_jax.errors import ConfigError
-from saegan_jax.files import from_text, to_text, write_bytes, write_json
+from saegan_jax.files import UNFINISHED, create_json, from_text, to_text, write_bytes, write_json
 from saegan_jax.runs.options import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.presets import PRESETS
@@ -21,12 +23,14 @@ from saegan_jax.runs.session import recorded_options
 from saegan_jax.training import run_folder
 from saegan_jax.training.phase import check_schedule
 from saegan_jax.training.run_folder import (
+    Longer,
     check_folder,
     from_json,
     is_locked,
     lock_run,
     open_folder,
     read_config,
+    tidy,
     to_json,
 )
 
@@ -242,10 +246,48 @@ def test_a_training_waits_for_whoever_only_tests_the_lock(tmp_path: Path, monkey
             assert is_locked(tmp_path)
 
 
-def test_a_longer_run_is_another_run_and_the_message_says_why(tmp_path: Path) -> None:
-    config = {"options": {"sae": {"steps": 20, "k": 3}}}
-    open_folder(tmp_path / "run", config)
-    with pytest.raises(ConfigError, match=r"another length \(options\.sae\.steps: 20 there, 40 here\)\. Schedules"):
-        check_folder(tmp_path / "run", {"options": {"sae": {"steps": 40, "k": 3}}}, resume=True)
+def test_a_longer_run_goes_on_where_the_schedule_allows_it_and_else_the_message_says_why(tmp_path: Path) -> None:
+    def config(steps: int, k: int = 3, first: int = 5) -> dict[str, Any]:
+        return {"options": {"sae": {"steps": steps, "k": k}, "first": {"steps": first}}}
+
+    folder, may, may_not = tmp_path / "run", Longer("options.sae.steps", ""), Longer("options.sae.steps", "it falls")
+    open_folder(folder, config(20))
+    assert check_folder(folder, config(40), resume=True, longer=may)
+    assert not check_folder(folder, config(20), resume=True, longer=may)
+    with pytest.raises(ConfigError, match="holds this run already; add --resume"):
+        check_folder(folder, config(40), resume=False, longer=may)
+    length = r"another length \(options\.sae\.steps: 20 there, 40 here\), and it cannot go on to this one: "
+    with pytest.raises(ConfigError, match=length + r"it falls\. Name another --out"):
+        check_folder(folder, config(40), resume=True, longer=may_not)
+    for longer, wanted in (
+        (may, config(10)),
+        (may, config(40, first=6)),
+        (None, config(40)),
+        (may, config(20, first=6)),
+    ):
+        with pytest.raises(ConfigError, match=r"another length .*: only the last phase of a run may become longer"):
+            check_folder(folder, wanted, resume=True, longer=longer)
     with pytest.raises(ConfigError, match=r"another configuration \(options\.sae\.k: 3 there, 4 here; "):
-        check_folder(tmp_path / "run", {"options": {"sae": {"steps": 40, "k": 4}}}, resume=True)
+        check_folder(folder, config(40, k=4), resume=True, longer=may)
+
+
+def test_what_a_kill_left_half_written_is_no_run_and_is_removed_by_who_holds_the_folder(tmp_path: Path) -> None:
+    (tmp_path / f".config.json.abc{UNFINISHED}").write_text("{")
+    assert not check_folder(tmp_path, CONFIG, resume=False)
+    open_folder(tmp_path, CONFIG)
+    tidy(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_of_several_that_begin_a_run_at_once_one_writes_its_configuration(tmp_path: Path) -> None:
+    path, barrier = tmp_path / "config.json", threading.Barrier(8)
+
+    def begin(number: int) -> bool:
+        barrier.wait()
+        return create_json(path, {"number": number})
+
+    with ThreadPoolExecutor(8) as threads:
+        wrote = list(threads.map(begin, range(8)))
+    assert sum(wrote) == 1
+    assert json.loads(path.read_text()) == {"number": wrote.index(True)}
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]

@@ -65,6 +65,25 @@ class Scheduled(NamedTuple):
     progress: jax.Array
 
 
+def length_matters(config: Any) -> str:
+    """Why ``config`` with more steps is another training from its first step on; empty where it is the same one, longer.
+
+    Args:
+      config: settings with the fields of :class:`OptimiserConfig` and :class:`ScheduleConfig`, and penalties.
+    """
+    gammas = getattr(config, "r1_gamma", 0.0) or getattr(config, "r2_gamma", 0.0)
+    moving = {
+        "final_learning_rate": config.final_learning_rate != 1,
+        "final_gamma": bool(gammas) and getattr(config, "final_gamma", 1.0) != 1,
+        "final_beta2": config.final_beta2 not in (None, config.beta2),
+        "ema_burn_in": config.ema_burn_in,
+    }
+    names = [name for name, moves in moving.items() if moves]
+    if config.schedule_steps or not names:
+        return ""
+    return f"with {' and '.join(names)} each step depends on the last one, since schedule_steps is 0"
+
+
 def scheduled(config: ScheduleConfig, hyper: OptimiserHyper, step: jax.Array) -> Scheduled:
     """What ``step`` is taken with: each value moves from its first to its last along half a cosine, then stays.
 

@@ -61,7 +61,7 @@ def run(options: TrainSAE) -> None:
             picture=None if vectors else job.sample_pictures("sae", algorithm),
         )
         rows = vector_rows if vectors else sae_rows
-        finish(job, rows(job, options.sae, state.params))
+        finish(job, rows(job, options.sae, state.params), offers_page=not vectors)
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainSAE:

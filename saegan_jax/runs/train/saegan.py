@@ -5,13 +5,17 @@ from contextlib import ExitStack
 from typing import Any
 
 import jax
+from rich.text import Text
 
+from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.sae import Start, sae
-from saegan_jax.algorithms.saegan import saegan
+from saegan_jax.algorithms.saegan import SAEGANConfig, saegan
 from saegan_jax.runs.options import TrainSAEGAN
+from saegan_jax.runs.page import Subject, write_page
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.scores import finish, sae_rows, sample_rows
-from saegan_jax.runs.session import open_run
+from saegan_jax.runs.session import Run, open_run
+from saegan_jax.training.members import members_of
 from saegan_jax.training.sweep import data_center
 from saegan_jax.training.systems import fit_members, init_members
 
@@ -52,7 +56,20 @@ def run(options: TrainSAEGAN) -> None:
             picture=job.sample_pictures("gan", algorithm),
         )
         rows |= sample_rows(job, algorithm, gan_state)
-        finish(job, rows)
+        finish(job, rows, offers_page=not options.evaluate)
+        show(job, algorithm, gan_state)
+
+
+def show(job: Run, algorithm: Algorithm, states: Any) -> None:
+    """Write the page of the run, of its first member, and say where it is; none where nothing is to be scored."""
+    if not job.options.evaluate:
+        return
+    out = job.folder / "report.html"
+    state = members_of(states, job.n_seeds)[0]
+    model: SAEGANConfig = job.options.model  # type: ignore[attr-defined]
+    sae = (model.sae, state.pretrained.sae)
+    write_page(Subject(job.folder, job.config, model.gan.steps, 0, algorithm, state, sae, job.dataset), out)
+    job.display.console.print(Text(f"{out} is the page of this run: open it in a browser."), soft_wrap=True)
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainSAEGAN:
