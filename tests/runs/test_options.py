@@ -20,6 +20,8 @@ from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
 from saegan_jax.runs.invert import Invert
 from saegan_jax.runs.manage import CompareRuns, ListRuns, PruneRuns
+from saegan_jax.runs.pull import Pull
+from saegan_jax.runs.push import Push
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.report import Report
 from saegan_jax.runs.sample import Sample
@@ -43,6 +45,7 @@ STUDIES = {
 REQUIRED = {
     "run": Path("run"),
     "other": Path("other"),
+    "name": "someone/something",
     "runs": (Path("run"),),
     "out": Path("out.json"),
     "command": "saegan train sae",
@@ -58,7 +61,7 @@ KINDS = {
         kind.__name__: kind
         for kind in (
             *(Sample, Translate, Export, Report, Invert, DataOptions, AuditOptions),
-            *(ListRuns, CompareRuns, PruneRuns),
+            *(ListRuns, CompareRuns, PruneRuns, Push, Pull),
         )
     },
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
