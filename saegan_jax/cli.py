@@ -19,6 +19,9 @@ COMMANDS = {
     "invert": "saegan_jax.runs.invert",
     "audit": "saegan_jax.runs.audit",
     "data": "saegan_jax.runs.data",
+    "runs": "saegan_jax.runs.manage",
+    "push": "saegan_jax.runs.push",
+    "pull": "saegan_jax.runs.pull",
 }
 USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
        saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
@@ -28,6 +31,9 @@ USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS
        saegan report    RUN [options]          one HTML page of a run, or of a result file, for a browser
        saegan audit     --real REAL --fake FAKE --out FOLDER  what a generator leaves out, invents or copies
        saegan data list|inspect|prepare        data sets: which there are, and what --dataset NAME holds
+       saegan runs [FOLDER]                    the runs below a folder; also: runs compare A B, runs prune RUN...
+       saegan push RUN --out FOLDER            weights and a model card in a plain folder; --repo NAME uploads them
+       saegan pull NAME --out FOLDER           weights from a model hub
        saegan --version
 
 saegan train SYSTEM --help shows the options that people meet first, --help-all every one.

@@ -117,7 +117,19 @@ def problem(command: Command) -> str | None:
             return f"there is no {module}"
     else:
         kind, options = words[1], words[2:]
-        if kind not in ("train", "sample", "translate", "export", "data", "report", "invert", "audit"):
+        if kind not in (
+            "train",
+            "sample",
+            "translate",
+            "export",
+            "data",
+            "report",
+            "invert",
+            "audit",
+            "runs",
+            "push",
+            "pull",
+        ):
             return f"saegan has no {kind}"
         if kind == "train":
             if not options or options.pop(0) not in SYSTEMS:
@@ -128,6 +140,9 @@ def problem(command: Command) -> str | None:
         elif kind == "data":
             if not options or options.pop(0) not in ("list", "inspect", "prepare"):
                 return "saegan data wants list, inspect or prepare"
+        elif kind in ("runs", "push", "pull"):
+            while options and not options[0].startswith("--"):
+                options.pop(0)  # folders and names
         elif wanted := {"--real", "--fake", "--out"} - set(options) if kind == "audit" else {"--run"} - set(options):
             return f"saegan {kind} wants {' and '.join(sorted(wanted))}"
     if options and options[0] in PARTS.get(words[2], ()):

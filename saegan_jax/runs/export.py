@@ -4,17 +4,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
 from rich.console import Console
 from rich.text import Text
 
+from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data.normalisation import Normalisation, from_json
 from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs.checks import check_options
-from saegan_jax.runs.restore import autoencoder_of, restore_run
+from saegan_jax.runs.restore import Restored, autoencoder_of, restore_run
 from saegan_jax.training.interchange import architecture, export_sae
 
 
@@ -47,29 +49,41 @@ def read_normalisation(run: Path, d: int) -> Normalisation:
     return from_json(stored, d)
 
 
-def run(options: Export) -> None:
-    """Restore, export."""
-    restored = restore_run(options.run, step=options.step, member=options.member)
-    state = restored.state
-    if restored.n_seeds > 1:
-        state = jax.tree.map(lambda leaf: leaf[options.member], state)
-    found = autoencoder_of(restored, state)
+def write_autoencoder(run: Path, out: Path, restored: Restored, *, member: int, overwrite: bool) -> SAEConfig:
+    """Write the autoencoder of one member of a restored run to ``out``; returns its settings.
+
+    Raises:
+      ConfigError: a run that leaves none; and what :func:`export_sae` refuses.
+    """
+    found = autoencoder_of(restored, one_member(restored, member))
     if found is None:
         what = type(restored.settings).__name__.removesuffix("Config")
         fix = f"it is a {what}, without a sparse autoencoder of its own to export; give a run of train_sae or train_saegan."
-        raise ConfigError("run", str(options.run), fix)
+        raise ConfigError("run", str(run), fix)
     config, params = found
     vectors = restored.options.dataset.startswith(VECTORS)
-    folder = export_sae(
-        options.out,
+    export_sae(
+        out,
         config,
         params,
         image_shape=restored.image_shape,
-        overwrite=options.overwrite,
-        normalisation=read_normalisation(options.run, restored.image_shape[2]) if vectors else None,
+        overwrite=overwrite,
+        normalisation=read_normalisation(run, restored.image_shape[2]) if vectors else None,
     )
+    return config
+
+
+def one_member(restored: Restored, member: int) -> Any:
+    """The state of one member of a run."""
+    return jax.tree.map(lambda leaf: leaf[member], restored.state) if restored.n_seeds > 1 else restored.state
+
+
+def run(options: Export) -> None:
+    """Restore, export."""
+    restored = restore_run(options.run, step=options.step, member=options.member)
+    config = write_autoencoder(options.run, options.out, restored, member=options.member, overwrite=options.overwrite)
     what = f"{config.variant} autoencoder of {config.d_sae} units, step {restored.step}"
-    text = f"{folder}: {what}, architecture {architecture(config)!r}"
+    text = f"{options.out}: {what}, architecture {architecture(config)!r}"
     Console().print(Text(text), soft_wrap=True)
 
 

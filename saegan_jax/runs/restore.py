@@ -83,6 +83,19 @@ def abstract_phases(run: Path) -> dict[str, Any]:
     }
 
 
+def check_checkpoint(run: Path, phase: str, step: int) -> None:
+    """Read the checkpoint ``step`` of any phase of a run, its checksum included.
+
+    Raises:
+      ConfigError: it cannot be read; or no run that this version can read.
+    """
+    phases = abstract_phases(run)
+    fix = f"it has checkpoints of a phase {phase!r}, which this version does not know."
+    require(phase in phases, "run", str(run), fix)
+    with Checkpoints(run / "checkpoints" / phase, read_only=True) as checkpoints:
+        checkpoints.restore(phases[phase], step=step)
+
+
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:
     """What a run's config.json tells: all of it, the options and the images' shape."""
     config = read_config(run)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from saegan_jax.files import create_json, separate_non_finite, unfinished
 from saegan_jax.training.checkpoint import require_literal_path
 
 Config = TypeVar("Config")
+LOCK_ATTEMPTS, LOCK_PAUSE = 3, 0.05  # and seconds between two
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -43,11 +45,12 @@ def from_json(kind: type[Config], values: dict[str, Any]) -> Config:
     return kind(**arguments)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dict, whose names are like ``options.gan.steps``."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -107,7 +110,7 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool, longer: 
     require(
         (folder / "config.json").exists(), "out", str(folder), "it holds files that are no run; name another --out."
     )
-    saved, wanted = _flat(read_config(folder)), _flat(config)
+    saved, wanted = flat(read_config(folder)), flat(config)
     # Another version of this package may continue a run; what it must share is the configuration.
     names = (saved.keys() | wanted.keys()) - {"version"}
     differences = [
@@ -161,9 +164,27 @@ def lock_run(folder: Path) -> Iterator[None]:
         yield
         return
     with (folder / "config.json").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            fix = "another process is training in it; wait for its end, or name another --out."
-            raise ConfigError("out", str(folder), fix) from None
+        for attempt in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt + 1 == LOCK_ATTEMPTS:
+                    fix = "another process is training in it; wait for its end, or name another --out."
+                    raise ConfigError("out", str(folder), fix) from None
+                time.sleep(LOCK_PAUSE)  # it may only be is_locked, which tests the lock for an instant
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process holds the run, see :func:`lock_run`; False where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with (folder / "config.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

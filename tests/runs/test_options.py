@@ -19,6 +19,9 @@ from saegan_jax.runs.checks import MOST_SEEDS, check_memory
 from saegan_jax.runs.data import DataOptions
 from saegan_jax.runs.export import Export
 from saegan_jax.runs.invert import Invert
+from saegan_jax.runs.manage import CompareRuns, ListRuns, PruneRuns
+from saegan_jax.runs.pull import Pull
+from saegan_jax.runs.push import Push
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.report import Report
 from saegan_jax.runs.sample import Sample
@@ -41,6 +44,8 @@ STUDIES = {
 }
 REQUIRED = {
     "run": Path("run"),
+    "other": Path("other"),
+    "name": "someone/something",
     "runs": (Path("run"),),
     "out": Path("out.json"),
     "command": "saegan train sae",
@@ -52,7 +57,13 @@ REQUIRED = {
 }
 KINDS = {
     **{t.options.__name__: t.options for t in TRAININGS.values()},
-    **{kind.__name__: kind for kind in (Sample, Translate, Export, Report, Invert, DataOptions, AuditOptions)},
+    **{
+        kind.__name__: kind
+        for kind in (
+            *(Sample, Translate, Export, Report, Invert, DataOptions, AuditOptions),
+            *(ListRuns, CompareRuns, PruneRuns, Push, Pull),
+        )
+    },
     **{name: getattr(importlib.import_module(f"experiments.{module}"), name) for module, name in STUDIES.items()},
 }
 SWEPT = {"rho", "beta", "k", "learning_rate"}
@@ -89,7 +100,7 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     (
         "a folder to read may be the current one",
         Path(),
-        {"run", "data_dir", "manual_dir", "cache_dir", "images", "start_from", "sae"},
+        {"run", "other", "folder", "data_dir", "manual_dir", "cache_dir", "images", "start_from", "sae"},
     ),
 ]
 """Why, a value, and the fields that take it."""

@@ -1,6 +1,7 @@
 """Configurations to JSON and back, and which folders a run may write to."""
 
 import dataclasses
+import fcntl
 import json
 import math
 import subprocess
@@ -19,11 +20,13 @@ from saegan_jax.runs.options import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.presets import PRESETS
 from saegan_jax.runs.session import recorded_options
+from saegan_jax.training import run_folder
 from saegan_jax.training.phase import check_schedule
 from saegan_jax.training.run_folder import (
     Longer,
     check_folder,
     from_json,
+    is_locked,
     lock_run,
     open_folder,
     read_config,
@@ -215,7 +218,9 @@ def test_a_path_that_checkpoints_cannot_be_read_from_is_refused(tmp_path: Path) 
 def test_a_folder_is_held_by_one_training_at_a_time(tmp_path: Path) -> None:
     open_folder(tmp_path, CONFIG)
     before = (tmp_path / "config.json").read_bytes()
+    assert not is_locked(tmp_path)
     with lock_run(tmp_path):
+        assert is_locked(tmp_path)
         assert read_config(tmp_path) == CONFIG  # whoever only reads may
         with pytest.raises(ConfigError, match="another process is training in it") as error, lock_run(tmp_path):
             pass
@@ -230,6 +235,15 @@ def test_a_folder_is_held_by_one_training_at_a_time(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "config.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_training_waits_for_whoever_only_tests_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_folder(tmp_path, CONFIG)
+    with (tmp_path / "config.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        monkeypatch.setattr(run_folder.time, "sleep", lambda seconds: fcntl.flock(file, fcntl.LOCK_UN))
+        with lock_run(tmp_path):
+            assert is_locked(tmp_path)
 
 
 def test_a_longer_run_goes_on_where_the_schedule_allows_it_and_else_the_message_says_why(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""`saegan pull`: weights from a model hub in a plain folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from saegan_jax.errors import require
+from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.hub import check_name, download, hub
+from saegan_jax.runs.program import program_name
+from saegan_jax.training.pretrained import from_pretrained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """Download what `saegan push --repo` uploaded, or an autoencoder of SAELens, and see that it can be read."""
+
+    name: tyro.conf.Positional[str]
+    """Name on the model hub, OWNER/NAME."""
+    out: Path
+    """Folder to write; new or empty."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        check_name("name", self.name)
+
+
+def run(options: Pull) -> None:
+    """Download, read."""
+    empty = not options.out.exists() or (options.out.is_dir() and not any(options.out.iterdir()))
+    require(empty, "out", str(options.out), "it is there and not empty; name a new folder.")
+    hub("name", options.name)  # before anything is written
+    download(options.name, options.out)
+    model = from_pretrained(options.out)
+    shape = "x".join(map(str, model.image_shape))
+    Console().print(Text(f"{options.out}: {type(model).__name__} of {shape}, from {options.name}"), soft_wrap=True)
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> Pull:
+    """The command line as options."""
+    return tyro.cli(Pull, prog=program_name(), args=arguments)
