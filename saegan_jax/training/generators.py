@@ -221,7 +221,7 @@ def import_generator(folder: str | Path) -> Generator:
     folder = Path(folder)
     system, config = _read_config(folder)
     try:
-        settings = from_json(system.config, config["settings"])
+        settings: Any = from_json(system.config, config["settings"])
         height, width, channels = config["image_shape"]
         shape, n_classes = (height, width, channels), int(config["n_classes"])
     except (KeyError, TypeError, ValueError) as error:
