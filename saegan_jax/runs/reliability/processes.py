@@ -61,7 +61,7 @@ def tiny(system: str, *more: object) -> list[str]:
     return [*" ".join(TINY[system]).split(), *map(str, more)]
 
 
-def _command(system: str, arguments: Sequence[str], log: Path, cached: bool, nice: int) -> None:
+def _command(system: str, arguments: Sequence[str], log: Path, cached: bool, nice: int, listening: Any) -> None:
     """What the process does: ``saegan train SYSTEM ARGUMENTS``, with all output in ``log``."""
     os.nice(nice)
     with log.open("ab") as file:
@@ -72,6 +72,7 @@ def _command(system: str, arguments: Sequence[str], log: Path, cached: bool, nic
     from saegan_jax import signals
 
     signals.listen_while_importing()
+    listening.set()
     import jax
     import matplotlib
 
@@ -98,10 +99,13 @@ class Process:
     def __init__(self, system: str, arguments: Sequence[str], log: Path, *, cached: bool = True, nice: int = 0) -> None:
         log.write_bytes(b"")
         self.log = log
-        job = (system, tuple(arguments), log, cached, nice)
+        listening = _CONTEXT.Event()
+        job = (system, tuple(arguments), log, cached, nice, listening)
         self._process: BaseProcess = _CONTEXT.Process(target=_command, args=job)
-        self._began = time.monotonic()
         self._process.start()
+        # Until its first line is run a process answers signals as the system does, and nothing can be lost.
+        listening.wait(TIMEOUT)
+        self._began = time.monotonic()
 
     @property
     def running(self) -> bool:
