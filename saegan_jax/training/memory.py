@@ -51,16 +51,14 @@ def check_members(name: str, state: Any, *, batch: int = 0, n_seeds: int = 1) ->
 
     Args:
       name: of the settings, for the message.
-      state: of one member, arrays or shapes, with ``params``.
+      state: of one member, arrays or shapes; where it has ``params``, they have gradients.
       batch: bytes of one member's batch.
       n_seeds: members.
 
     Raises:
       ConfigError: they are larger.
     """
-    one = sum(_size(leaf) for leaf in jax.tree.leaves(state)) + sum(
-        _size(leaf) for leaf in jax.tree.leaves(state.params)
-    )
+    one = sum(_size(leaf) for leaf in jax.tree.leaves((state, getattr(state, "params", ()))))
     has, needs = device_memory(), one + batch
     sizes = f"state, gradients and batch of one seed take {gibibytes(needs)}, and the device has {gibibytes(has)}"
     require(needs <= has, name, "these settings", f"{sizes}; use fewer units or layers, or a smaller batch.")

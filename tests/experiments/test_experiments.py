@@ -160,7 +160,7 @@ def test_a_member_that_fails_is_told_scored_as_nan_and_drawn_grey(
     arguments = tiny("train_gan", *QUICK_TO_COMPILE, "--evaluate", "--seeds", 2, "--picture-every", 10, "--out", folder)
     code, out, err = command("train_gan", *arguments)
     assert code == 0, err
-    assert "Alarm: non-finite begins at step 10, member 1 (nan)." in err
+    assert "Alarm: non-finite begins at step 10, member 1 (discriminator_loss, " in err
     assert "nan" in out
     summary = json.loads((folder / "summary.json").read_text(), parse_constant=pytest.fail)
     rows = summary["rows"]

@@ -645,7 +645,7 @@ def test_the_shapes_to_restore_into_do_not_need_the_data(name, n_seeds):
 def test_members_are_fitted_as_the_single_runs_of_their_seeds(monkeypatch):
     # In place of a prior what its key gives: fitting one takes longer than all else here.
     monkeypatch.setattr(
-        fitting_module, "fit_prior", lambda sampler, codes, key, threshold, steps: jax.random.normal(key, (3,))
+        fitting_module, "fit_prior", lambda sampler, codes, key, **settings: jax.random.normal(key, (3,))
     )
     config = replace(TINY, generator_input="sparse", sampler="clusters", discriminator="projected")
     params = [random_params(module(DENSE, 16), normal(1, 16), seed=i, scale=0.8) for i in (3, 4)]
