@@ -107,7 +107,9 @@ def test_every_page_is_listed():
     listed = {link["path"] for link in LINK.finditer(PAGES["docs/index.md"])}
     assert {Path(page).name for page in PAGES if page.startswith("docs/")} - listed == {"index.md", "site.md"}
     contents = set(re.findall(r"^[\w./-]+$", PAGES["docs/site.md"], re.MULTILINE))
-    assert {Path(page).stem for page in PAGES if page.startswith("docs/") and "/api/" not in page} - contents == {"site"}
+    assert {Path(page).stem for page in PAGES if page.startswith("docs/") and "/api/" not in page} - contents == {
+        "site"
+    }
 
 
 def problem(command: Command) -> str | None:
