@@ -12,56 +12,29 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from saegan_jax import signals
-from saegan_jax.errors import require, require_choice, require_positive
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main
-from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.reliability import rows
-from saegan_jax.runs.reliability.parts import PARTS
+from saegan_jax.runs.reliability.parts import PARTS, Asked
 
 Part = Literal["kills", "damage", "non-finite", "fuzz", "soak"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reliability:
+class Reliability(Asked):
     """Disturb tiny trainings of every system in one way, many times, and count what is lost or silent."""
 
     part: tyro.conf.Positional[Part]
     """kills: SIGKILL, SIGTERM and SIGINT at random moments. damage: files, disks, folders, two processes. non-finite: NaN and
     infinities in data, gradients, parameters. fuzz: settings and files drawn at random. soak: a long training."""
-    systems: tuple[str, ...] = tuple(TRAININGS)
-    """Systems that are trained."""
-    kills: int = 17
-    """Signals SIGKILL for each system (kills)."""
-    stops: int = 4
-    """Signals SIGTERM for each system, and as many SIGINT (kills)."""
-    pairs: int = 4
-    """Runs that two processes begin at once, and as many that they resume at once (damage)."""
-    settings: int = 200
-    """Settings of each system (fuzz)."""
-    executed: int = 20
-    """Of them, the most that are compiled and run for two steps; the others are traced (fuzz)."""
-    files: int = 300
-    """Damaged files of each kind (fuzz)."""
-    minutes: float = 10.0
-    """Length of the training (soak)."""
-    most_minutes: float = 60.0
-    """Time after which what has been counted is written, though less was asked for."""
-    seed: int = 0
-    """Of all moments, places and draws."""
     results: Path | None = None
     """JSON to write, its Markdown beside it; by default runs/reliability_<part>.json."""
 
     def __post_init__(self) -> None:
         check_options(self)
-        for system in self.systems:
-            require_choice("systems", system, tuple(TRAININGS))
-        require(len(self.systems) > 0, "systems", self.systems, f"name some of {', '.join(TRAININGS)}.")
-        counts = {"kills": self.kills, "stops": self.stops, "settings": self.settings, "files": self.files}
-        require_positive(**counts, pairs=self.pairs, executed=self.executed, minutes=self.minutes)
-        require_positive(most_minutes=self.most_minutes)
+        super().__post_init__()
         require_json(self.results)
 
 

@@ -5,7 +5,6 @@ compiling, so the compiler optimises little, and what this process and those it 
 session. ``optimised`` compiles as users do.
 """
 
-import gc
 import os
 import shutil
 import subprocess
@@ -52,12 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in settings.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
-
-
-def pytest_collection_finish() -> None:
-    # A tenth of the time went into looking for garbage among the objects of traces, which live until caches are cleared.
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

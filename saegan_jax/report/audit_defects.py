@@ -1,16 +1,14 @@
 """Who finds planted defects at which sample size, as published rows, a table and a picture."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
 from saegan_jax.evaluation.audit.defects import METRICS, NULL, Trial, outside
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 from saegan_jax.report.table import Result, Row, document, origin, pivot
 
 AUDIT, RIGHT = "audit", "audit, right first"
@@ -128,6 +126,4 @@ def defect_curves(rows: Sequence[Row], path: str | os.PathLike[str], *, title: s
     axes[0].legend(fontsize=7)
     if title:
         figure.suptitle(title, fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    write_bytes(Path(path), buffer.getvalue())
+    write_figure(figure, path, dpi=90)

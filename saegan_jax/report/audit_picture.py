@@ -1,8 +1,6 @@
 """The findings of an audit as one picture: what a feature draws, and the real and fake images in which it is most active."""
 
-import io
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +9,8 @@ from matplotlib.figure import Figure
 from saegan_jax.evaluation.audit import Audit
 from saegan_jax.evaluation.audit.evidence import reconstruct
 from saegan_jax.evaluation.autoencoders import decoder
-from saegan_jax.files import write_bytes
 from saegan_jax.report.audit import difference_text, percent, shown_differences
+from saegan_jax.report.figures import write_figure
 from saegan_jax.report.pictures import tile
 
 EACH = 8
@@ -83,9 +81,7 @@ def audit_picture(audit: Audit, path: str | os.PathLike[str], *, names: Any = ()
         axis.imshow(line(row), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set_title(f"{row.text}\n{' | '.join(head for head, _ in row.groups)}", fontsize=6.5, loc="left", pad=2)
         axis.set_axis_off()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    write_bytes(Path(path), buffer.getvalue())
+    write_figure(figure, path, dpi=130)
     return True
 
 

@@ -1,17 +1,15 @@
 """A comparison of arms with a baseline: its published rows, its tables, and a picture of what changes."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 from saegan_jax.report.table import Result, Row, Text, cell, document, each, origin, pivot
 from saegan_jax.stats import NEGLIGIBLE, Effect, effects, interaction
 
@@ -73,9 +71,7 @@ def forest(panels: Mapping[str, Mapping[str, Effect]], path: str | os.PathLike[s
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     if title:
         figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_bytes(Path(path), buffer.getvalue())
+    write_figure(figure, path, dpi=120)
 
 
 class Measured(NamedTuple):

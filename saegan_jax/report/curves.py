@@ -1,6 +1,5 @@
 """The metrics of a run over its steps, as one PNG."""
 
-import io
 import math
 import os
 import re
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 
 GROUPS: tuple[tuple[str, str], ...] = (
     ("losses", r"loss|energy|elbo"),
@@ -130,7 +129,4 @@ def training_curves(rows: Rows, path: str | os.PathLike[str], *, title: str = ""
             axes.legend(fontsize=8)
     if title:
         figure.suptitle(title, parse_math=False)  # a folder may be named a$b$
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_bytes(Path(path), buffer.getvalue())
-    return Path(path)
+    return write_figure(figure, path)

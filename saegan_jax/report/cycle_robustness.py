@@ -1,6 +1,5 @@
 """How robust cycles are, as one picture: the error when the image in the middle is coarsened."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 
 
 def cycle_robustness_picture(
@@ -58,7 +57,4 @@ def cycle_robustness_picture(
     panels[0].legend(fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_bytes(Path(path), buffer.getvalue())
-    return Path(path)
+    return write_figure(figure, path, dpi=100)

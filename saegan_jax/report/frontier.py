@@ -1,15 +1,13 @@
 """What sparsity costs: error, dead units and probe accuracy against the number of active units."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 
 PANELS = {
     "fvu_active": "FVU, reconstructed from active codes",
@@ -70,9 +68,7 @@ def frontier(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], *,
     axes[0].legend(fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_bytes(Path(path), buffer.getvalue())
+    write_figure(figure, path, dpi=100)
 
 
 def _points(found: Mapping[Any, Any], arms: Sequence[str], metric: str) -> list[tuple[Any, Any]]:

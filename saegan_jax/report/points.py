@@ -1,14 +1,12 @@
 """Pictures of generated points in the plane."""
 
-import io
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 
 
 def points_picture(points: np.ndarray, centers: np.ndarray, path: str | os.PathLike[str], *, title: str = "") -> None:
@@ -33,6 +31,4 @@ def points_picture(points: np.ndarray, centers: np.ndarray, path: str | os.PathL
         axis.plot(*points[index].T, ".", color="C0", ms=1.5, alpha=0.5)
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_bytes(Path(path), buffer.getvalue())
+    write_figure(figure, path, dpi=110)

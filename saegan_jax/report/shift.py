@@ -1,16 +1,14 @@
 """What a shift of the data costs every model, as published rows, tables and one picture."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from saegan_jax.evaluation.shift import UNSEEN, UNSHIFTED, ShiftScores
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 from saegan_jax.report.table import Result, Row, document, origin, pivot
 
 LIVE = 1e-3  # a feature lives in a set if it is active in at least this share of it
@@ -104,6 +102,4 @@ def shift_curves(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
     axes[0].legend(fontsize=8, ncols=len(arms), loc="upper left")
     if title:
         figure.suptitle(title, fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    write_bytes(Path(path), buffer.getvalue())
+    write_figure(figure, path, dpi=90)

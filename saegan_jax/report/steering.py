@@ -1,10 +1,8 @@
 """Steering as published rows, a table and pictures: strips of images along a direction, and what doses do."""
 
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from saegan_jax.evaluation.steering import CLASS_MEAN, CONTROLS, SAE, Found
-from saegan_jax.files import write_bytes
+from saegan_jax.report.figures import write_figure
 from saegan_jax.report.pictures import tile
 from saegan_jax.report.table import Result, Row, document, origin, pivot
 from saegan_jax.steering import Effect, effects_at_level, selectivity
@@ -192,6 +190,4 @@ def dose_response_curves(rows: Sequence[Mapping[str, Any]], path: str | os.PathL
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    write_bytes(Path(path), buffer.getvalue())
+    write_figure(figure, path, dpi=90)

@@ -39,7 +39,7 @@ def critic_parts(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: in
     """
     functions = autoencoder(config.sae, image_shape=image_shape)
     image_net = image_networks(config.gan, image_shape, n_classes=n_classes).discriminator
-    frozen = FrozenSAE(functions, config.sae.d_sae, config.sae.active_above, config.code_dropout)
+    frozen = FrozenSAE(functions, config.sae.d_sae, config.sae.active_above)
     return CriticParts(config, frozen, image_net, image_shape, n_classes)
 
 
@@ -93,9 +93,30 @@ def saegan_game(config: SAEGANConfig, *, image_shape: ImageShape, n_classes: int
         to_image=decoded_image if config.in_codes else unit_images,
         in_pixels=not config.in_codes,
         latent_of=None if inputs.latent_of is None else inputs.latent_of(config, sae),
-        real_codes=sae.training_codes if discriminator.reads_pairs else None,
+        real_codes=partial(training_codes, config, sae) if discriminator.reads_pairs else None,
         pair_codes=PAIRINGS[config.pairing],
     )
+
+
+def training_codes(
+    config: SAEGANConfig, sae: FrozenSAE, pretrained: Any, key: jax.Array, images: jax.Array
+) -> jax.Array:
+    """Codes ``(batch, d_code)`` of reals, in training: with ``code_dropout`` of some only a random part."""
+    codes = sae.input_codes(pretrained, images)
+    return drop_parts(codes, sae.off(pretrained), key, share=config.code_dropout) if config.code_dropout else codes
+
+
+def drop_parts(codes: jax.Array, off: jax.Array, key: jax.Array, *, share: float) -> jax.Array:
+    """``codes (batch, d_code)``, of a ``share`` of which only a random part is kept; the other units are at ``off (d_code,)``.
+
+    Each of those keeps each unit with probability u, which is uniform on [0, 1] and its own. A game whose reals and fakes carry
+    such codes has the images of every part of a code for its optimum, the single units and the empty code among them.
+    """
+    which_key, part_key, unit_key = jax.random.split(key, 3)
+    n = codes.shape[0]
+    dropped = jax.random.bernoulli(which_key, jnp.float32(share), (n, 1))
+    kept = jax.random.bernoulli(unit_key, jax.random.uniform(part_key, (n, 1), jnp.float32), codes.shape)
+    return jnp.where(dropped & ~kept, off.reshape(1, -1), codes)
 
 
 def saegan(

@@ -72,7 +72,7 @@ class DiscriminatorUse:
     real that a relativistic loss pairs it with; shuffled: a control, in which reals are read beside the code of another."""
     code_dropout: float = 0.0
     """Share of the codes beside the joint critic, in training, of which only a random part is kept: each unit with probability
-    u, uniform on [0, 1]. The generator so learns what single units mean, and what to draw of a code that is incomplete."""
+    u, uniform on [0, 1]. The generator so learns to draw something of codes that no training image has, those of a prior."""
     code_hidden: tuple[int, ...] = (128, 128)
     """Units of each hidden layer of the critic on codes; empty for a linear critic."""
     code_width: int = 16

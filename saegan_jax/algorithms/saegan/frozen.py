@@ -38,13 +38,11 @@ class FrozenSAE(NamedTuple):
       functions: encode, decode and pre-activations.
       d_sae: number of units.
       active_above: a code above it counts as active.
-      dropout: share of the codes in training that are dropped in part.
     """
 
     functions: Autoencoder
     d_sae: int
     active_above: float
-    dropout: float = 0.0
 
     @property
     def d_code(self) -> int:
@@ -86,26 +84,9 @@ class FrozenSAE(NamedTuple):
         codes = self.functions.encode(self.params(pretrained), images)
         return jnp.where(codes > self.active_above, codes, 0.0).reshape(images.shape[0], -1)
 
-    def training_codes(self, pretrained: Pretrained, key: jax.Array, images: jax.Array) -> jax.Array:
-        """:meth:`input_codes`, of a share ``dropout`` of which only a random part is kept.
-
-        Each of those keeps each unit with probability u, which is uniform on [0, 1] and its own; the others are off (with
-        ``standardise``, at their mean). A game in which reals and fakes carry such codes has the images of every part of a
-        code for its optimum, the single units and the empty code among them.
-        """
-        codes = self.input_codes(pretrained, images)
-        return self.dropped(pretrained, key, codes) if self.dropout else codes
-
-    def dropped(self, pretrained: Pretrained, key: jax.Array, codes: jax.Array) -> jax.Array:
-        """Codes ``(batch, d_code)``, of a share ``dropout`` of which only a random part is kept."""
-        which_key, share_key, unit_key = jax.random.split(key, 3)
-        n, d_code = codes.shape
-        whole = jax.random.uniform(which_key, (n, 1), jnp.float32) >= self.dropout
-        kept = jax.random.uniform(unit_key, (n, d_code), jnp.float32) < jax.random.uniform(
-            share_key, (n, 1), jnp.float32
-        )
-        off = jnp.broadcast_to(pretrained.center, (d_code // self.d_sae, self.d_sae)).reshape(1, -1)
-        return jnp.where(whole | kept, codes, off)
+    def off(self, pretrained: Pretrained) -> jax.Array:
+        """``(d_code,)``, a code of which no unit says anything: zeros, or with ``standardise`` the means."""
+        return jnp.tile(pretrained.center, self.d_code // self.d_sae)
 
     def scaled_input(self, pretrained: Pretrained, codes: jax.Array) -> jax.Array:
         """:meth:`scaled` of codes ``(batch, d_code)``, as generators and joint critics read them."""

@@ -2,37 +2,49 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from saegan_jax.errors import require, require_choice, require_positive
 from saegan_jax.report.table import Row
+from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.reliability import rows
 
 Say = Callable[[str], None]
 
 
-class Asked(Protocol):
-    """How much is asked for; see the options of ``experiments.reliability``."""
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How much is asked for."""
 
-    @property
-    def systems(self) -> tuple[str, ...]: ...
-    @property
-    def kills(self) -> int: ...
-    @property
-    def stops(self) -> int: ...
-    @property
-    def pairs(self) -> int: ...
-    @property
-    def settings(self) -> int: ...
-    @property
-    def executed(self) -> int: ...
-    @property
-    def files(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def minutes(self) -> float: ...
-    @property
-    def most_minutes(self) -> float: ...
+    systems: tuple[str, ...] = tuple(TRAININGS)
+    """Systems that are trained."""
+    kills: int = 17
+    """Signals SIGKILL for each system (kills)."""
+    stops: int = 4
+    """Signals SIGTERM for each system, and as many SIGINT (kills)."""
+    pairs: int = 4
+    """Runs that two processes begin at once, and as many that they resume at once (damage)."""
+    settings: int = 200
+    """Settings of each system (fuzz)."""
+    executed: int = 20
+    """Of them, the most that are compiled and run for two steps; the others are traced (fuzz)."""
+    files: int = 300
+    """Damaged files of each kind (fuzz)."""
+    minutes: float = 10.0
+    """Length of the training (soak)."""
+    most_minutes: float = 60.0
+    """Time after which what has been counted is written, though less was asked for."""
+    seed: int = 0
+    """Of all moments, places and draws."""
+
+    def __post_init__(self) -> None:
+        for system in self.systems:
+            require_choice("systems", system, tuple(TRAININGS))
+        require(len(self.systems) > 0, "systems", self.systems, f"name some of {', '.join(TRAININGS)}.")
+        counts = {"kills": self.kills, "stops": self.stops, "settings": self.settings, "files": self.files}
+        require_positive(**counts, pairs=self.pairs, executed=self.executed, minutes=self.minutes)
+        require_positive(most_minutes=self.most_minutes)
 
 
 class Found(NamedTuple):

@@ -12,9 +12,8 @@ from helpers import SHAPE, normal, random_params, uint8_data, unit_batch
 from saegan_jax.algorithms.gan import NETWORKS, Condition, GANConfig
 from saegan_jax.algorithms.gan import step as step_module
 from saegan_jax.algorithms.gan.networks import image_networks
-from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, autoencoder, module
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
 from saegan_jax.algorithms.saegan import (
-    Pretrained,
     SAEGANConfig,
     fit_pretrained,
     pretrained_shapes,
@@ -22,7 +21,7 @@ from saegan_jax.algorithms.saegan import (
     saegan,
     saegan_game,
 )
-from saegan_jax.algorithms.saegan.frozen import FrozenSAE
+from saegan_jax.algorithms.saegan.build import drop_parts
 from saegan_jax.errors import ConfigError
 from saegan_jax.networks.discriminators import MLPDiscriminator
 
@@ -89,12 +88,11 @@ def test_codes_of_reals_are_those_of_the_encoder_with_inactive_units_at_zero():
 def test_dropped_codes_keep_a_random_part_of_some(standardise):
     n, d_sae = 4000, 8
     center = jnp.arange(d_sae, dtype=jnp.float32) * float(standardise)
-    pretrained = Pretrained((), jnp.ones(d_sae), center, (), {})
     codes = jax.random.uniform(jax.random.key(1), (n, 2 * d_sae), jnp.float32, 100.0, 101.0)
-    sae = FrozenSAE(autoencoder(DENSE, image_shape=SHAPE), d_sae, 0.0, 0.5)
-    dropped = np.asarray(sae.dropped(pretrained, jax.random.key(0), codes))
+    off = jnp.tile(center, 2)
+    dropped = np.asarray(drop_parts(codes, off, jax.random.key(0), share=0.5))
     kept = dropped == np.asarray(codes)
-    np.testing.assert_array_equal(dropped[~kept], np.broadcast_to(np.tile(center, 2), kept.shape)[~kept])
+    np.testing.assert_array_equal(dropped[~kept], np.broadcast_to(off, kept.shape)[~kept])
     share = kept.mean(axis=1)
     # Half are whole, and of the others a uniform share is kept, so that 1 in 17 of them is whole too.
     assert abs((share == 1).mean() - (0.5 + 0.5 / 17)) < 0.03
