@@ -157,8 +157,8 @@ def test_settings_have_ranges_and_say_so():
             AuditSettings(**bad)
 
 
-def test_the_fewest_images_are_those_that_can_show_a_fifth():
-    """What the messages say: of 100 each, 20 against 0 is found among 512 tests at half the rate; of 50, 10 is not."""
+def test_the_fewest_images_can_show_a_fifth():
+    """Why at least 100 are asked for: of 100 each, 20 against 0 is found among 512 tests at half the rate; of 50, 10 is not."""
     for n, enough in ((100, True), (50, False)):
         p = scipy.stats.fisher_exact([[n // 5, n - n // 5], [0, n]]).pvalue
         rate = rates_of_families([p] + [1.0] * 511, [1.0] * 3)[0]
