@@ -79,6 +79,11 @@ def difference_text(one: Difference, known: ClassOfFeature | None, names: Sequen
 
 def question_text(one: SetTest, fdr: float) -> str:
     """The answer to a question in a sentence."""
+    if one.question == "copies" and one.bound == 0:
+        return (
+            f"Copies cannot be looked for: {percent(one.expected)} or more of the held-out reals are copies of training "
+            "images, and no fake can be nearer than they are. Remove duplicates from the real images."
+        )
     yes = one.q <= fdr
     sure = f"p = {one.p:.2g}"
     if one.question == "described":

@@ -26,13 +26,13 @@ class Strip(NamedTuple):
 
 def strips(audit: Audit, *, names: Any = (), most: int = 4) -> list[Strip]:
     """Rows of the picture: at most so many findings of each section, then whole images that were singled out."""
-    reals = audit.real_images[audit.split.compared]
     rows = []
     for one in shown_differences(audit, most=most):
+        real, fake = (strongest(part.codes[:, one.feature]) for part in (audit.real, audit.fake))
         groups = (
             ("decoder", atom(audit, one.feature)),
-            ("reals", strongest(audit.real.codes[:, one.feature], reals)),
-            ("fakes", strongest(audit.fake.codes[:, one.feature], audit.fake_images)),
+            ("reals", audit.real_images[audit.split.compared[real]]),
+            ("fakes", audit.fake_images[fake]),
         )
         rows.append(Strip(difference_text(one, audit.classes.get(one.feature), names), groups))
     for asked in audit.comparison.answered:
@@ -44,16 +44,16 @@ def strips(audit: Audit, *, names: Any = (), most: int = 4) -> list[Strip]:
             rows.append(Strip(text, (("fakes", worst), ("reconstructed", shown))))
         elif asked.question == "copies":
             nearest = np.argsort(audit.fake.nearness, kind="stable")[:EACH]
-            training = audit.real_images[audit.split.train][audit.fake.nearest[nearest]]
+            training = audit.real_images[audit.split.train[audit.fake.nearest[nearest]]]
             text = f"copies: {share} of the fakes, {chance} expected; the nearest ones"
             rows.append(Strip(text, (("fakes", audit.fake_images[nearest]), ("training images", training))))
     return rows
 
 
-def strongest(strength: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """The images in which a feature is strongest, at most :data:`EACH`, none in which it is not active."""
+def strongest(strength: np.ndarray) -> np.ndarray:
+    """Numbers of the images in which a feature is strongest, at most :data:`EACH`, none in which it is not active."""
     order = np.argsort(-strength, kind="stable")[:EACH]
-    return images[order[strength[order] > 0]]
+    return order[strength[order] > 0]
 
 
 def atom(audit: Audit, feature: int) -> np.ndarray:

@@ -13,8 +13,6 @@ from rich.text import Text
 
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.evaluation.audit import Audit, AuditSettings, Trained, audit
-from saegan_jax.evaluation.audit.images import check_pair, checked_images
-from saegan_jax.evaluation.audit.run import check_trained, split_reals
 from saegan_jax.report.audit import page, rows_of
 from saegan_jax.report.audit_picture import audit_picture
 from saegan_jax.report.table import Result
@@ -112,17 +110,11 @@ def run(options: AuditOptions) -> None:
             name: read_images(getattr(options, name), name, image_size=options.image_size, **folders)
             for name in ("real", "fake")
         }
-        images = {name: checked_images(one.images, name) for name, one in sets.items()}
-        check_pair(images["real"], images["fake"])
-        split_reals(len(images["real"]), options.settings.compared, seed=options.seed)
-        trained = None if options.sae is None else read_sae(options.sae)
-        if trained is not None:
-            check_trained(trained, images["real"])
         found = audit(
-            images["real"],
-            images["fake"],
+            sets["real"].images,
+            sets["fake"].images,
             settings=options.settings,
-            sae=trained,
+            sae=None if options.sae is None else read_sae(options.sae),
             labels=sets["real"].labels,
             seed=options.seed,
             say=status.update,

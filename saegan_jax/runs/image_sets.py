@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -57,8 +56,8 @@ def read_images(
         return ImageSet(found.image, found.label, found.classes)
     if name.endswith(NPZ):
         return _read_npz(Path(name), field)
-    train = load(name, manual_dir=manual_dir, data_dir=data_dir).train
-    return ImageSet(train.image, train.label, ())
+    dataset = load(name, manual_dir=manual_dir, data_dir=data_dir)
+    return ImageSet(dataset.train.image, dataset.train.label if dataset.labelled else None, dataset.classes)
 
 
 def _read_npz(path: Path, field: str) -> ImageSet:
@@ -71,8 +70,9 @@ def _read_npz(path: Path, field: str) -> ImageSet:
         raise ConfigError(
             field, str(path), "there is no such file; give an .npz, folder:PATH, or a data set."
         ) from None
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise ConfigError(field, str(path), f"it cannot be read as an .npz ({error}).") from None
+    except Exception as error:  # a damaged file makes NumPy and zipfile raise nearly anything
+        fix = f"it cannot be read as an .npz ({type(error).__name__}: {error})."
+        raise ConfigError(field, str(path), fix) from None
     fix = f"it holds {names or 'nothing'}; call the array of images `images`, as `saegan sample` does."
     require("images" in arrays or len(arrays) == 1, field, str(path), fix)
     images = arrays["images"] if "images" in arrays else next(iter(arrays.values()))

@@ -1,6 +1,9 @@
 """`saegan audit`: files in three forms, the report that it writes, and what it refuses before training."""
 
+import io
+import struct
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +14,9 @@ from saegan_jax.algorithms.sae import sae
 from saegan_jax.data import load
 from saegan_jax.errors import ConfigError
 from saegan_jax.evaluation.audit import default_sae
+from saegan_jax.evaluation.audit import run as audit_run
 from saegan_jax.report.table import Result
-from saegan_jax.runs import audit as command
+from saegan_jax.runs import image_sets
 from saegan_jax.runs.image_sets import read_images
 from saegan_jax.training.interchange import export_sae
 
@@ -98,6 +102,26 @@ def test_a_report_is_written_and_read_back(files, run_audit, tmp_path):
     assert Result.read(out / "audit.json").extra["config"]["audit"]["fdr"] == 1e-12
 
 
+def damaged_npz(images):
+    """The bytes of an .npz whose compressed data begin with a block of no known type."""
+    kept = io.BytesIO()
+    np.savez_compressed(kept, images=images)
+    damaged = bytearray(kept.getvalue())
+    name, extra = struct.unpack("<HH", damaged[26:30])
+    damaged[30 + name + extra] = 0xFF
+    return bytes(damaged)
+
+
+def test_a_data_set_gives_names_of_classes_and_no_labels_where_they_mean_nothing(monkeypatch):
+    named = replace(load("digits"), classes=tuple("abcdefghij"))
+    monkeypatch.setattr(image_sets, "load", lambda *_, **__: named)
+    found = read_images("digits", "real")
+    assert found.classes == named.classes
+    np.testing.assert_array_equal(found.labels, named.train.label)
+    monkeypatch.setattr(image_sets, "load", lambda *_, **__: replace(named, labelled=False, classes=()))
+    assert read_images("digits", "real").labels is None
+
+
 def test_the_three_forms_are_the_same_images(files, tmp_path):
     fromnpz, fromfolder = (read_images(str(n), "fake") for n in (files / "fake.npz", f"folder:{files / 'fakes'}"))
     np.testing.assert_array_equal(fromnpz.images, fromfolder.images)
@@ -118,6 +142,8 @@ def test_the_three_forms_are_the_same_images(files, tmp_path):
         ({"--fake": "folder:"}, "fake = 'folder:' cannot be used: name the folder after the colon"),
         ({"--fake": "folder:nowhere"}, "folder 'nowhere' does not exist"),
         ({"--fake": "text.npz"}, "fake = 'text.npz' cannot be used: it cannot be read as an .npz"),
+        ({"--fake": "zlib.npz"}, "fake = 'zlib.npz' cannot be used: it cannot be read as an .npz (error: "),
+        ({"--fake": "array.npz"}, "fake = 'array.npz' cannot be used: it cannot be read as an .npz (TypeError: "),
         ({"--fake": "few.npz"}, "fake = '50 images' cannot be used: give at least 100"),
         ({"--fake": "wide.npz"}, "its images have 9x8 pixels and 1 channel, the real ones 8x8"),
         ({"--fake": "nan.npz"}, "hold NaN or infinity"),
@@ -130,9 +156,12 @@ def test_the_three_forms_are_the_same_images(files, tmp_path):
     ],
 )
 def test_what_cannot_work_is_one_paragraph_before_training(changes, message, files, run_audit, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "audit", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr(audit_run, "train_sae", lambda *_, **__: pytest.fail("training began"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.npz").write_text("no arrays")
+    (tmp_path / "zlib.npz").write_bytes(damaged_npz(DIGITS.image[:3]))
+    np.save(tmp_path / "array", DIGITS.image[:3])
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     (tmp_path / "empty").mkdir()
     (tmp_path / "small").symlink_to(files / "small")
     np.savez(tmp_path / "few.npz", images=DIGITS.image[:50])

@@ -58,12 +58,11 @@ class Defect(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One comparison: whether the audit found anything, whether rightly, every metric's value, and its questions answered."""
+    """One comparison: whether the audit found anything, whether rightly, and every metric's value."""
 
     found: bool
     right: bool
     values: dict[str, float]
-    findings: int
 
 
 def with_bar(images: np.ndarray) -> np.ndarray:
@@ -175,10 +174,10 @@ def run_trial(
     """Draw reals and faulty fakes, audit them and measure every metric; arguments as in :func:`drawn`."""
     real, fake, which = drawn(defect, pool, altered, n, target, rng)
     comparison = compare(real.evidence, fake.evidence, settings)
-    findings = len(comparison.found) + len(comparison.answered)
-    right = findings > 0 and defect.right(comparison, which, fake.evidence, classes, target)
+    found = bool(comparison.found or comparison.answered)
+    right = found and defect.right(comparison, which, fake.evidence, classes, target)
     values = {name: metric(real.features, fake.features) for name, metric in METRICS.items()}
-    return Trial(findings > 0, right, values, findings)
+    return Trial(found, right, values)
 
 
 def outside(value: float, null: Sequence[float]) -> bool:

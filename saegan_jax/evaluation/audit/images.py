@@ -42,7 +42,7 @@ def check_pair(real: np.ndarray, fake: np.ndarray) -> None:
     sizes = [f"{w}x{h} pixels and {c} channel{'s' * (c > 1)}" for _, h, w, c in (real.shape, fake.shape)]
     fix = f"its images have {sizes[1]}, the real ones {sizes[0]}; resize or convert one of the sets."
     require(real.shape[1:] == fake.shape[1:], "fake", f"{len(fake)} images", fix)
-    why = "with fewer, not even a feature in a fifth of the reals and in no fake could be told from chance."
+    why = "with fewer, only large differences could be told from chance."
     require(len(fake) >= FEWEST_FAKE, "fake", f"{len(fake)} images", f"give at least {FEWEST_FAKE}: {why}")
     fix = f"give at least {FEWEST_REAL}, half to train on and half to compare: {why}"
     require(len(real) >= FEWEST_REAL, "real", f"{len(real)} images", fix)

@@ -12,6 +12,7 @@ from saegan_jax.evaluation.audit.compare import Comparison, compare
 from saegan_jax.evaluation.audit.evidence import Evidence, Trained, gather_evidence, refer_to, train_sae
 from saegan_jax.evaluation.audit.images import check_pair, checked_images
 from saegan_jax.evaluation.audit.settings import FEWEST_FAKE, AuditSettings, default_sae
+from saegan_jax.metrics import class_purity
 
 MOST_COMPARED = 10_000
 
@@ -24,16 +25,14 @@ class RealSplit(NamedTuple):
 
 
 class ClassOfFeature(NamedTuple):
-    """The class whose training images activate a feature most often.
+    """The most frequent class among the training images that activate a feature.
 
     Attributes:
       label: its number.
-      rate: share of its images that activate the feature.
-      purity: share of the images that activate the feature which are of this class.
+      purity: its share of these images.
     """
 
     label: int
-    rate: float
     purity: float
 
 
@@ -164,15 +163,10 @@ def check_trained(trained: Trained, real: np.ndarray) -> None:
 
 
 def classes_of(codes: np.ndarray, labels: np.ndarray | Sequence[int]) -> dict[int, ClassOfFeature]:
-    """The class whose images activate each feature most often, of ``codes (n, d_sae)`` and ``labels (n,)``."""
-    label, active = np.asarray(labels), codes > 0
-    known = np.unique(label)
-    rates = np.stack([active[label == one].mean(axis=0) for one in known])
-    shares = np.stack([(active & (label == one)[:, None]).sum(axis=0) for one in known]) / np.maximum(
-        active.sum(axis=0), 1
-    )
-    best = rates.argmax(axis=0)
+    """The most frequent class among the images that activate each feature, of ``codes (n, d_sae)`` and ``labels (n,)``."""
+    known, number = np.unique(np.asarray(labels), return_inverse=True)
+    found = class_purity(codes, number, num_classes=len(known), threshold=0)
     return {
-        int(j): ClassOfFeature(int(known[best[j]]), float(rates[best[j], j]), float(shares[best[j], j]))
-        for j in np.flatnonzero(active.any(axis=0))
+        int(j): ClassOfFeature(int(known[found.label[j]]), float(found.purity[j]))
+        for j in np.flatnonzero(found.label >= 0)
     }

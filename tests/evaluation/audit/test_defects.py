@@ -25,7 +25,7 @@ from saegan_jax.evaluation.audit.defects import (
 from saegan_jax.report.audit_defects import AUDIT, RIGHT, rows_of, smallest, tables
 from saegan_jax.report.table import Result
 
-CLASSES = {j: ClassOfFeature(j, 1.0, 1.0) for j in range(4)}
+CLASSES = {j: ClassOfFeature(j, 1.0) for j in range(4)}
 
 
 def pool(rng, n=1500):
@@ -102,7 +102,7 @@ def test_trials_find_what_is_planted_and_say_whether_rightly():
     assert dropped.right
     wrong = run_trial(
         DEFECTS["a class dropped"], original, None, n=300, target=1, settings=AuditSettings(),
-        classes={j: ClassOfFeature(3, 1.0, 1.0) for j in range(4)}, rng=np.random.default_rng(2),
+        classes={j: ClassOfFeature(3, 1.0) for j in range(4)}, rng=np.random.default_rng(2),
     )  # fmt: skip
     assert wrong.found
     assert not wrong.right

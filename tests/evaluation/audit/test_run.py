@@ -104,11 +104,15 @@ def test_nearness_by_hand():
 
 
 def test_the_class_of_a_feature_by_hand():
-    codes = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]], np.float32)
-    found = classes_of(codes, [5, 5, 7, 7])
-    assert found[0] == (5, 1.0, 1.0)
-    assert found[1] == (7, 1.0, pytest.approx(2 / 3))
+    codes = np.array([[1, 0, 0, 1], [1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 1]], np.float32)
+    found = classes_of(codes, [5, 5, 5, -7])
+    assert found[0] == (5, 1.0)
+    assert found[1] == (-7, 1.0)
     assert 2 not in found  # never active
+    assert found[3] == (
+        5,
+        pytest.approx(2 / 3),
+    )  # the most frequent class, though more of the other's images activate it
 
 
 def test_a_convolutional_autoencoder_gives_one_code_an_image():
