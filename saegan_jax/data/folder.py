@@ -169,7 +169,7 @@ def survey_folder(
         found.files.append(file)
         found.shape = (shape[0], shape[1])
         found.changes.update(outcome.changes)
-        found.crc = zlib.crc32(np.ascontiguousarray(outcome.image), found.crc)
+        found.crc = zlib.crc32(np.ascontiguousarray(outcome.image).data, found.crc)
         if channels is None:
             found.channels = max(found.channels, outcome.image.shape[2])
         found.changes[f"channels {outcome.image.shape[2]}"] += 1

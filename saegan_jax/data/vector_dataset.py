@@ -134,10 +134,10 @@ def vector_dataset(
     return VectorDataset(vectors.name, source, validation, test, found, spread, _origin(source, sample, spread))
 
 
-def _origin(source: VectorRows, sample: NDArray[np.float32], spread: float) -> Origin:
+def _origin(source: VectorRows, sample: NDArray[Any], spread: float) -> Origin:
     vectors, normalisation = source.vectors, source.normalisation
     m = len(source.left_out) // 2
-    digest = hashlib.sha256(np.ascontiguousarray(sample)).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(sample).data).hexdigest()
     said = {
         "none": "Inputs are taken as they are",
         "scale": f"Inputs are multiplied by {normalisation.scale:.4g}, so that their mean norm is sqrt({vectors.d})",
