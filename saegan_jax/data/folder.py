@@ -157,7 +157,8 @@ def survey_folder(
     for file, outcome in _outcomes(root, listing.files, size):
         if isinstance(outcome, decoding.UnreadableError):
             found.skipped.append(Skipped(file, str(outcome)))
-            _check_skipped(found, most)
+            if len(found.skipped) > most:
+                _too_many_skipped(found, most)
             continue
         shape = outcome.image.shape[:2]
         if found.files and shape != found.shape:
@@ -375,14 +376,9 @@ def _attempt(root: Path, size: tuple[int, int] | None) -> Callable[[str], decodi
     return attempt
 
 
-def _check_skipped(found: Survey, most: int) -> None:
-    if len(found.skipped) > most:
-        _too_many_skipped(found, most)
-
-
 def _too_many_skipped(found: Survey, most: int) -> None:
     n = len(found.listing.files)
-    if not found.files and len(found.skipped) == n:
+    if len(found.skipped) == n:
         raise DataError(
             f"folder {str(found.path)!r}: none of its {n} images can be used: {_named(found.skipped)}. Mend them, or name "
             "another folder."
