@@ -68,7 +68,7 @@ def decode(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None)
             if _sixteen_bits(file):
                 changes.append(DEPTH)
             file.load()
-            if file.getexif().get(ORIENTATION_TAG, 1) != 1:
+            if file.getexif().get(ORIENTATION_TAG) in range(2, 9):
                 changes.append(TURNED)
             image = ImageOps.exif_transpose(file)
             image = _plain(image, changes)
@@ -127,6 +127,10 @@ def _plain(image: Image.Image, changes: list[str]) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise UnreadableError(f"its pixels go from {values.min()} to {values.max()}, and at most 16 bits are read")
+        if mode == "I" and values.max() < 256:
+            raise UnreadableError(
+                f"its pixels of 32 bits go up to {values.max()}, so that 8 or 16 bits may be meant; save it with as many"
+            )
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     if mode == "F":
         raise UnreadableError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -79,6 +80,7 @@ class Survey:
         shape: (h, w) of every usable image.
         channels: that the images get.
         changes: how many images had what done to them.
+        crc: CRC-32 of all pixels as decoded, one image after another.
         pixels: the images as decoded, or None where they would take more than ``in_memory`` bytes.
     """
 
@@ -89,6 +91,7 @@ class Survey:
     shape: tuple[int, int]
     channels: int
     changes: Counter[str]
+    crc: int
     pixels: list[NDArray[np.uint8]] | None
 
 
@@ -111,7 +114,7 @@ def read_folder(
             to it. None: as they are, and all must have one size.
         channels: 1, 3 or 4, which all images get; None for the least that holds all of them without loss.
         classes: names that the subfolders must be among, in the order of their labels; None for the sorted names found.
-        max_skipped: files that may be unusable; by default 10, or a twentieth of them if that is more, and fewer than half.
+        max_skipped: files that may be unusable; by default 10, or a twentieth of them if that is more, and at most half.
 
     Raises:
         DataError: no such folder, or one without images; images beside subfolders of images; too many unusable files; images
@@ -119,14 +122,10 @@ def read_folder(
     """
     found = survey_folder(path, image_size=image_size, channels=channels, max_skipped=max_skipped)
     assert found.pixels is not None, "no limit of memory was set"
-    image = np.empty((len(found.files), *found.shape, found.channels), np.uint8)
-    for i, pixels in enumerate(found.pixels):
-        image[i] = decoding.with_channels(pixels, found.channels)
-        found.pixels[i] = NOTHING  # or all of them would be in memory twice
     names = class_names(found, classes)
     return ImageFolder(
         path=found.path,
-        image=image,
+        image=joined_images(found.pixels, found.shape, found.channels),
         label=labels(found, names),
         classes=names,
         files=tuple(found.files),
@@ -153,12 +152,13 @@ def survey_folder(
     if max_skipped is not None and max_skipped < 0:
         raise DataError(f"max_skipped={max_skipped!r} is no number of files: choose zero or more.")
     most = max(10, n // 20) if max_skipped is None else max_skipped
-    found = Survey(root, listing, [], [], (0, 0), channels or 1, Counter(), [])
+    found = Survey(root, listing, [], [], (0, 0), channels or 1, Counter(), 0, [])
     nbytes = 0
     for file, outcome in _outcomes(root, listing.files, size):
         if isinstance(outcome, decoding.UnreadableError):
             found.skipped.append(Skipped(file, str(outcome)))
-            _check_skipped(found, most)
+            if len(found.skipped) > most:
+                _too_many_skipped(found, most)
             continue
         shape = outcome.image.shape[:2]
         if found.files and shape != found.shape:
@@ -170,6 +170,7 @@ def survey_folder(
         found.files.append(file)
         found.shape = (shape[0], shape[1])
         found.changes.update(outcome.changes)
+        found.crc = zlib.crc32(np.ascontiguousarray(outcome.image).data, found.crc)
         if channels is None:
             found.channels = max(found.channels, outcome.image.shape[2])
         found.changes[f"channels {outcome.image.shape[2]}"] += 1
@@ -179,8 +180,17 @@ def survey_folder(
         if found.pixels is not None:
             found.pixels.append(outcome.image)
     if not found.files or (max_skipped is None and len(found.skipped) > len(found.files)):
-        _too_many_skipped(found, min(most, (n - 1) // 2))
+        _too_many_skipped(found, min(most, n // 2))
     return found
+
+
+def joined_images(pixels: list[NDArray[np.uint8]], shape: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """Images ``(h, w, c)`` of any channels as one array ``(n, h, w, channels)``; the list is emptied of them."""
+    image = np.empty((len(pixels), *shape, channels), np.uint8)
+    for i, one in enumerate(pixels):
+        image[i] = decoding.with_channels(one, channels)
+        pixels[i] = NOTHING  # or all of them would be in memory twice
+    return image
 
 
 def checked_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -227,11 +237,10 @@ def list_images(root: Path) -> Listing:
     """
     files, others = [], Counter[str]()
     for name in _walk(root, "", set()):
-        suffix = os.path.splitext(name)[1].lower()
-        if suffix in decoding.SUFFIXES:
+        if _is_image(name):
             files.append(name)
         else:
-            others[suffix or "no suffix"] += 1
+            others[_suffix(name) or "no suffix"] += 1
     kinds = ", ".join(sorted(s[1:].upper() for s in decoding.SUFFIXES - {".jpg", ".tif"}))
     if not files:
         beside = f"it has {_counted(others)}" if others else "it is empty"
@@ -244,6 +253,17 @@ def list_images(root: Path) -> Listing:
             "their class, or all of them into one folder without classes."
         )
     return Listing(tuple(sorted(files)), others, all(inside))
+
+
+def left_beside(root: Path, used: Iterable[Path]) -> tuple[str, ...]:
+    """A sentence on the images of ``root`` that lie in none of its folders ``used``; none where there are none."""
+    inside = {folder.name for folder in used}
+    names = [name for name in _walk(root, "", set()) if _class_of(name) not in inside]
+    left = Counter(name.partition(os.sep)[0] if os.sep in name else "itself" for name in names if _is_image(name))
+    if not left:
+        return ()
+    where = ", ".join(f"{count:,} in {name}" for name, count in left.most_common(5))
+    return (f"{root}: images beside the subfolders of the splits are left out: {where}.",)
 
 
 def class_names(found: Survey, classes: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -311,6 +331,14 @@ def _walk(root: Path, inside: str, seen: set[str]) -> Iterator[str]:
             yield name
 
 
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
+
+
+def _is_image(file: str) -> bool:
+    return _suffix(file) in decoding.SUFFIXES
+
+
 def _images(count: int, kind: str = "") -> str:
     """``3 grey images were``."""
     return f"{count:,} {kind}{' ' * bool(kind)}{'image was' if count == 1 else 'images were'}"
@@ -348,13 +376,13 @@ def _attempt(root: Path, size: tuple[int, int] | None) -> Callable[[str], decodi
     return attempt
 
 
-def _check_skipped(found: Survey, most: int) -> None:
-    if len(found.skipped) > most:
-        _too_many_skipped(found, most)
-
-
 def _too_many_skipped(found: Survey, most: int) -> None:
     n = len(found.listing.files)
+    if len(found.skipped) == n:
+        raise DataError(
+            f"folder {str(found.path)!r}: none of its {n} images can be used: {_named(found.skipped)}. Mend them, or name "
+            "another folder."
+        )
     raise DataError(
         f"folder {str(found.path)!r}: {len(found.skipped)} of its {n} images cannot be used, and at most {most} "
         f"are skipped: {_named(found.skipped)}. Mend or remove them, or raise the limit by --max-skipped (max_skipped)."

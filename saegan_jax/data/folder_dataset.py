@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from saegan_jax.data import decode as decoding
 from saegan_jax.data.dataset import DataError, Dataset, Origin, Split, held_out
 from saegan_jax.data.folder import (
-    NOTHING,
     PathLike,
     Survey,
     checked_folder,
     class_names,
+    joined_images,
     labels,
+    left_beside,
     notes,
     size_text,
     survey_folder,
@@ -118,6 +119,8 @@ def load_folder(
     for name in missing:
         parts["train"], parts[name] = _hold_out(parts["train"])
         said.append(f"{len(parts[name].files):,} of the training images are held out for {name}.")
+    if folders["train"] != root:
+        said += left_beside(root, folders.values())
     train = parts["train"].examples
     return Dataset(
         name=f"folder:{root.resolve().name}",
@@ -161,11 +164,7 @@ def _part(survey: Survey, classes: tuple[str, ...], image_size: int | None) -> P
     label = np.zeros(len(survey.files), np.int32) if found is None else found
     files = np.array(survey.files, dtype=object)
     if survey.pixels is not None:
-        image = np.empty((len(files), *survey.shape, survey.channels), np.uint8)
-        for i, pixels in enumerate(survey.pixels):
-            image[i] = decoding.with_channels(pixels, survey.channels)
-            survey.pixels[i] = NOTHING  # or all of them would be in memory twice
-        return Part(Split(image, label), files)
+        return Part(Split(joined_images(survey.pixels, survey.shape, survey.channels), label), files)
     size = None if image_size is None else (image_size, image_size)
     records = FileRecords(survey.path, tuple(survey.files), label, size, survey.channels)
     shape = (*survey.shape, survey.channels)
@@ -209,9 +208,8 @@ def _origin(
     digest = hashlib.sha256()
     for name, survey in surveys.items():
         for file in survey.files:
-            path = survey.path / file
-            size = path.stat().st_size if path.exists() else -1
-            digest.update(f"{name}\0{file}\0{size}\n".encode(errors="surrogateescape"))
+            digest.update(f"{name}\0{file}\n".encode(errors="surrogateescape"))
+        digest.update(f"{survey.crc}\n".encode())
     counts = {name: len(part.files) for name, part in parts.items()}
     skipped = {name: [list(one) for one in survey.skipped] for name, survey in surveys.items() if survey.skipped}
     details = {

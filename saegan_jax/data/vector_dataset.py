@@ -18,7 +18,7 @@ MOST_HELD_OUT = 16_384
 FEWEST = 10
 """Rows of which some can be held out."""
 FITTED = 2**26
-"""Bytes of rows, evenly taken, that statistics are of."""
+"""Bytes of rows, evenly taken, that statistics are of, and that identify the data of a run."""
 CHECKED = 2**31
 """Bytes of rows that are looked through before training; the others are when they are read."""
 
@@ -131,13 +131,13 @@ def vector_dataset(
     test, validation = (as_split(found.apply(vectors.read(held[i::2]))) for i in (0, 1))
     wide = sample.astype(np.float64)
     spread = float(np.linalg.norm(wide.mean(axis=0)) / np.sqrt(wide.var(axis=0).sum()))
-    return VectorDataset(vectors.name, source, validation, test, found, spread, _origin(source, len(sample), spread))
+    return VectorDataset(vectors.name, source, validation, test, found, spread, _origin(source, sample, spread))
 
 
-def _origin(source: VectorRows, fitted: int, spread: float) -> Origin:
+def _origin(source: VectorRows, sample: NDArray[Any], spread: float) -> Origin:
     vectors, normalisation = source.vectors, source.normalisation
     m = len(source.left_out) // 2
-    digest = hashlib.sha256(json_bytes(vectors, normalisation)).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(sample).data).hexdigest()
     said = {
         "none": "Inputs are taken as they are",
         "scale": f"Inputs are multiplied by {normalisation.scale:.4g}, so that their mean norm is sqrt({vectors.d})",
@@ -147,7 +147,7 @@ def _origin(source: VectorRows, fitted: int, spread: float) -> Origin:
     notes = (
         f"{vectors.name}: {len(vectors):,} vectors of width {vectors.d} in {parts}; "
         f"{m:,} are held out for validation and {m:,} for test, at even distances.",
-        f"{said} (statistics of {fitted:,} vectors). ||mean|| / ||std|| is {spread:.3g}.",
+        f"{said} (statistics of {len(sample):,} vectors). ||mean|| / ||std|| is {spread:.3g}.",
     )
     counts = {"train": len(source), "validation": m, "test": m}
     record = {"data": {"sha256": digest, "vectors": counts, "normalisation": normalisation.kind}}
@@ -158,9 +158,3 @@ def _origin(source: VectorRows, fitted: int, spread: float) -> Origin:
         "normalisation": normalisation.to_json(),
     }
     return Origin(record, notes, details)
-
-
-def json_bytes(vectors: Vectors, normalisation: Normalisation) -> bytes:
-    """What identifies the data: parts, rows, and statistics, which depend on the values."""
-    parts = zip(vectors.parts, vectors.ends.tolist(), strict=True)
-    return repr((list(parts), vectors.d, normalisation.to_json())).encode(errors="backslashreplace")

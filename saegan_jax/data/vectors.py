@@ -223,6 +223,8 @@ def safetensors_header(path: Path) -> dict[str, Any]:
         if length > min(path.stat().st_size, LARGEST_HEADER):
             raise ValueError("its header is longer than the file")
         header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
     header.pop("__metadata__", None)
     for found in header.values():
         begin, end = found["data_offsets"]

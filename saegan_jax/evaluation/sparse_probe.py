@@ -54,7 +54,8 @@ def k_sparse_probe(
       seed: of the draw.
 
     Raises:
-      ValueError: codes or labels as in :func:`fit_probe`, a k out of range, or a class without examples.
+      ValueError: codes or labels as in :func:`fit_probe`, codes that are not finite, a k out of range, or a class without
+        examples.
 
     Source: Gurnee et al., Finding neurons in a haystack: case studies with sparse probing, 2023 (mean difference).
     """
@@ -62,6 +63,8 @@ def k_sparse_probe(
     held, wanted = np.asarray(test_codes, np.float64), np.asarray(test_labels)
     if h.ndim != 2 or held.ndim != 2 or h.shape[1] != held.shape[1]:
         raise ValueError(f"codes (n, d) of one width are needed, got {h.shape} and {held.shape}.")
+    if not (np.isfinite(h).all() and np.isfinite(held).all()):
+        raise ValueError("codes hold values that are not finite.")
     if not ks or min(ks) < 1 or max(ks) > h.shape[1]:
         raise ValueError(f"ks = {tuple(ks)}: each must be from 1 to {h.shape[1]}, the number of units.")
     classes, counts = np.unique(y, return_counts=True)
@@ -69,18 +72,20 @@ def k_sparse_probe(
         raise ValueError(
             "every class needs two training examples or more and one test example, of two classes or more."
         )
-    spread = h.std(axis=0)
+    spread, total = h.std(axis=0), h.sum(axis=0)
     spread[spread == 0] = np.inf
     rng = np.random.default_rng(seed)
     accuracy, units = np.empty((len(ks), len(classes))), np.empty((len(classes), max(ks)), np.int64)
     for c, name in enumerate(classes):
         mine, others = np.flatnonzero(y == name), np.flatnonzero(y != name)
-        difference = np.abs(h[mine].mean(axis=0) - h[others].mean(axis=0)) / spread
+        own = h[mine].sum(axis=0)
+        difference = np.abs(own / len(mine) - (total - own) / len(others)) / spread
         units[c] = np.argsort(-difference, kind="stable")[: max(ks)]
         fitted = np.concatenate([mine, rng.choice(others, min(len(mine), len(others)), replace=False)])
+        train, test, positive = h[np.ix_(fitted, units[c])], held[:, units[c]], wanted == name
         for i, k in enumerate(ks):
-            probe = fit_probe(h[fitted][:, units[c, :k]], (y[fitted] == name).astype(np.int64))
-            inside = probe.accuracy(held[wanted == name][:, units[c, :k]], np.ones((wanted == name).sum(), np.int64))
-            outside = probe.accuracy(held[wanted != name][:, units[c, :k]], np.zeros((wanted != name).sum(), np.int64))
+            probe = fit_probe(train[:, :k], (y[fitted] == name).astype(np.int64))
+            inside = probe.accuracy(test[positive, :k], np.ones(positive.sum(), np.int64))
+            outside = probe.accuracy(test[~positive, :k], np.zeros((~positive).sum(), np.int64))
             accuracy[i, c] = (inside + outside) / 2
     return SparseProbe(tuple(ks), accuracy, units, classes)

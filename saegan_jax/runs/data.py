@@ -1,62 +1,53 @@
 """Data sets from the command line: which there are, and what one of them holds."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from saegan_jax.data import Dataset, load
-from saegan_jax.data.folder import LARGEST_SIDE
 from saegan_jax.data.registry import VECTORS
 from saegan_jax.data.tfds_source import BUILT_IN
 from saegan_jax.data.vector_dataset import VectorDataset, vector_dataset
 from saegan_jax.data.vectors import open_vectors
 from saegan_jax.errors import ConfigError, require, require_choice
 from saegan_jax.report import image_grid
-from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.image_files import ImageFiles
 from saegan_jax.runs.program import program_name
 
 ACTIONS = ("list", "inspect", "prepare")
 SHOWN = 64
 MOST_CLASSES = 20
+BLOCK = 1024
+"""Images counted at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(ImageFiles):
     """List the data sets there are, or load one and say what it holds; `prepare` does that for a set that is downloaded."""
 
     action: Literal["list", "inspect", "prepare"]
     """What to do."""
     dataset: str = "digits"
     """As for trainings: a name, folder:PATH or vectors:PATH."""
-    image_size: int | None = None
-    """Of folder:PATH: pixels to which the images' shorter side is resized, and the longer one cropped about the centre."""
-    channels: Literal[1, 3, 4] | None = None
-    """Of folder:PATH: 1 (grey), 3 (RGB) or 4 (RGBA), which all images get; by default the least that holds them all."""
-    max_skipped: int | None = None
-    """Of folder:PATH: files that may be damaged and are left out."""
-    manual_dir: Path | None = None
-    """Folder that holds the four official MNIST gz files."""
-    data_dir: Path | None = None
-    """Folder of prepared data sets; by default TFDS's own, ~/tensorflow_datasets."""
     out: Path | None = None
     """PNG to write, with 64 training images of all classes by turns."""
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
         require_choice("action", self.action, ACTIONS)
-        if self.image_size is not None:
-            fix = f"it is a side in pixels, from 1 to {LARGEST_SIDE}."
-            require(1 <= self.image_size <= LARGEST_SIDE, "image_size", self.image_size, fix)
-        if self.max_skipped is not None:
-            require(self.max_skipped >= 0, "max_skipped", self.max_skipped, "it is a number of files, zero or more.")
+        if self.dataset.startswith(VECTORS):
+            for name, value in {**self.image_files, "out": self.out}.items():
+                require(value is None, name, value, "it is for images, and these are vectors; leave it out.")
         fix = "a picture is a PNG; name a file that ends in .png."
         require(self.out is None or self.out.suffix == ".png", "out", str(self.out), fix)
 
@@ -104,19 +95,33 @@ def inspect_images(dataset: Dataset, out: Path | None, console: Console) -> None
         console.print(table)
         if len(names) > MOST_CLASSES:
             console.print(f"and {len(names) - MOST_CLASSES:,} more classes")
-    pixels = dataset.train.image.reshape(-1, channels)
-    for c, (mean, std) in enumerate(zip(pixels.mean(axis=0), pixels.std(axis=0), strict=True)):
-        low, high = pixels[:, c].min(), pixels[:, c].max()
+    for c, counts in enumerate(_levels(dataset.train.image)):
+        level, share = np.arange(256), counts / counts.sum()
+        mean, found = share @ level, np.flatnonzero(counts)
+        std = np.sqrt(share @ (level - mean) ** 2)
         console.print(
-            f"channel {c}: mean {mean:.1f}, standard deviation {std:.1f}, from {low} to {high} (training images)"
+            f"channel {c}: mean {mean:.1f}, standard deviation {std:.1f}, from {found[0]} to {found[-1]} (training images)"
         )
-    seen = {image.tobytes() for image in dataset.train.image}
-    copies = sum(image.tobytes() in seen for image in dataset.test.image)
+    seen = {_digest(image) for image in dataset.train.image}
+    copies = sum(_digest(image) in seen for image in dataset.test.image)
     twice = len(dataset.train.image) - len(seen)
     console.print(f"copies: {twice:,} training images of others, {copies:,} test images of training images")
     if out is not None:
         by_turns = np.lexsort((dataset.train.label, _turn(dataset.train.label)))[:SHOWN]
         console.print(Text(f"picture: {image_grid(dataset.train.image[by_turns], out)}"), soft_wrap=True)
+
+
+def _levels(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many pixels of each channel have which level: ``(c, 256)``."""
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), BLOCK):  # bincount has a copy of eight bytes a pixel
+        for c, of_channel in enumerate(counts):
+            of_channel += np.bincount(images[start : start + BLOCK, ..., c].reshape(-1), minlength=256)
+    return counts
+
+
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _turn(label: np.ndarray) -> np.ndarray:
@@ -150,8 +155,7 @@ def run(options: DataOptions) -> None:
     if options.dataset.startswith(VECTORS):
         inspect_vectors(vector_dataset(open_vectors(options.dataset.removeprefix(VECTORS))), console)
         return
-    own: dict[str, Any] = {name: getattr(options, name) for name in ("image_size", "channels", "max_skipped")}
-    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, **own)
+    dataset = load(options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir, **options.image_files)
     inspect_images(dataset, options.out, console)
 
 

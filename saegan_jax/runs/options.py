@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
@@ -13,9 +13,8 @@ from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data.domains import DOMAINS
-from saegan_jax.data.folder import LARGEST_SIDE
 from saegan_jax.errors import require, require_choice
-from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.image_files import ImageFiles
 
 Options = TypeVar("Options", bound="RunOptions")
 OWN = ("folder", "vectors")
@@ -33,19 +32,13 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(DeviceOptions):
+class RunOptions(ImageFiles, DeviceOptions):
     """What to train on, how many seeds, and where the run goes."""
 
     dataset: str = "digits"
     """digits (8x8, embedded), shapes (32x32x3, drawn), mnist (28x28), fashion_mnist, kmnist, any prepared TFDS image data set;
     folder:PATH, a folder of your own images, in a subfolder for each class or in none; or, for train sae, vectors:PATH, a .npy,
     .npz or .safetensors file or a folder of them."""
-    image_size: int | None = None
-    """Of folder:PATH: pixels to which the images' shorter side is resized, and the longer one cropped about the centre."""
-    channels: Literal[1, 3, 4] | None = None
-    """Of folder:PATH: 1 (grey), 3 (RGB) or 4 (RGBA), which all images get; by default the least that holds them all."""
-    max_skipped: int | None = None
-    """Of folder:PATH: files that may be damaged and are left out; by default 10, or a twentieth of them if that is more."""
     fraction: float = 1.0
     """Share of the training images to train on, stratified by class and always the same ones."""
     preset: str = "auto"
@@ -58,10 +51,6 @@ class RunOptions(DeviceOptions):
     """Run folder; by default runs/<what is trained>."""
     resume: bool = False
     """Continue the run in the folder from its newest complete checkpoint."""
-    manual_dir: Path | None = None
-    """Folder that holds the four official MNIST gz files, to prepare the data set without the network."""
-    data_dir: Path | None = None
-    """Folder of prepared data sets; by default TFDS's own, ~/tensorflow_datasets."""
     log_every: int = 100
     """Steps between two rows of metrics; also the length of one compiled scan."""
     save_every: int = 1000
@@ -72,20 +61,10 @@ class RunOptions(DeviceOptions):
     """Score samples against held-out data in the features of a small classifier, trained once and cached."""
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
         require(
             0 < self.fraction <= 1, "fraction", self.fraction, "it is a share of the training images, above 0, up to 1."
         )
-        if self.image_size is not None:
-            fix = f"it is a side in pixels, from 1 to {LARGEST_SIDE}."
-            require(1 <= self.image_size <= LARGEST_SIDE, "image_size", self.image_size, fix)
-        if self.max_skipped is not None:
-            require(self.max_skipped >= 0, "max_skipped", self.max_skipped, "it is a number of files, zero or more.")
-
-    @property
-    def image_files(self) -> dict[str, Any]:
-        """What :func:`saegan_jax.data.load` is told of image files."""
-        return {"image_size": self.image_size, "channels": self.channels, "max_skipped": self.max_skipped}
 
     @property
     def dataset_word(self) -> str:

@@ -1,6 +1,5 @@
 """Autoencoders that SAELens wrote: safetensors and cfg.json without this package's own settings in it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,24 @@ def import_foreign(cfg: Mapping[str, Any], weights: Path) -> tuple[SAEConfig, di
 
     Returns:
       ``(config, arrays, (1, 1, d_in))``; weights of 16 bits become float32. Settings of training are the defaults, and
-      ``decoder_norm`` is 1 where all rows of ``W_dec`` have norm 1, else 0.
+      ``decoder_norm`` is 1 where all rows of ``W_dec`` have norm 1, else 0. A variant that needs the norm gets it, see
+      :func:`unit_rows`.
 
     Raises:
-      ConfigError: an architecture, a normalisation of inputs or a rescaling of codes that is not computed here; tensors
-        missing, or of other shapes.
+      ConfigError: an architecture, an activation, a normalisation of inputs or a rescaling of codes that is not computed
+        here; tensors missing, unknown, or of other shapes; a row of zeros that needs a norm.
     """
     architecture = cfg.get("architecture")
     fix = f"expected one of {', '.join(VARIANT_OF)}."
     require(architecture in VARIANT_OF, "architecture", architecture, fix)
-    for key, plain in (("normalize_activations", "none"), ("reshape_activations", "none"), ("dtype", cfg.get("dtype"))):
+    for key in ("normalize_activations", "reshape_activations"):
         found = cfg.get(key) or "none"
         fix = "inputs are read as they are; fold it into the weights first (SAELens: fold_activation_norm_scaling_factor)."
-        require(found == (plain or "none"), key, found, fix)
+        require(found == "none", key, found, fix)
+    for key in ("activation_fn", "activation_fn_str"):
+        found = cfg.get(key) or "relu"
+        fix = f"an autoencoder of the architecture {architecture} has relu here; state the one that it is of."
+        require(found in ("relu", architecture), key, found, fix)
     variant = VARIANT_OF[str(architecture)]
     arrays = _tensors(weights, variant)
     d_in, d_sae = arrays["W_enc"].shape
@@ -52,11 +56,13 @@ def import_foreign(cfg: Mapping[str, Any], weights: Path) -> tuple[SAEConfig, di
     if cfg.get("rescale_acts_by_decoder_norm", False):
         fix = "codes are not rescaled here; fold the norms into the weights first (SAELens: fold_W_dec_norm)."
         require(unit, "rescale_acts_by_decoder_norm", True, fix)
+    if not unit and VARIANTS[variant].needs_decoder_norm:
+        arrays, unit = unit_rows(variant, arrays, weights), True
     settings: dict[str, Any] = {
         "variant": variant,
         "d_sae": d_sae,
         "pre_bias": "mean" if cfg.get("apply_b_dec_to_input", True) else "none",
-        "decoder_norm": 1.0 if unit or VARIANTS[variant].needs_decoder_norm else 0.0,
+        "decoder_norm": 1.0 if unit else 0.0,
     }
     if VARIANTS[variant].counts_k:
         k = cfg.get("k", (cfg.get("activation_fn_kwargs") or {}).get("k"))
@@ -66,19 +72,44 @@ def import_foreign(cfg: Mapping[str, Any], weights: Path) -> tuple[SAEConfig, di
     return config, arrays, (1, 1, d_in)
 
 
+def unit_rows(variant: str, arrays: Mapping[str, np.ndarray], weights: Path) -> dict[str, np.ndarray]:
+    """The same function with the decoder's rows at norm 1: ``W_dec_i <- W_dec_i / n_i`` and codes ``h_i <- n_i h_i``.
+
+    Args:
+      variant: one whose codes scale with their unit's weights.
+      arrays: parameters by name.
+      weights: their file, for the message.
+
+    Raises:
+      ConfigError: a row of zeros.
+    """
+    norms = np.linalg.norm(arrays["W_dec"], axis=1)
+    dead = np.flatnonzero(norms == 0)
+    if len(dead):
+        fix = f"its W_dec is 0 for {len(dead)} units, the first of them {dead[0]}, and their rows need a norm; take them out."
+        raise ConfigError("from", str(weights), fix)
+    scaled = ("W_enc", "b_enc", *VARIANTS[variant].in_units_of_codes)
+    return {**arrays, "W_dec": arrays["W_dec"] / norms[:, None], **{name: arrays[name] * norms for name in scaled}}
+
+
 def _tensors(weights: Path, variant: str) -> dict[str, np.ndarray]:
     """Our parameters, float32."""
     theirs = VARIANTS[variant].saelens.names
     names = ["W_enc", "b_enc", "W_dec", "b_dec", *VARIANTS[variant].extra_params(SAEConfig(variant=variant))]
     try:
-        header = safetensors_header(weights)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
-        raise ConfigError("from", str(weights), f"it is no whole safetensors file ({error}).") from None
+        found = {key: np.asarray(map_safetensors(weights, key), np.float32) for key in safetensors_header(weights)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"it is no whole safetensors file of numbers that are read here ({error})."
+        raise ConfigError("from", str(weights), reason) from None
     arrays = {}
     for name in names:
         key = theirs.get(name, name)
-        require(key in header, "from", str(weights), f"it has no tensor {key}, only {', '.join(list(header)[:8])}.")
-        arrays[name] = np.asarray(map_safetensors(weights, key), np.float32)
+        require(key in found, "from", str(weights), f"it has no tensor {key}, only {', '.join(list(found)[:8])}.")
+        arrays[name] = found.pop(key)
+    # Older files have factors of finetuning that was never done.
+    left = [key for key, array in found.items() if key != "scaling_factor" or (array != 1).any()]
+    fix = f"its tensors {', '.join(left[:8])} are not computed with here; fold them into the others first."
+    require(not left, "from", str(weights), fix)
     d_in, d_sae = (*arrays["W_enc"].shape, 0, 0)[:2]
     shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     for name, array in arrays.items():

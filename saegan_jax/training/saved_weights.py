@@ -53,7 +53,8 @@ def read_saved(folder: str | Path) -> SavedWeights:
     cfg: Any = {}
     with suppress(ValueError):  # read_sae says what is wrong
         cfg = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    with (folder / WEIGHTS_FILE).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if isinstance(cfg, dict) and cfg and "saegan_jax" not in cfg:
         config, arrays, shape = import_foreign(cfg, folder / WEIGHTS_FILE)
         return SavedWeights(folder, config, {"params": arrays}, shape, None, digest)

@@ -16,10 +16,10 @@ from saegan_jax.algorithms.sae import SAEConfig, Start, autoencoder, sae
 from saegan_jax.data.normalisation import Kind, Normalisation
 from saegan_jax.data.stream import Stream
 from saegan_jax.data.vector_dataset import VectorDataset, VectorRows, vector_dataset
-from saegan_jax.data.vectors import Vectors, open_vectors
+from saegan_jax.data.vectors import LOOKED_THROUGH, Vectors, open_vectors
 from saegan_jax.errors import require
 from saegan_jax.metrics import SAEMetrics
-from saegan_jax.training.chunks import open_chunks
+from saegan_jax.training.chunks import Chunks, open_chunks
 from saegan_jax.training.interchange import export_sae
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.normalised import check_foldable
@@ -154,9 +154,13 @@ def normalise_of(saved: SavedWeights | None, normalise: Kind | Literal["auto"]) 
 
 
 def examples_of(source: VectorRows) -> Examples:
-    """All rows on the host."""
-    rows = source.read(np.arange(len(source)))
-    return Examples(rows.image, rows.label)  # type: ignore[arg-type]
+    """All rows on the host, read block by block: a read has copies of what it is asked for."""
+    image = np.empty((len(source), *source.image_shape), source.dtype)
+    block = max(1, LOOKED_THROUGH // (4 * source.vectors.d))
+    for start in range(0, len(source), block):
+        index = np.arange(start, min(start + block, len(source)))
+        image[index[0] : index[-1] + 1] = source.read(index).image
+    return Examples(image, np.zeros(len(source), np.int32))  # type: ignore[arg-type]
 
 
 def _trained(
@@ -168,18 +172,33 @@ def _trained(
 ) -> Any:
     """The last state of the training."""
     source, algorithm = data.source, sae(config, image_shape=data.image_shape)
-    length = max(i for i in range(1, min(LONGEST_CHUNK, config.steps) + 1) if config.steps % i == 0)
     state = jax.jit(partial(init_members, algorithm, seed=seed, n_seeds=1))(pretrained=_start(data, config, saved))
     fits = 4 * len(source) * source.vectors.d <= data_budget()
     feed = jax.tree.map(jnp.asarray, examples_of(source)) if fits else Stream(source=source)
-    with open_chunks(_phase(algorithm, config, length), feed, state, 0) as chunks:
-        for step in range(length, config.steps + 1, length):
-            state, begun = chunks.advance(state)
-            means = {name: float(values.mean()) for name, values in chunks.collect(begun).infos.items()}
-            require(
-                np.isfinite(means["loss"]).item(), "loss", means["loss"], f"step {step}: try a lower learning_rate."
-            )
-            progress(step, means)
+    rest = config.steps % LONGEST_CHUNK
+    for begin, end, length in ((0, config.steps - rest, LONGEST_CHUNK), (config.steps - rest, config.steps, rest)):
+        if begin < end:
+            with open_chunks(_phase(algorithm, config, length, end), feed, state, begin) as chunks:
+                state = _run(chunks, state, range(begin + length, end + 1, length), progress)
+    return state
+
+
+def _run(chunks: Chunks, state: Any, steps: range, progress: Callable[[int, Mapping[str, float]], None]) -> Any:
+    """The state after the last of ``steps``, the ends of chunks."""
+
+    def report(step: int, begun: Any) -> None:
+        means = {name: float(values.mean()) for name, values in chunks.collect(begun).infos.items()}
+        require(np.isfinite(means["loss"]).item(), "loss", means["loss"], f"step {step}: try a lower learning_rate.")
+        progress(step, means)
+
+    pending = None
+    for step in steps:
+        state, begun = chunks.advance(state)
+        if pending is not None:
+            report(*pending)  # of the chunk before, while this one runs
+        pending = step, begun
+    if pending is not None:
+        report(*pending)
     return state
 
 
@@ -190,13 +209,13 @@ def _start(data: VectorDataset, config: SAEConfig, saved: SavedWeights | None) -
     return Start(center=data_center(config, jnp.asarray(few.image)))
 
 
-def _phase(algorithm: Algorithm, config: SAEConfig, length: int) -> Phase:
+def _phase(algorithm: Algorithm, config: SAEConfig, length: int, steps: int) -> Phase:
     return Phase(
         name="sae",
         init=lambda: None,
         step=algorithm.step,
         n_seeds=1,
-        steps=config.steps,
+        steps=steps,
         batch_size=config.batch_size,
         shown=(),
         log_every=length,

@@ -46,6 +46,13 @@ def test_orientation_is_applied(tmp_path):
     assert found.changes == (decoding.TURNED,)
 
 
+def test_orientation_0_is_none(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 0
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
+    assert decode(tmp_path / "a.png").changes == ()
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_sixteen_bits_are_reduced_and_it_is_said(tmp_path, channels):
     values = np.random.default_rng(1).integers(0, 65536, (6, 9, channels))
@@ -120,6 +127,9 @@ def damaged(path: Path, kind: str) -> None:
     elif kind == "float":
         Image.fromarray(PIXELS[..., 0].astype(np.float32)).save(path.with_suffix(".tif"))
         content[:] = path.with_suffix(".tif").read_bytes()
+    elif kind == "dark 32 bits":
+        Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16)).save(path.with_suffix(".tif"))
+        content[:] = path.with_suffix(".tif").read_bytes()
     path.write_bytes(content)
     if kind == "vanished":
         path.unlink()
@@ -133,6 +143,7 @@ def damaged(path: Path, kind: str) -> None:
         ("text", "no image that Pillow can read"),
         ("absurd", r"claims .*pixels"),
         ("float", "floating-point"),
+        ("dark 32 bits", "32 bits go up to 255, so that 8 or 16 bits may be meant"),
         ("vanished", "vanished"),
     ],
 )

@@ -87,6 +87,23 @@ def test_files_that_cannot_be_used_are_named_counted_and_limited(two):
         read_folder(two)  # more than half
 
 
+@pytest.mark.parametrize("options", [{}, {"max_skipped": 5}])
+def test_no_file_can_be_used(tmp_path, options):
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="none of its 2 images can be used"):
+        read_folder(tmp_path, **options)
+
+
+def test_half_of_the_files_may_be_unusable(two):
+    save(two / "half" / "a.png", pixels(0))
+    (two / "half" / "b.png").write_bytes(b"x")
+    assert len(read_folder(two / "half").image) == 1
+    (two / "half" / "c.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="2 of its 3 images cannot be used, and at most 1 are skipped"):
+        read_folder(two / "half")
+
+
 def test_given_classes_keep_their_order(two):
     found = read_folder(two, classes=("bee", "cow", "ant"))
     assert found.label is not None

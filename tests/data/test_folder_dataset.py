@@ -52,6 +52,27 @@ def test_splits_are_held_out_by_class_and_written_down(two):
     assert load(f"folder:{two}").origin.record != found.origin.record
 
 
+def test_other_pixels_in_a_file_of_equal_size_are_other_data(tmp_path):
+    for i in range(4):
+        Image.fromarray(np.full((4, 6), i, np.uint8)).save(tmp_path / f"{i}.bmp")
+    record, size = load(f"folder:{tmp_path}").origin.record, (tmp_path / "2.bmp").stat().st_size
+    Image.fromarray(np.full((4, 6), 9, np.uint8)).save(tmp_path / "2.bmp")
+    assert (tmp_path / "2.bmp").stat().st_size == size
+    assert load(f"folder:{tmp_path}").origin.record != record
+    assert load(f"folder:{tmp_path}", in_memory=0).origin.record == load(f"folder:{tmp_path}").origin.record
+
+
+def test_images_beside_the_splits_are_counted(tmp_path):
+    fill(tmp_path / "train" / "ant", 3)
+    fill(tmp_path / "test" / "ant", 1)
+    assert "left out" not in " ".join(load(f"folder:{tmp_path}").origin.notes)
+    fill(tmp_path / "extra" / "ant", 2)
+    (tmp_path / "extra" / "list.txt").write_text("a")
+    Image.new("L", (6, 4)).save(tmp_path / "0.png")
+    notes = load(f"folder:{tmp_path}").origin.notes
+    assert notes[-1].endswith("images beside the subfolders of the splits are left out: 2 in extra, 1 in itself.")
+
+
 def test_a_folder_without_classes(two):
     found = load(f"folder:{two / 'ant'}")
     assert not found.labelled

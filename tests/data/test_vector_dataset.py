@@ -43,10 +43,13 @@ def test_all_splits_are_normalised_alike():
     assert found.spread == pytest.approx(np.linalg.norm(raw.mean(axis=0)) / np.sqrt(raw.var(axis=0).sum()), rel=1e-5)
 
 
-def test_other_data_have_another_record():
-    record = vector_dataset(open_vectors(X)).origin.record
-    assert vector_dataset(open_vectors(X)).origin.record == record
-    assert vector_dataset(open_vectors(2 * X)).origin.record != record
+@pytest.mark.parametrize(
+    "options", [{"normalise": "none"}, {"normalise": "scale"}, {"given": fit_normalisation(X, "scale")}], ids=str
+)
+def test_other_data_have_another_record(options):
+    record = vector_dataset(open_vectors(X), **options).origin.record
+    assert vector_dataset(open_vectors(X), **options).origin.record == record
+    assert vector_dataset(open_vectors(2 * X), **options).origin.record != record
 
 
 def test_given_statistics_are_used_and_must_suit():

@@ -51,6 +51,14 @@ def test_what_is_refused(options, message):
         scores(NOISE, **options)
 
 
+@pytest.mark.parametrize("row", [0, 599])
+def test_codes_that_are_not_finite(row):
+    codes = NOISE.copy()
+    codes[row, 3] = np.inf  # in a column of infinite spread, which is never chosen
+    with pytest.raises(ValueError, match="codes hold values that are not finite"):
+        scores(codes, ks=(1,))
+
+
 def test_a_class_without_test_examples():
     with pytest.raises(ValueError, match="every class needs"):
         k_sparse_probe(NOISE, LABELS, NOISE[LABELS > 0], LABELS[LABELS > 0], ks=(1,))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from saegan_jax.data import load
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs.data import DataOptions, parse_options, run
 
@@ -42,7 +43,10 @@ def test_a_folder_is_described_and_drawn(folder, capsys):
     assert "folder:own: 6x8x1, 33 train, 3 validation, 4 test" in text
     assert "ant 17 1 2 bee 16 2 2" in text or "ant 16 2 2 bee 17 1 2" in text
     assert "from 1 to 119 (training images)" in text
-    assert "copies: " in text
+    train = load(f"folder:{folder}").train.image
+    # In each class 0.png equals 1.png: one pair is in the training images, of the other one image is.
+    assert "copies: 1 training images of others, 1 test images of training images" in text
+    assert f"mean {train.mean():.1f}, standard deviation {train.std():.1f}, from 1 to 119" in text
     # Two classes by turns, enlarged seven times, six columns.
     picture = np.asarray(Image.open(out))
     assert picture[10, 10] < 100 <= picture[10, 10 + 58]
@@ -70,7 +74,13 @@ def test_what_is_refused(words, message):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"out": Path("a.jpg")}, r"ends in \.png"), ({"image_size": 0}, "image_size = 0")]
+    ("options", "message"),
+    [
+        ({"out": Path("a.jpg")}, r"ends in \.png"),
+        ({"image_size": 0}, "image_size = 0"),
+        ({"dataset": "vectors:x.npy", "out": Path("a.png")}, r"out = .*a\.png.* these are vectors; leave it out"),
+        ({"dataset": "vectors:x.npy", "channels": 3}, "channels = 3 .* these are vectors; leave it out"),
+    ],
 )
 def test_options_that_cannot_be_meant(options, message):
     with pytest.raises(ConfigError, match=message):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
+from saegan_jax.data.vector_dataset import vector_dataset
+from saegan_jax.data.vectors import open_vectors
 from saegan_jax.errors import ConfigError
 from saegan_jax.metrics import sae_metrics
 from saegan_jax.training import vectors as module
@@ -57,6 +59,32 @@ def test_a_function_streams_the_same_training(trained, monkeypatch):
     found = train_on_vectors(lambda index: X[index], CONFIG, n=1000, d=12)
     for name, value in trained[0].params["params"].items():
         np.testing.assert_allclose(found.params["params"][name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("budget", [10**9, 0])
+def test_the_last_chunk_may_be_shorter(monkeypatch, budget):
+    """It goes on where the one before ended: chunks of 3 steps and 1 give what one of 4 gives."""
+    monkeypatch.setattr(module, "data_budget", lambda: budget)
+    config, found = SAEConfig(**{**CONFIG.__dict__, "steps": 4}), {}
+    for longest in (100, 3):
+        said: list[int] = []
+        monkeypatch.setattr(module, "LONGEST_CHUNK", longest)
+        sae = train_on_vectors(X[:100], config, progress=lambda step, means, said=said: said.append(step))
+        found[longest] = sae.params["params"], said
+    assert [found[longest][1] for longest in (100, 3)] == [[4], [3, 4]]
+    for name, value in found[100][0].items():
+        np.testing.assert_allclose(found[3][0][name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_all_rows_are_read_in_blocks(monkeypatch):
+    monkeypatch.setattr(module, "LOOKED_THROUGH", 4 * 12 * 7)
+    source = vector_dataset(open_vectors(X[:50])).source
+    read, asked = type(source).read, []
+    monkeypatch.setattr(type(source), "read", lambda self, index: asked.append(len(index)) or read(self, index))
+    found = module.examples_of(source)
+    assert asked == [7, 7, 7, 7, 7, 5]
+    np.testing.assert_array_equal(found.image, read(source, np.arange(40)).image, strict=True)
+    assert found.label.shape == (40,)
 
 
 def test_training_goes_on_from_saved_weights(trained, tmp_path):

@@ -58,6 +58,8 @@ class Variant(NamedTuple):
       project: ``(weights) -> {name: array}``, what has to change so that the weights obey the variant's constraints.
       statistics: ``(weights, codes, *, step, axis_name) -> {name: array}``, parameters that a step sets from the codes of its
         batch and not by a gradient; ``step`` counts the steps before this one.
+      in_units_of_codes: extra parameters that are multiplied by c along with a unit's ``W_enc`` and ``b_enc`` where its code
+        is to become c times as large.
       resample_reset: ``(config) -> {name: value}``, extra parameters of a resampled unit; None for the initial values of all.
       levels: ``(config) -> sizes`` of nested dictionaries that must each reconstruct alone; None for the whole one only.
       counts_k: the number of active units is ``k``; there is no penalty to weigh.
@@ -82,6 +84,7 @@ class Variant(NamedTuple):
     encoder_bias: Callable[[Any], Any] | None = None
     project: Callable[[Weights], Weights] | None = None
     statistics: Callable[..., Weights] | None = None
+    in_units_of_codes: tuple[str, ...] = ()
     resample_reset: Callable[[SAESettings], Mapping[str, float]] | None = None
     levels: Callable[[SAESettings], tuple[int, ...]] | None = None
     counts_k: bool = False

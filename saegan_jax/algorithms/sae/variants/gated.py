@@ -53,6 +53,7 @@ VARIANT = Variant(
     sparsity=sparsity,
     auxiliary=auxiliary,
     extra_params=lambda config: {"r_mag": 0.0, "b_mag": 0.0},
+    in_units_of_codes=("b_mag",),
     validate=require_decoder_norm,
     defaults={**CENTRED, "beta": 0.5},
     sweep_axes={"beta": (0.1, 0.2, 0.5, 1.0, 2.0)},

@@ -49,6 +49,7 @@ VARIANT = Variant(
     sparsity=sparsity,
     extra_params=lambda config: {"threshold": config.initial_threshold},
     project=project,
+    in_units_of_codes=("threshold",),
     defaults={**CENTRED, "beta": 0.1},
     sweep_axes={"beta": (0.03, 0.1, 0.3, 1.0, 3.0)},
 )
