@@ -129,13 +129,13 @@ def test_a_run_that_draws_nothing_and_has_no_labels_has_a_page_of_what_it_left(t
     assert 'id="curves"' in run_html(page)
 
 
-def subject_of_features(folder: Path, dataset: Dataset, **options) -> Subject:
+def subject_of_features(folder: Path, images: Dataset, **options) -> Subject:
     """An untrained autoencoder of such images."""
     settings = SETTINGS["sae"]
-    algorithm = build(settings, image_shape=dataset.image_shape)
+    algorithm = build(settings, image_shape=images.image_shape)
     state = jax.jit(algorithm.init)(jax.random.key(0))
-    config = {"script": "sae", "image_shape": dataset.image_shape, "options": {"dataset": "digits"} | options}
-    return Subject(folder, config, 0, 0, algorithm, state, (settings, state.params), dataset)
+    config = {"script": "sae", "image_shape": images.image_shape, "options": {"dataset": "digits"} | options}
+    return Subject(folder, config, 0, 0, algorithm, state, (settings, state.params), images)
 
 
 def test_images_are_read_as_for_the_training(tmp_path):
