@@ -54,6 +54,7 @@ def synthetic_page(units: int = 12, side: int = 8, **changes: Any) -> RunPage:
     for i in range(1, 40):
         lines = {"generator_loss": [1 / i, 2 / i], "r1": [0.5, None if i == 3 else 0.1], "steps_per_second": 9.0}
         metrics.append({"phase": "gan", "step": 100 * i, **lines})
+    metrics += [{"phase": "gan", "step": step, "critic_loss": [0.25, 0.75]} for step in (500, 3900)]  # a rarer line
     given: dict[str, Any] = {
         "title": f"run {NASTY}",
         "facts": {"data": NASTY},

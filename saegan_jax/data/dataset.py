@@ -97,6 +97,11 @@ class Dataset:
         h, w, c = self.train.image.shape[1:]
         return h, w, c
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class: its number where none is known."""
+        return self.classes or tuple(map(str, range(self.num_classes)))
+
 
 def held_out(label: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
     """Which n examples :func:`hold_out` holds out, stratified by class: ``(size,)`` bool.

@@ -9,10 +9,12 @@ import numpy as np
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.evaluation.autoencoders import decoder
 from saegan_jax.metrics import class_purity, nearest_units, unit_statistics
+from saegan_jax.steering import typical_activity
 from saegan_jax.training.sweep import encode_all
 
 ACTIVITIES = 20_000_000  # of units on images that are kept at once
 MOST_IMAGES = 10_000
+ENCODED = 1000  # images at a time
 TOP = 8
 NEIGHBOURS = 6
 
@@ -73,11 +75,10 @@ def feature_atlas(
     """
     shape = images.shape[1:]
     positions = math.prod(autoencoder(config, image_shape=shape).positions)
-    n = max(1, min(len(images), MOST_IMAGES, ACTIVITIES // (config.d_sae * positions)))
+    n = max(1, min(len(images), MOST_IMAGES, ACTIVITIES // config.d_sae))
     chosen = np.linspace(0, len(images) - 1, n).astype(int)
     images, labels = images[chosen], labels[chosen]
-    codes = encode_all(config, params, jnp.asarray(images)).reshape(n, positions, config.d_sae)
-    activity = codes.max(axis=1)
+    activity = activity_on(config, params, images, positions=positions)
     threshold = config.active_above
     density = (activity > threshold).mean(axis=0)
     units = np.sort(np.argsort(-density, kind="stable")[:most])
@@ -104,11 +105,16 @@ def feature_atlas(
         images=images[kept[first:]],
         image_label=labels[kept[first:]],
         n_images=n,
-        usual=usual_activity(activity, threshold),
+        usual=np.asarray(typical_activity(jnp.where(activity > threshold, activity, 0.0))),
     )
 
 
-def usual_activity(activity: np.ndarray, threshold: float) -> np.ndarray:
-    """The median of each unit's activity ``(n, m)`` where it is above the threshold: ``(m,)``, 0 where it never is."""
-    hidden = np.ma.masked_array(activity, activity <= threshold)
-    return np.asarray(np.ma.median(hidden, axis=0).filled(0.0), np.float32)
+def activity_on(config: SAEConfig, params: Any, images: np.ndarray, *, positions: int) -> np.ndarray:
+    """How active each unit is on each image, at its most active position: ``(n, d_sae)``.
+
+    Whole codes are kept of a part of the images at a time: those of many positions are far larger than what is returned.
+    """
+    together = max(1, min(ENCODED, ACTIVITIES // (config.d_sae * positions)))
+    parts = (images[i : i + together] for i in range(0, len(images), together))
+    codes = (encode_all(config, params, jnp.asarray(part)).reshape(len(part), positions, -1) for part in parts)
+    return np.concatenate([code.max(axis=1) for code in codes])

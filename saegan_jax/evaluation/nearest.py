@@ -1,9 +1,9 @@
 """The training images that are nearest to samples, to be looked at beside them."""
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
+from sklearn.metrics import pairwise_distances_argmin_min
 
-MOST_NUMBERS = 200_000_000  # of pixels that are compared at once
+BLOCK = 20_000_000  # pixels of training images that are floats at once
 
 
 def nearest_training_images(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -13,14 +13,18 @@ def nearest_training_images(images: np.ndarray, training: np.ndarray) -> tuple[n
 
     Args:
       images: ``(n, height, width, channels)`` uint8.
-      training: ``(m, height, width, channels)`` uint8; of more than 200 million pixels equally spaced ones are compared.
+      training: ``(m, height, width, channels)`` uint8; all are compared, block by block.
 
     Returns:
-      ``(n, height, width, channels)`` uint8 and the differences, ``(n,)``.
+      ``(n, height, width, channels)`` uint8 and the differences, ``(n,)``. Of equally near ones the first is taken.
     """
     pixels = int(np.prod(training.shape[1:]))
-    step = -(-training.size // MOST_NUMBERS)
-    compared = training[::step]
-    search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(compared.reshape(-1, pixels).astype(np.float32))
-    distance, index = search.kneighbors(images.reshape(-1, pixels).astype(np.float32))
-    return compared[index[:, 0]], distance[:, 0] / (255 * pixels**0.5)
+    asked = images.reshape(-1, pixels).astype(np.float32)
+    nearest, least = np.zeros(len(images), np.intp), np.full(len(images), np.inf)
+    size = max(1, BLOCK // pixels)
+    for start in range(0, len(training), size):
+        block = training[start : start + size].reshape(-1, pixels).astype(np.float32)
+        index, distance = pairwise_distances_argmin_min(asked, block)
+        nearer = distance < least
+        nearest[nearer], least[nearer] = start + index[nearer], distance[nearer]
+    return training[nearest], least / (255 * pixels**0.5)

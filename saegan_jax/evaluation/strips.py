@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.steering import interpolate
+from saegan_jax.steering import interpolate, slerp
 from saegan_jax.steering.cut import activations_before, images_after, layers
 
 LEVELS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -96,32 +96,14 @@ def unit_strips(
     """
     code_key, noise_key = jax.random.split(jax.random.key(seed))
     base = prior_codes(algorithm, state, code_key, rows)
-    codes = np.stack([edited_codes(code, units, usual, d_sae=d_sae) for code in base])
-    images = draw_rows(algorithm, state, noise_key, codes)
-    return images.reshape(rows, len(units), len(LEVELS), *images.shape[2:]).swapaxes(0, 1)
-
-
-def slerp(a: jax.Array, b: jax.Array, n: int) -> jax.Array:
-    """``n`` points on the arc from ``a (d,)`` to ``b (d,)``, whose norm changes evenly: ``(n, d)``.
-
-    ``(sin((1 - t) w) a/|a| + sin(t w) b/|b|) / sin(w)`` times ``(1 - t) |a| + t |b|``, w the angle between them: a straight
-    line between two normal vectors passes where normal vectors of many dimensions never are. Opposite or equal directions
-    have no arc, and are joined by the line.
-
-    Raises:
-      ValueError: shapes that differ or are no vectors, or fewer than 2.
-
-    Source: White, Sampling Generative Networks, 2016.
-    """
-    line = interpolate(a, b, n)
-    norm_a, norm_b = jnp.linalg.norm(a), jnp.linalg.norm(b)
-    unit_a, unit_b = (x / jnp.maximum(norm, 1e-12) for x, norm in ((a, norm_a), (b, norm_b)))
-    angle = jnp.arccos(jnp.clip(jnp.vdot(unit_a, unit_b), -1.0, 1.0))
-    t = jnp.linspace(0.0, 1.0, n, dtype=a.dtype)[:, None]
-    sine = jnp.maximum(jnp.sin(angle), 1e-12)
-    arc = (jnp.sin((1 - t) * angle) * unit_a[None] + jnp.sin(t * angle) * unit_b[None]) / sine
-    arc = arc * ((1 - t) * norm_a + t * norm_b)
-    return jnp.where(jnp.sin(angle) < 1e-4, line, arc)
+    # Codes of all units, each of many positions, may not fit in memory.
+    together = max(1, BATCH // (rows * len(LEVELS)))
+    strips = []
+    for part in (slice(i, i + together) for i in range(0, len(units), together)):
+        codes = np.stack([edited_codes(code, units[part], usual[part], d_sae=d_sae) for code in base])
+        images = draw_rows(algorithm, state, noise_key, codes)
+        strips.append(images.reshape(rows, -1, len(LEVELS), *images.shape[2:]).swapaxes(0, 1))
+    return np.concatenate(strips)
 
 
 def truncations(algorithm: Algorithm, state: Any, *, psis: tuple[float, ...], columns: int, seed: int) -> np.ndarray:
@@ -174,9 +156,13 @@ def interpolations(algorithm: Algorithm, state: Any, *, rows: int, columns: int,
     key, noise = jax.random.split(jax.random.key(seed))
     if algorithm.draw_codes is not None:
         codes = prior_codes(algorithm, state, key, 2 * rows)
-        way = jax.jit(jax.vmap(partial(interpolate, n=columns)))
-        return draw_rows(algorithm, state, noise, np.asarray(way(codes[::2], codes[1::2])))
+        return draw_rows(algorithm, state, noise, np.asarray(_lines(codes[::2], codes[1::2], columns)))
     return np.asarray(_ways(algorithm, state, key, rows, columns))
+
+
+@partial(jax.jit, static_argnames="n")
+def _lines(a: jax.Array, b: jax.Array, n: int) -> jax.Array:
+    return jax.vmap(partial(interpolate, n=n))(a, b)
 
 
 @partial(jax.jit, static_argnames=("algorithm", "rows", "columns"))

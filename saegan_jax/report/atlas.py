@@ -24,7 +24,7 @@ def rounded(values: np.ndarray, digits: int = 4) -> Any:
 def atlas_data(
     atlas: "Atlas",
     *,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     strips: np.ndarray | None = None,
     levels: Sequence[float] = (),
     most: int = SHEET_CHARACTERS,
@@ -33,7 +33,7 @@ def atlas_data(
 
     Args:
       atlas: see :class:`saegan_jax.evaluation.atlas.Atlas`.
-      class_names: one for each class.
+      class_names: one for each class; None without labels, of which the page says nothing then.
       strips: ``(m, rows, len(levels), height, width, channels)``, generated images with each unit at ``levels`` times its
         usual activity; None without a generator that reads codes.
       levels: of the strips.
@@ -50,13 +50,14 @@ def atlas_data(
         "unit": atlas.units.tolist(),
         "density": rounded(atlas.density),
         "strength": rounded(atlas.strength),
-        "purity": rounded(atlas.purity),
-        "label": atlas.label.tolist(),
         "top": atlas.top.tolist(),
         "activity": rounded(atlas.top_activity, 3),
         "nearest": atlas.nearest.tolist(),
         "cosine": rounded(atlas.cosine, 3),
     }
+    labelled = class_names is not None
+    if labelled:
+        columns |= {"purity": rounded(atlas.purity), "label": atlas.label.tolist()}
     rows = 0
     if strips is not None:
         rows = strips.shape[1]
@@ -67,9 +68,9 @@ def atlas_data(
         "columns": columns,
         "d_sae": atlas.d_sae,
         "n_images": atlas.n_images,
-        "purity_floor": atlas.purity_floor,
-        "image_label": atlas.image_label.tolist(),
-        "class_names": list(class_names),
+        "purity_floor": atlas.purity_floor if labelled else None,
+        "image_label": atlas.image_label.tolist() if labelled else None,
+        "class_names": None if class_names is None else list(class_names),
         "levels": list(levels) if rows else [],
         "strip_rows": rows,
         "sheets": to_json(sheets(named, most=most)),

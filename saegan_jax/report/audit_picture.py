@@ -11,7 +11,7 @@ from saegan_jax.evaluation.audit.evidence import reconstruct
 from saegan_jax.evaluation.autoencoders import decoder
 from saegan_jax.report.audit import difference_text, percent, shown_differences
 from saegan_jax.report.figures import write_figure
-from saegan_jax.report.pictures import tile
+from saegan_jax.report.pictures import atom_pixels, tile
 
 EACH = 8
 """Images of each kind in a row."""
@@ -62,8 +62,7 @@ def atom(audit: Audit, feature: int) -> np.ndarray:
     height, width, channels = audit.trained.image_shape
     side = audit.config.patch_size
     shape = (side, side, channels) if side else (height, width, channels)
-    largest = np.abs(weights).max()
-    pixels = np.rint(128 + 127 * weights / (largest if largest > 0 else 1)).astype(np.uint8).reshape(shape)
+    pixels = atom_pixels(weights[None]).reshape(shape)
     canvas = np.full((1, height, width, channels), 128, np.uint8)
     canvas[0, : shape[0], : shape[1]] = pixels
     return canvas

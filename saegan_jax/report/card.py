@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from saegan_jax.data.registry import FOLDER, VECTORS
+
 TAGS = ("jax", "flax", "sparse-autoencoder")
 USES = {
     "sae": "codes = model.encode(images)  # float32, (n, {shape})\nimages = model.decode(codes)",
@@ -50,11 +52,23 @@ class Card:
 
 def without_folders(value: Any) -> Any:
     """A setting without the folders of a path in it, which are nobody else's business; ``kind:PATH`` keeps its kind."""
+    if isinstance(value, list | tuple):
+        return [without_folders(one) for one in value]
     if not isinstance(value, str) or not any(mark in value for mark in ("/", "\\")):
         return value
     kind, colon, path = value.partition(":")
     last = PurePath((path if colon else kind).replace("\\", "/")).name
     return f"{kind}:{last}" if colon and len(kind) > 1 else last
+
+
+def data_name(dataset: str) -> str:
+    """A data set without the folders of ``folder:PATH`` and ``vectors:PATH``; the slash of ``name/config`` stays."""
+    return without_folders(dataset) if dataset.startswith((FOLDER, VECTORS)) else dataset
+
+
+def shared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, as they may be given to others: without folders."""
+    return {name: (data_name if name == "dataset" else without_folders)(value) for name, value in settings.items()}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -93,7 +107,7 @@ def model_card(card: Card) -> str:
     ]
     facts = [
         ["weights", card.what],
-        ["data set", without_folders(card.dataset)],
+        ["data set", data_name(card.dataset)],
         ["input" if card.part == "sae" else "output", f"height, width, channels {shape}"],
         ["seed", f"{card.seed} (member {card.member} of {card.members} in the run)"],
         ["step", card.step],
@@ -106,7 +120,7 @@ def model_card(card: Card) -> str:
         if card.scores
         else "The run has not been scored."
     )
-    settings = table(("setting", "value"), [[name, without_folders(value)] for name, value in card.settings.items()])
+    settings = table(("setting", "value"), list(shared_settings(card.settings).items()))
     code = USES[card.part].format(shape=shape)
     parts = [
         "\n".join(header),

@@ -1,15 +1,14 @@
 """Sample grids and dictionaries as PNG files."""
 
-import io
 import math
 import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from saegan_jax.files import write_bytes
+from saegan_jax.report.sprites import png_bytes
 
 _MIN_SIDE = 56
 """Images smaller than this are enlarged by default: an 8x8 digit at its own size is a speck on a screen."""
@@ -137,7 +136,5 @@ def atom_pixels(atoms: np.ndarray) -> np.ndarray:
 
 
 def _save_png(pixels: np.ndarray, path: str | os.PathLike[str]) -> Path:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    write_bytes(Path(path), buffer.getvalue())
+    write_bytes(Path(path), png_bytes(pixels))
     return Path(path)

@@ -1,5 +1,6 @@
 """Images drawn of codes that a user chose: variations of an image, units on and off, mixtures and ways between two."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.data import load
+from saegan_jax.data.decode import UnreadableError, bombs_are_errors, decode, with_channels
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.images import to_unit_float
 from saegan_jax.runs.restore import Restored
@@ -96,7 +97,7 @@ def named_images(
     """The images that ``controls`` name, each ``(height, width, channels)`` float32 in [0, 1].
 
     Raises:
-      ConfigError: no such file or number, a file that is no image of 8 bits, or an image of another size.
+      ConfigError: no such file or number, a file that is no image, or an image of another size.
     """
     names = {"like": [controls.like], "mix": controls.mix or (), "interpolate": controls.interpolate or ()}
     given = [(field, name) for field, found in names.items() for name in found if name is not None]
@@ -118,7 +119,7 @@ def read_images(
       manual_dir, data_dir: where the data are.
 
     Raises:
-      ConfigError: no such file or number, a file that is no image of 8 bits, or an image of another size.
+      ConfigError: no such file or number, a file that is no image, or an image of another size.
     """
     test = np.zeros((0, *restored.image_shape), np.uint8)
     if any(name.startswith(TEST) for _, name in given):
@@ -134,27 +135,22 @@ def read_images(
 
 
 def file_image(name: str, image_shape: tuple[int, int, int], field: str) -> np.ndarray:
-    """The image of a file, ``(height, width, channels)`` uint8.
+    """The image of a file, ``(height, width, channels)`` uint8, made of its pixels as training images are.
 
     Raises:
-      ConfigError: no such file, no image of 8 bits, or one of another size than ``image_shape``.
+      ConfigError: no such file, no image, or one of another size than ``image_shape``.
     """
     height, width, channels = image_shape
+    fix = f"there is no such image; give a file, or {TEST}N for a test image of the run's data set."
+    require(os.path.isfile(name), field, name, fix)  # unlike pathlib silent about folders one may not read
     try:
-        with Image.open(name) as opened:
-            fix = f"the image has {opened.width}x{opened.height} pixels and the run's {width}x{height}; resize it."
-            require(opened.size == (width, height), field, name, fix)  # before its pixels are unpacked
-            fix = f"it is an image of mode {opened.mode}; convert it to 8 bits of grey or RGB."
-            require(opened.mode in ("1", "L", "P", "RGB"), field, name, fix)
-            pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB"))
-    except ConfigError:
-        raise
-    except (FileNotFoundError, IsADirectoryError):
-        fix = f"there is no such image; give a file, or {TEST}N for a test image of the run's data set."
-        raise ConfigError(field, name, fix) from None
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything, from SyntaxError to struct.error
+        with bombs_are_errors():
+            found = decode(name).image
+    except UnreadableError as error:
         raise ConfigError(field, name, f"it cannot be read as an image ({error}); give a PNG or JPEG file.") from None
-    return pixels.reshape(height, width, channels)
+    fix = f"the image has {found.shape[1]}x{found.shape[0]} pixels and the run's {width}x{height}; resize it."
+    require(found.shape[:2] == (height, width), field, name, fix)
+    return with_channels(found, channels)
 
 
 def _test_image(name: str, test: np.ndarray, restored: Restored, field: str) -> np.ndarray:

@@ -87,7 +87,7 @@ def inspect_images(dataset: Dataset, out: Path | None, console: Console) -> None
     height, width, channels = dataset.image_shape
     console.print(Text(f"{dataset.name}: {height}x{width}x{channels}, {sizes}"), soft_wrap=True)
     if dataset.labelled:
-        names = dataset.classes or tuple(map(str, range(dataset.num_classes)))
+        names = dataset.class_names
         table = Table("class", *splits, box=None, pad_edge=False)
         counts = [np.bincount(split.label, minlength=dataset.num_classes) for split in splits.values()]
         for i, name in enumerate(names[:MOST_CLASSES]):

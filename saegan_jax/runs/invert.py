@@ -92,6 +92,10 @@ def _descend(
     return found, draw(found.latent)
 
 
+# Under jit: otherwise the input of every layer is computed and kept.
+_drawn = jax.jit(activations_before, static_argnames=("sample", "layer", "n"))
+
+
 def norms(latents: jax.Array | np.ndarray) -> np.ndarray:
     """The length of each latent: ``(n, ...) -> (n,)``."""
     return np.linalg.norm(np.asarray(latents).reshape(len(latents), -1), axis=1)
@@ -107,20 +111,20 @@ def run(options: Invert) -> None:
     directories: dict[str, Any] = {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
     (target,) = read_images([("image", options.image)], restored, **directories)
     sample, key = restored.algorithm.sample, jax.random.key(options.seed)
-    drawn = activations_before(sample, layer, state, key, max(DRAWN, options.starts))
+    drawn = _drawn(sample, layer, state, key, max(DRAWN, options.starts))
     start = drawn[: options.starts]
     found, images = _descend(sample, layer, state, jnp.asarray(target), start, options.learning_rate, options.steps)
     order = np.argsort(np.asarray(found.error), kind="stable")
     error, latent = np.asarray(found.error)[order], np.asarray(found.latent)[order]
     fix = "its training failed, and its images are not finite; choose another."
-    require(bool(np.isfinite(error).all()), "member", options.member, fix)
+    require(bool(np.isfinite(error[0])), "member", options.member, fix)
     shown = np.concatenate([target[None], np.asarray(images)[order]])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, image=to_pixels(target), images=to_pixels(shown[1:]), latent=latent, error=error)
     write_bytes(out.with_suffix(".npz"), buffer.getvalue())
     image_grid(to_pixels(shown), out, columns=math.ceil(math.sqrt(len(shown))))
     low, high = np.quantile(norms(drawn), [0.025, 0.975])
-    before = float(np.asarray(found.errors)[0].min())
+    before = float(np.nanmin(np.asarray(found.errors)[0]))
     text = (
         f"{out} and {out.with_suffix('.npz').name}: root mean square error {error[0]:.3g}, {before:.3g} at the nearest start; "
         f"norm of the latent {norms(latent)[0]:.3g}, of 95 % of the prior's {low:.3g} to {high:.3g}"

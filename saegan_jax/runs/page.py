@@ -13,12 +13,14 @@ from saegan_jax.data import Dataset, share
 from saegan_jax.evaluation.atlas import Atlas, feature_atlas
 from saegan_jax.evaluation.nearest import nearest_training_images
 from saegan_jax.evaluation.strips import LEVELS, interpolations, truncations, unit_strips
-from saegan_jax.files import from_text, write_bytes
+from saegan_jax.files import write_bytes
 from saegan_jax.report.atlas import atlas_data
+from saegan_jax.report.card import data_name, shared_settings
 from saegan_jax.report.frames import picture_series
 from saegan_jax.report.page import RunPage, Strip, flat, run_html, strip
 from saegan_jax.report.pictures import atom_pixels
 from saegan_jax.report.sprites import to_pixels
+from saegan_jax.runs.records import read_summary
 from saegan_jax.runs.session import GRID, SAMPLE_SEED
 from saegan_jax.steering.cut import layers
 from saegan_jax.training.systems import draw
@@ -69,7 +71,7 @@ def page_of(subject: Subject, *, features: int, seed: int) -> RunPage:
     summary = read_summary(folder)
     shown = None
     if atlas is not None and subject.dataset is not None:
-        names = [str(label) for label in range(subject.dataset.num_classes)]
+        names = subject.dataset.class_names if subject.dataset.labelled else None
         shown = atlas_data(atlas, class_names=names, strips=strips, levels=LEVELS)
     return RunPage(
         title=folder.resolve().name,
@@ -77,20 +79,14 @@ def page_of(subject: Subject, *, features: int, seed: int) -> RunPage:
         frames=picture_series(folder / "samples", most_bytes=FRAME_BYTES),
         metrics=read_metrics(folder),
         alarms=read_alarms(folder),
-        scores=summary.get("rows", {}),
+        scores={name: vars(score) for name, score in summary.get("rows", {}).items()},
         atlas=shown,
         dictionary=None if atlas is None else dictionary_of(atlas),
         interpolation=interpolation_of(subject, seed=seed),
         truncation=truncation_of(subject, seed=seed),
         nearest=nearest_of(subject, seed=seed),
-        configuration=flat(subject.config["options"]),
+        configuration=shared_settings(flat(subject.config["options"])),
     )
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary.json of a run; empty where the training has not ended."""
-    path = folder / "summary.json"
-    return from_text(path.read_bytes()) if path.exists() else {}
 
 
 def facts_of(subject: Subject, summary: Mapping[str, Any]) -> dict[str, str]:
@@ -101,7 +97,7 @@ def facts_of(subject: Subject, summary: Mapping[str, Any]) -> dict[str, str]:
     shown = "1" if seeds == 1 else f"{seeds}; images and features of member {subject.member}"
     facts = {
         "system": config["script"],
-        "data": options.get("dataset") or options.get("domains", ""),
+        "data": data_name(options.get("dataset") or options.get("domains", "")),
         "images": f"{width} x {height}, {'grey' if channels == 1 else 'colour'}",
         "step": f"{subject.step:,}",
         "seeds": shown,
@@ -182,9 +178,11 @@ def nearest_of(subject: Subject, *, seed: int) -> list[Strip]:
     train = share(subject.dataset.train, subject.config["options"].get("fraction", 1.0))
     samples = to_pixels(drawn)
     found, distance = nearest_training_images(samples, train.image)
+    source = subject.dataset.source
+    of = "" if source is None else f" of a sample of {len(train.label):,} of {len(source):,}"
     strips = []
     for part in (slice(i * BESIDE, (i + 1) * BESIDE) for i in range(PAIRS)):
         differences = " ".join(f"{d:.2f}" for d in distance[part])
-        caption = f"Samples above, the nearest training images below; root mean square difference {differences}."
+        caption = f"Samples above, the nearest training images{of} below; root mean square difference {differences}."
         strips.append(strip(np.stack([samples[part], found[part]]), caption))
     return strips

@@ -146,18 +146,28 @@ def read_scores(folder: Path) -> dict[str, Score]:
     Raises:
       ConfigError: a damaged ``summary.json``.
     """
+    return read_summary(folder).get("rows", {})
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The ``summary.json`` of a run, its rows as :class:`Score`; empty where there is none yet.
+
+    Raises:
+      ConfigError: a damaged one.
+    """
     path = folder / "summary.json"
     if not path.exists():
         return {}
     try:
-        rows = from_text(path.read_bytes())["rows"]
-        return {
+        found = from_text(path.read_bytes())
+        rows = {
             name: Score(values=tuple(row["values"]), floor=row["floor"], unit=row["unit"], note=row["note"])
-            for name, row in rows.items()
+            for name, row in found["rows"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fix = f"its summary.json is damaged ({type(error).__name__}: {error})."
         raise ConfigError("run", str(folder), fix) from None
+    return {**found, "rows": rows}
 
 
 def read_record(folder: Path) -> Record:

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from saegan_jax.data import load
+from saegan_jax.data import Dataset, load
 from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
@@ -16,8 +16,9 @@ from saegan_jax.report.result_page import result_html
 from saegan_jax.report.table import Result
 from saegan_jax.runs.checks import check_options, require_writable
 from saegan_jax.runs.page import FEATURES, Subject, write_page
-from saegan_jax.runs.restore import autoencoder_of, restore_run
+from saegan_jax.runs.restore import Restored, autoencoder_of, restore_run
 from saegan_jax.training.members import members_of
+from saegan_jax.training.memory import data_budget
 from saegan_jax.training.run_folder import read_config
 
 MOST_FEATURES = 5000
@@ -92,8 +93,14 @@ def read_subject(options: Report) -> Subject:
         algorithm=restored.algorithm,
         state=state,
         sae=autoencoder_of(restored, state),
-        dataset=load(name, manual_dir=options.manual_dir, data_dir=options.data_dir) if name else None,
+        dataset=load_trained_on(restored, options) if name else None,
     )
+
+
+def load_trained_on(restored: Restored, options: Report) -> Dataset:
+    """The images that the run was trained on, read as then; of more than fit in memory a sample."""
+    own, places = restored.options.image_files, {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
+    return load(restored.options.dataset, in_memory=data_budget(), **places, **own)
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> Report:

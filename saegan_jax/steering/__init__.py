@@ -1,6 +1,6 @@
 """Steering a trained generator: its activations at one layer, directions to push them along, and what that does to images."""
 
-from saegan_jax.steering.codes import interpolate, mix, typical_activity, with_unit
+from saegan_jax.steering.codes import interpolate, mix, slerp, typical_activity, with_unit
 from saegan_jax.steering.cut import Layer, Split, default_layer, layers, split
 from saegan_jax.steering.directions import (
     association,
@@ -55,6 +55,7 @@ __all__ = [
     "random_directions",
     "sample_distance",
     "selectivity",
+    "slerp",
     "split",
     "spread",
     "steer",

@@ -73,6 +73,29 @@ def interpolate(a: jax.Array, b: jax.Array, n: int) -> jax.Array:
     return (1 - t) * a[None] + t * b[None]
 
 
+def slerp(a: jax.Array, b: jax.Array, n: int) -> jax.Array:
+    """``n`` points on the arc from ``a (d,)`` to ``b (d,)``, whose norm changes evenly: ``(n, d)``.
+
+    ``(sin((1 - t) w) a/|a| + sin(t w) b/|b|) / sin(w)`` times ``(1 - t) |a| + t |b|``, w the angle between them: a straight
+    line between two normal vectors passes where normal vectors of many dimensions never are. Opposite or equal directions
+    have no arc, and are joined by the line.
+
+    Raises:
+      ValueError: shapes that differ or are no vectors, or fewer than 2.
+
+    Source: White, Sampling Generative Networks, 2016.
+    """
+    line = interpolate(a, b, n)
+    norm_a, norm_b = jnp.linalg.norm(a), jnp.linalg.norm(b)
+    unit_a, unit_b = (x / jnp.maximum(norm, 1e-12) for x, norm in ((a, norm_a), (b, norm_b)))
+    angle = jnp.arccos(jnp.clip(jnp.vdot(unit_a, unit_b), -1.0, 1.0))
+    t = jnp.linspace(0.0, 1.0, n, dtype=a.dtype)[:, None]
+    sine = jnp.maximum(jnp.sin(angle), 1e-12)
+    arc = (jnp.sin((1 - t) * angle) * unit_a[None] + jnp.sin(t * angle) * unit_b[None]) / sine
+    arc = arc * ((1 - t) * norm_a + t * norm_b)
+    return jnp.where(jnp.sin(angle) < 1e-4, line, arc)
+
+
 def typical_activity(codes: jax.Array, *, level: float = 0.5) -> jax.Array:
     """The quantile ``level`` of each unit's magnitudes where it is active: ``(n, d_code) -> (d_code,)``, 0 where it never is.
 

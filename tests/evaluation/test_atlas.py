@@ -7,9 +7,11 @@ import pytest
 from helpers import digits
 
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
-from saegan_jax.evaluation.atlas import feature_atlas, usual_activity
+from saegan_jax.evaluation import atlas
+from saegan_jax.evaluation.atlas import feature_atlas
 from saegan_jax.evaluation.autoencoders import decoder
 from saegan_jax.images import to_unit_float
+from saegan_jax.training.sweep import encode_all
 
 CONFIGS = {
     "dense": SAEConfig(variant="topk", d_sae=12, k=3, auxk=0.0),
@@ -56,4 +58,23 @@ def test_a_unit_that_is_never_active_has_no_image_and_no_class():
     assert np.isnan(found.purity[4])
     assert (found.top[4] == -1).all()
     assert found.top.max() == len(found.images) - 1
-    np.testing.assert_array_equal(usual_activity(np.array([[0.0, 1.0], [0.0, 3.0]]), 0.5), [0, 2])
+
+
+def test_positions_do_not_lessen_the_images_that_are_counted(monkeypatch):
+    """Of four positions, 12 units and 600 numbers at once, codes of 12 images are kept at a time, and 50 are counted."""
+    config, data = CONFIGS["convolutional"], digits()
+    params = jax.jit(sae(config, image_shape=(8, 8, 1)).init)(jax.random.key(0)).params
+    images, labels = np.asarray(data.image[:50]), np.asarray(data.label[:50])
+    whole = feature_atlas(config, params, images, labels, num_classes=10, most=12)
+    monkeypatch.setattr(atlas, "ACTIVITIES", 600)
+    sizes = []
+
+    def watched(config, params, part):
+        sizes.append(len(part))
+        return encode_all(config, params, part)
+
+    monkeypatch.setattr(atlas, "encode_all", watched)
+    found = feature_atlas(config, params, images, labels, num_classes=10, most=12)
+    assert sizes == [12, 12, 12, 12, 2]
+    assert found.n_images == 50
+    np.testing.assert_allclose(found.strength, whole.strength, rtol=1e-6)

@@ -1,13 +1,12 @@
-"""Rows of images in which one thing changes, and training images beside samples."""
+"""Rows of images in which one thing changes."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from helpers import normal
 
 from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.evaluation.nearest import nearest_training_images
-from saegan_jax.evaluation.strips import LEVELS, edited_codes, interpolations, slerp, unit_strips
+from saegan_jax.evaluation import strips
+from saegan_jax.evaluation.strips import LEVELS, draw_rows, edited_codes, interpolations, unit_strips
 
 D_SAE = 3
 
@@ -37,9 +36,9 @@ def test_edited_codes_change_one_unit_at_every_position():
 
 def test_in_a_strip_only_the_unit_changes():
     usual = np.array([1.0, 3.0], np.float32)
-    strips = unit_strips(DRAWS, (), np.array([0, 2]), usual, d_sae=D_SAE, rows=2, seed=0)
-    assert strips.shape == (2, 2, len(LEVELS), 1, 7, 1)
-    pixels = strips[..., 0, :, 0]
+    drawn = unit_strips(DRAWS, (), np.array([0, 2]), usual, d_sae=D_SAE, rows=2, seed=0)
+    assert drawn.shape == (2, 2, len(LEVELS), 1, 7, 1)
+    pixels = drawn[..., 0, :, 0]
     np.testing.assert_allclose(pixels[1, 0, :, 2], 3 * np.array(LEVELS), rtol=1e-6)
     np.testing.assert_allclose(pixels[1, 1, :, 5], 3 * np.array(LEVELS), rtol=1e-6)
     rest = pixels[0][..., [1, 2, 4, 5, 6]]  # the noise is the last
@@ -48,31 +47,24 @@ def test_in_a_strip_only_the_unit_changes():
     np.testing.assert_array_equal(pixels[0, :, 0, 6], pixels[1, :, 0, 6])
 
 
+def test_codes_of_many_units_are_never_in_memory_at_once(monkeypatch):
+    units, usual = np.array([0, 2, 1]), np.array([1.0, 3.0, 2.0], np.float32)
+    whole = unit_strips(DRAWS, (), units, usual, d_sae=D_SAE, rows=2, seed=0)
+    sizes = []
+
+    def watched(algorithm, state, key, codes):
+        sizes.append(codes.shape[0] * codes.shape[1])
+        return draw_rows(algorithm, state, key, codes)
+
+    monkeypatch.setattr(strips, "BATCH", 20)
+    monkeypatch.setattr(strips, "draw_rows", watched)
+    np.testing.assert_array_equal(unit_strips(DRAWS, (), units, usual, d_sae=D_SAE, rows=2, seed=0), whole)
+    assert sizes == [20, 10]
+
+
 def test_interpolated_codes_end_at_two_codes_of_the_prior_with_one_noise_a_row():
     ways = interpolations(DRAWS, (), rows=2, columns=3, seed=1)[..., 0, :, 0]
     assert ways.shape == (2, 3, 7)
     np.testing.assert_allclose(ways[:, 1, :6], (ways[:, 0, :6] + ways[:, 2, :6]) / 2, rtol=1e-5)
     np.testing.assert_array_equal(ways[:, 0, 6], ways[:, 2, 6])
     assert ways[0, 0, 6] != ways[1, 0, 6]
-
-
-def test_an_arc_ends_where_it_should_and_keeps_the_norm():
-    a, b = normal(50), normal(50, seed=1)
-    way = slerp(a, b, 5)
-    np.testing.assert_allclose(way[0], a, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(way[-1], b, rtol=1e-5, atol=1e-5)
-    even = np.linspace(np.linalg.norm(a), np.linalg.norm(b), 5)
-    np.testing.assert_allclose(np.linalg.norm(way, axis=1), even, rtol=1e-5)
-    assert np.linalg.norm((a + b) / 2) < 0.9 * even[2]  # as the straight line does not
-    np.testing.assert_allclose(slerp(a, a, 3), np.stack([a] * 3), rtol=1e-5)
-    np.testing.assert_allclose(slerp(a, -a, 3)[1], np.zeros(50), atol=1e-5)
-
-
-def test_the_nearest_training_image_of_a_copy_is_itself():
-    training = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
-    image = training[7].copy()
-    image[0, 0] = 0
-    found, distance = nearest_training_images(np.stack([training[3], image]), training)
-    np.testing.assert_array_equal(found, training[[3, 7]])
-    assert distance[0] == 0
-    assert abs(distance[1] - training[7, 0, 0, 0] / 255 / 4) < 1e-6

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from page_data import synthetic_page
+from page_data import synthetic_atlas, synthetic_page
 
+from saegan_jax.report.atlas import atlas_data
 from saegan_jax.report.page import run_html
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[browser]'")
@@ -68,7 +69,7 @@ def search(browser, text: str) -> str:
 def test_nothing_goes_wrong_and_nothing_is_as_wide_as_to_scroll(browser):
     assert browser.get_log("browser") == []
     assert run(browser, "document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    assert run(browser, "document.querySelectorAll('#panels .panel svg path.mean').length") == 2
+    assert run(browser, "document.querySelectorAll('#panels .panel svg path.mean').length") == 3
     drawn = "document.querySelector('.card canvas').getContext('2d').getImageData(0, 0, 8, 8).data.some((v) => v > 0)"
     becomes(browser, drawn, True)  # once the sheet is decoded
 
@@ -80,6 +81,21 @@ def test_the_slider_changes_the_picture(browser):
     browser.execute_script(script)
     assert run(browser, said) == "step 100"
     assert run(browser, "document.querySelector('#frames img').alt") == "<b>x</b> at step 100"
+
+
+def test_a_curve_says_its_values_beside_the_pointer(browser):
+    """Of lines of different steps each says its own nearest one, and the title the nearest of all."""
+    script = """
+        const picture = document.querySelector("#panels .panel svg"), box = picture.getBoundingClientRect();
+        const ratio = Math.min(box.width / 360, box.height / 200), margin = (box.width - 360 * ratio) / 2;
+        const clientX = box.left + margin + ratio * (46 + (1000 - 100) / 3800 * (360 - 54));
+        picture.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY: box.top + 50 }));
+        const panel = picture.parentElement;
+        return [panel.querySelector("h3").textContent, panel.querySelector(".legend").textContent]
+    """
+    title, legend = browser.execute_script(script)
+    assert title.endswith("at step 1,000")
+    assert legend == "generator_loss 0.15critic_loss 0.5"
 
 
 def test_rows_far_below_are_not_drawn_before_they_are_seen(browser):
@@ -139,3 +155,17 @@ def test_the_page_is_used_by_the_keyboard_alone(browser):
     # Names are text wherever the script puts them.
     assert run(browser, "document.querySelectorAll('b').length === document.querySelectorAll('.card-text > b').length")
     assert browser.get_log("browser") == []
+
+
+def test_features_of_images_without_labels_have_no_class(tmp_path):
+    atlas = atlas_data(synthetic_atlas(3, 8), class_names=None)
+    path = tmp_path / "report.html"
+    path.write_text(run_html(synthetic_page(units=3, atlas=atlas)))
+    with opened(path) as browser:
+        run(browser, "document.querySelector('.card').click()")
+        becomes(browser, "document.getElementById('feature').open", True)
+        shown = run(browser, "document.getElementById('atlas').textContent")
+        assert "purity" not in shown
+        assert "class" not in shown
+        assert run(browser, "document.querySelectorAll('#feature .row canvas').length") == 8 + 6
+        assert browser.get_log("browser") == []

@@ -9,7 +9,7 @@ from PIL import Image
 
 from saegan_jax.data import load
 from saegan_jax.errors import ConfigError
-from saegan_jax.runs.control import Controls, parse_on
+from saegan_jax.runs.control import Controls, file_image, parse_on
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,29 @@ def test_an_image_of_another_size_and_a_file_that_is_none(runs, tmp_path):
         code, _, err = command("sample", "--run", runs["joint"], "--like", tmp_path / name, "--out", tmp_path / "a.png")
         assert code == 2
         assert message in err
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "I;16"])
+def test_a_file_becomes_pixels_as_training_images_do(mode, channels, tmp_path):
+    """Whatever its channels and bits, and upright."""
+    grey = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+    picture = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    if mode == "RGBA":
+        picture.putpixel((0, 0), (0, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "x.png", exif=exif)
+    found = file_image(str(tmp_path / "x.png"), (6, 4, channels), "like")
+    expected = np.rot90(grey, -1).copy()
+    colour = found[..., :3].mean(axis=2)
+    if mode == "RGBA":
+        assert (found[0, -1, -1], colour[0, -1]) == ((0, 0) if channels == 4 else (255, 255))
+        colour[0, -1] = expected[0, -1]
+    assert (found.shape, found.dtype) == ((6, 4, channels), np.uint8)
+    np.testing.assert_array_equal(colour, expected)
+    with pytest.raises(ConfigError, match=r"the image has 4x6 pixels and the run's 6x4; resize it"):
+        file_image(str(tmp_path / "x.png"), (4, 6, channels), "like")
 
 
 def test_a_generator_without_codes_says_how_to_train_one(runs, tmp_path):

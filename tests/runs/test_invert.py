@@ -11,6 +11,7 @@ from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.registry import build
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs import invert
 from saegan_jax.runs.invert import Invert, run
 from saegan_jax.runs.options import TrainGAN
 from saegan_jax.runs.registry import TRAININGS
@@ -46,6 +47,28 @@ def test_a_sample_is_found_again(gan, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "root mean square error" in said
     assert "at the nearest start; norm of the latent" in said
+
+
+def test_latents_are_drawn_under_jit_and_a_start_that_diverges_leaves_the_others(gan, tmp_path, monkeypatch):
+    traced, descend = [], invert._descend
+
+    def sample(state, key, n):
+        traced.append(isinstance(key, jax.core.Tracer) or isinstance(jax.tree.leaves(state)[0], jax.core.Tracer))
+        return gan.algorithm.sample(state, key, n)
+
+    def one_fails(*arguments):
+        found, images = descend(*arguments)
+        error, errors = found.error.at[0].set(np.nan), found.errors.at[:, 0].set(np.nan)
+        return found._replace(error=error, errors=errors), images.at[0].set(np.nan)
+
+    restored = gan._replace(algorithm=gan.algorithm._replace(sample=sample))
+    monkeypatch.setattr(invert, "restore_run", lambda *a, **k: restored)
+    monkeypatch.setattr(invert, "_descend", one_fails)
+    out = tmp_path / "found.png"
+    run(Invert(run=Path("run"), image="test:1", starts=3, steps=2, out=out))
+    assert all(traced)  # nothing of the layers in between is kept
+    with np.load(out.with_suffix(".npz")) as file:
+        assert np.isnan(file["error"]).tolist() == [False, False, True]
 
 
 def test_what_cannot_be_inverted_is_one_paragraph(gan, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import saegan_jax
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.errors import ConfigError
-from saegan_jax.report.card import without_folders
+from saegan_jax.report.card import data_name, shared_settings, without_folders
 from saegan_jax.runs import pull, push
 from saegan_jax.runs.options import TrainGAN, TrainSAE
 from saegan_jax.runs.restore import restore_run
@@ -119,6 +119,9 @@ def test_the_card_says_where_the_weights_are_from_and_names_no_folder(pushed):
         assert part in text
     assert "secret" not in text
     assert [without_folders(v) for v in (3, "mnist", "/a/b", "C:\\a\\b")] == [3, "mnist", "b", "b"]
+    assert [data_name(v) for v in ("imagenet_resized/8x8", "vectors:/a/b")] == ["imagenet_resized/8x8", "vectors:b"]
+    settings = {"dataset": "imagenet_resized/8x8", "start_from": "a/b", "beside": ["/a/b", "c"], "seed": 1}
+    assert shared_settings(settings) == settings | {"start_from": "b", "beside": ["b", "c"]}
 
 
 def test_what_is_there_is_not_replaced_unless_asked(runs, pushed):

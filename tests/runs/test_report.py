@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from command_line import QUICK_TO_COMPILE, command, tiny, tree
+from PIL import Image
 
 from saegan_jax import cli
 from saegan_jax.algorithms.base import Algorithm
@@ -17,12 +19,14 @@ from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.registry import build
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.vae import VAEConfig
-from saegan_jax.data import load
+from saegan_jax.data import Dataset, load
 from saegan_jax.errors import ConfigError
 from saegan_jax.report.page import run_html
+from saegan_jax.runs.options import TrainSAE
 from saegan_jax.runs.page import Subject, page_of
 from saegan_jax.runs.registry import TRAININGS
-from saegan_jax.runs.report import Report, run
+from saegan_jax.runs.report import Report, load_trained_on, run
+from saegan_jax.runs.restore import Restored
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 
@@ -123,6 +127,50 @@ def test_a_run_that_draws_nothing_and_has_no_labels_has_a_page_of_what_it_left(t
     assert (page.atlas, page.dictionary, page.interpolation, page.nearest) == (None, None, [], [])
     assert page.facts["data"] == "digits_inverted_rotated"
     assert 'id="curves"' in run_html(page)
+
+
+def subject_of_features(folder: Path, images: Dataset, **options) -> Subject:
+    """An untrained autoencoder of such images."""
+    settings = SETTINGS["sae"]
+    algorithm = build(settings, image_shape=images.image_shape)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    config = {"script": "sae", "image_shape": images.image_shape, "options": {"dataset": "digits"} | options}
+    return Subject(folder, config, 0, 0, algorithm, state, (settings, state.params), images)
+
+
+def test_images_are_read_as_for_the_training(tmp_path):
+    """Files of several sizes can be read by no other way."""
+    rng = np.random.default_rng(0)
+    for kind in ("cat", "dog"):
+        (tmp_path / kind).mkdir()
+        for i in range(10):
+            Image.fromarray(rng.integers(0, 256, (8 + i, 9), dtype=np.uint8)).save(tmp_path / kind / f"{i}.png")
+    trained = TrainSAE(dataset=f"folder:{tmp_path}", image_size=8, channels=3)
+    restored = Restored(TRAININGS["sae"], trained, SETTINGS["sae"], (8, 8, 3), None, None, 1, 0, 2)
+    found = load_trained_on(restored, report(run=tmp_path))
+    assert found.image_shape == (8, 8, 3)
+    page = page_of(subject_of_features(tmp_path, found, dataset=trained.dataset), features=10, seed=0)
+    assert page.atlas["class_names"] == ["cat", "dog"]
+    assert page.facts["data"] == page.configuration["dataset"] == f"folder:{tmp_path.name}"
+    assert str(tmp_path.parent) not in run_html(page)
+
+
+def test_of_images_without_labels_no_class_is_shown(tmp_path):
+    digits = load("digits")
+    splits = {name: getattr(digits, name) for name in ("train", "validation", "test")}
+    splits = {name: split._replace(label=np.zeros_like(split.label)) for name, split in splits.items()}
+    dataset = replace(digits, **splits, num_classes=1, labelled=False)
+    page = page_of(subject_of_features(tmp_path, dataset), features=10, seed=0)
+    assert {"purity", "label"}.isdisjoint(page.atlas["columns"])
+    assert [page.atlas[name] for name in ("class_names", "image_label", "purity_floor")] == [None] * 3
+    assert "class" not in re.findall('placeholder="(.*?)"', run_html(page))[0]
+
+
+def test_a_damaged_summary_is_refused_in_a_sentence(tmp_path):
+    subject = subject_of_features(tmp_path, load("digits"))._replace(sae=None)
+    (tmp_path / "summary.json").write_text('{"rows": {"a": 1}}')
+    with pytest.raises(ConfigError, match=r"its summary\.json is damaged"):
+        page_of(subject, features=10, seed=0)
 
 
 def test_weights_that_are_not_finite_leave_a_page_without_features(tmp_path):

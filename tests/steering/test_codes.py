@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import normal
 
-from saegan_jax.steering import interpolate, mix, typical_activity, with_unit
+from saegan_jax.steering import interpolate, mix, slerp, typical_activity, with_unit
 
 A = jnp.array([[0.0, 2.0, 0.0, 1.0]])
 B = jnp.array([[3.0, 1.0, 0.5, 0.0]])
@@ -40,6 +41,18 @@ def test_the_way_between_two_codes():
     np.testing.assert_array_equal(way[0], A[0])
     np.testing.assert_array_equal(way[-1], B[0])
     np.testing.assert_allclose(way[1], 0.75 * np.asarray(A[0]) + 0.25 * np.asarray(B[0]))
+
+
+def test_an_arc_ends_where_it_should_and_keeps_the_norm():
+    a, b = normal(50), normal(50, seed=1)
+    way = slerp(a, b, 5)
+    np.testing.assert_allclose(way[0], a, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(way[-1], b, rtol=1e-5, atol=1e-5)
+    even = np.linspace(np.linalg.norm(a), np.linalg.norm(b), 5)
+    np.testing.assert_allclose(np.linalg.norm(way, axis=1), even, rtol=1e-5)
+    assert np.linalg.norm((a + b) / 2) < 0.9 * even[2]  # as the straight line does not
+    np.testing.assert_allclose(slerp(a, a, 3), np.stack([a] * 3), rtol=1e-5)
+    np.testing.assert_allclose(slerp(a, -a, 3)[1], np.zeros(50), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,13 @@
 
   const sprite = (name, index, label) => sprites(name, [index], 1, label);
 
-  const className = (row) => (columns.label[row] < 0 ? "never active" : `class ${atlas.class_names[columns.label[row]]}`);
+  const labelled = atlas.class_names !== null;
+  const never = (row) => columns.density[row] === 0;
+  const className = (row) => (never(row) ? "never active" : labelled ? `class ${atlas.class_names[columns.label[row]]}` : "");
   const per = (value, digits = 3) => (value === null ? "–" : `${shown(100 * value, digits)} %`);
   const SORTS = {
-    number: columns.unit, density: columns.density, strength: columns.strength, "class purity": columns.purity, class: columns.label,
+    number: columns.unit, density: columns.density, strength: columns.strength,
+    ...(labelled ? { "class purity": columns.purity, class: columns.label } : {}),
     ...(columns.effect ? { "effect on images": columns.effect } : {}),
   };
   const NUMBERS = { density: columns.density, strength: columns.strength, purity: columns.purity, effect: columns.effect, feature: columns.unit };
@@ -69,7 +72,7 @@
   function content(row) {
     const unit = columns.unit[row];
     const text = element("div", { class: "card-text" }, element("b", {}, `#${unit}`), element("span", {}, `active ${per(columns.density[row], 2)}`),
-      element("span", {}, className(row)), columns.label[row] < 0 ? null : element("span", {}, `purity ${per(columns.purity[row], 2)}`));
+      element("span", {}, className(row)), never(row) || !labelled ? null : element("span", {}, `purity ${per(columns.purity[row], 2)}`));
     const tops = columns.top[row].filter((index) => index >= 0);
     const images = tops.length ? [sprites("images", tops, 4, `the images on which feature ${unit} is most active`)] : [];
     return [element("div", { class: "card-head" }, sprite("atoms", row, `atom of feature ${unit}`), text), element("div", { class: "card-tops" }, ...images)];
@@ -77,7 +80,7 @@
 
   function card(row, position) {
     const made = element("div", {
-      class: "card", role: "listitem", tabindex: position === 0 ? 0 : -1, "data-row": row, "aria-label": `feature ${columns.unit[row]}, ${className(row)}`,
+      class: "card", role: "listitem", tabindex: position === 0 ? 0 : -1, "data-row": row, "aria-label": [`feature ${columns.unit[row]}`, className(row)].filter(Boolean).join(", "),
       onclick: () => { current = position; open(row); },
       onfocus: () => mark(position),
     });
@@ -108,7 +111,7 @@
     const rows = [
       ["active on", `${per(columns.density[row])} of ${atlas.n_images.toLocaleString("en")} images`],
       ["mean activity", shown(columns.strength[row])],
-      ["class", columns.label[row] < 0 ? "never active" : `${className(row)}: ${per(columns.purity[row])} of its images (floor ${per(atlas.purity_floor)})`],
+      ...(labelled ? [["class", never(row) ? "never active" : `${className(row)}: ${per(columns.purity[row])} of its images (floor ${per(atlas.purity_floor)})`]] : []),
       ...(columns.effect ? [["effect on images", `${shown(columns.effect[row])} mean change of a pixel, off to usual`]] : []),
     ];
     return element("table", {}, element("tbody", {}, ...rows.map(([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, value)))));
@@ -116,7 +119,7 @@
 
   function tops(row) {
     return columns.top[row].map((index, i) => (index < 0 ? null : element("figure", {}, sprite("images", index, "image"),
-      element("figcaption", {}, `${atlas.class_names[atlas.image_label[index]]} · ${shown(columns.activity[row][i], 2)}`))));
+      element("figcaption", {}, `${labelled ? `${atlas.class_names[atlas.image_label[index]]} · ` : ""}${shown(columns.activity[row][i], 2)}`))));
   }
 
   function strip(row) {

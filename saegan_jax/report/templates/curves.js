@@ -89,12 +89,11 @@
       const step = scale.first + ((at - LEFT) / (WIDTH - LEFT - RIGHT)) * (scale.last - scale.first);
       picture.querySelector(".cursor")?.remove();
       if (at < LEFT || at > WIDTH - RIGHT) return leave();
-      let nearest = 0;
-      panel.lines.forEach((line, i) => {
-        nearest = line.steps.reduce((best, s, j) => (Math.abs(s - step) < Math.abs(line.steps[best] - step) ? j : best), 0);
-        said[i].textContent = shown(mean(line, nearest), 4);
-      });
-      title.textContent = `${head} at step ${panel.lines[0].steps[Math.min(nearest, panel.lines[0].steps.length - 1)].toLocaleString("en")}`;
+      const nearest = (steps) => steps.reduce((best, s, j) => (Math.abs(s - step) < Math.abs(steps[best] - step) ? j : best), 0);
+      const places = panel.lines.map((line) => nearest(line.steps));
+      panel.lines.forEach((line, i) => { said[i].textContent = shown(mean(line, places[i]), 4); });
+      const steps = panel.lines.map((line, i) => line.steps[places[i]]);
+      title.textContent = `${head} at step ${steps[nearest(steps)].toLocaleString("en")}`;
       picture.append(svg("line", { class: "cursor", x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM }));
     }
     function leave() {

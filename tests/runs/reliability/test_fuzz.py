@@ -92,7 +92,7 @@ def test_files_that_are_no_images_are_refused_in_a_sentence(content: bytes, tmp_
         file_image(str(tmp_path / "x.png"), (8, 8, 1), "like")
 
 
-def test_an_image_of_another_size_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
     Image.new("1", (500, 400)).save(tmp_path / "x.png")
     with pytest.raises(ConfigError, match=r"the image has 500x400 pixels and the run's 8x8"):
         file_image(str(tmp_path / "x.png"), (8, 8, 1), "like")
