@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import jax
 import tyro
 from rich.console import Console
 from rich.markdown import Markdown
@@ -42,7 +43,8 @@ def run(options: Reliability) -> None:
     """Disturb, count, write and show."""
     console = Console()
     signals.continue_with()  # the same command, from its beginning
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # processes that are killed share no accelerator
+    # Processes that are killed share no accelerator; this one has imported JAX and read the variable already.
+    jax.config.update("jax_platforms", os.environ.setdefault("JAX_PLATFORMS", "cpu"))
     with console.status("the first training") as status:
         found = PARTS[options.part](options, status.update)
     extra = {"part": options.part, "note": found.note, "faults": rows.faults_of(found.things)}

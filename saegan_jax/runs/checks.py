@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from saegan_jax.errors import require
 from saegan_jax.files import is_remote, is_utf8
@@ -72,7 +73,13 @@ def require_writable(out: Path, *, suffix: str) -> None:
 
 
 def check_memory(
-    settings: Any, *, image_shape: tuple[int, int, int], n_seeds: int, batch_size: int = 0, n_classes: int = 0
+    settings: Any,
+    *,
+    image_shape: tuple[int, int, int],
+    n_seeds: int,
+    batch_size: int = 0,
+    n_classes: int = 0,
+    mesh: Mesh | None = None,
 ) -> None:
     """Refuse what is larger than the device's memory, before anything is written or compiled.
 
@@ -82,10 +89,13 @@ def check_memory(
       n_seeds: members.
       batch_size: the largest of the training's phases.
       n_classes: of the data.
+      mesh: the devices that share it.
 
     Raises:
       ConfigError: it is larger; also an image size that the networks cannot make.
     """
     _, state = abstract_system(settings, image_shape=image_shape, n_seeds=1, n_classes=n_classes)
     batch = batch_size * math.prod(image_shape) * np.dtype(np.float32).itemsize
-    check_members(type(settings).__name__, state, batch=batch, n_seeds=n_seeds)
+    check_members(
+        type(settings).__name__, state, batch=batch, n_seeds=n_seeds, shares={} if mesh is None else mesh.shape
+    )

@@ -33,11 +33,12 @@ def list_runs(root: Path, console: Console) -> None:
     Raises:
       ConfigError: no run there, or none that can be read.
     """
-    records, problems = [], []
+    records: list[Record] = []
+    problems: list[ConfigError | OSError] = []
     for folder in find_runs(root):
         try:
             records.append(read_record(folder))
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:  # a file that may not be read, or a run deleted meanwhile
             problems.append(error)
     if not records:
         raise problems[0]

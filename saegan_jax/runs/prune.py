@@ -51,7 +51,7 @@ def plan(run: Path, *, keep: int) -> Plan:
     for phase in phases_of(run):
         steps = complete_steps(run, phase)
         outdated = steps[:-keep]
-        reason = unreadable(run, phase, steps[-1]) if outdated else ""
+        reason = check_checkpoint(run, phase, steps[-1]) if outdated else ""
         if reason:
             outdated = []
             kept.append(f"all of {phase}, whose newest cannot be read ({reason})")
@@ -60,17 +60,6 @@ def plan(run: Path, *, keep: int) -> Plan:
         paths = [(parent / phase / str(step), f"{phase}/{step}") for step in outdated]
         old += [Old(path, name, size_of(path)) for path, name in paths]
     return Plan(run, tuple(old), tuple(kept))
-
-
-def unreadable(run: Path, phase: str, step: int) -> str:
-    """Why a checkpoint cannot be read; empty where it can be."""
-    try:
-        check_checkpoint(run, phase, step)
-    except ConfigError as error:
-        if error.field != "checkpoints":
-            raise
-        return error.fix.split(" It is left")[0]
-    return ""
 
 
 def delete(old: Old) -> None:

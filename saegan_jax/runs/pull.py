@@ -1,5 +1,6 @@
 """`saegan pull`: weights from a model hub in a plain folder."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from saegan_jax.errors import require
+from saegan_jax.errors import ConfigError, require
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.hub import check_name, download, hub
 from saegan_jax.runs.program import program_name
@@ -34,8 +35,20 @@ def run(options: Pull) -> None:
     empty = not options.out.exists() or (options.out.is_dir() and not any(options.out.iterdir()))
     require(empty, "out", str(options.out), "it is there and not empty; name a new folder.")
     hub("name", options.name)  # before anything is written
-    download(options.name, options.out)
-    model = from_pretrained(options.out)
+    out = options.out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        downloaded = (
+            Path(folder) / "weights"
+        )  # whole before it has its name: half of it would be in the way of the next try
+        download(options.name, downloaded)
+        try:
+            model = from_pretrained(downloaded)
+        except ConfigError as error:
+            raise ConfigError("name", options.name, error.fix) from None
+        if out.exists():
+            out.rmdir()
+        downloaded.rename(out)
     shape = "x".join(map(str, model.image_shape))
     Console().print(Text(f"{options.out}: {type(model).__name__} of {shape}, from {options.name}"), soft_wrap=True)
 

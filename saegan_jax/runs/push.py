@@ -19,7 +19,7 @@ from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.export import one_member, write_autoencoder
 from saegan_jax.runs.hub import CARD, check_name, hub, upload
 from saegan_jax.runs.program import program_name
-from saegan_jax.runs.records import read_scores, run_config
+from saegan_jax.runs.records import complete_steps, read_scores, run_config
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.training.generators import GENERATOR_CONFIG, export_generator
 from saegan_jax.training.interchange import CONFIG_FILE
@@ -65,11 +65,10 @@ def part_of(options: Push, restored: Restored) -> str:
     Raises:
       ConfigError: a generator of a run that draws no samples.
     """
-    training = restored.training
     if options.part != "auto":
         part = options.part
-    else:
-        part = "sae" if training.autoencoder is not None and training.gan is None else "generator"
+    else:  # others leave a generator, and some an autoencoder too
+        part = "sae" if restored.training.phase == "sae" else "generator"
     fix = "it draws no samples, so that there is no generator to share."
     require(part == "sae" or restored.algorithm.sample is not cannot_sample, "run", str(options.run), fix)
     return part
@@ -97,8 +96,10 @@ def run(options: Push) -> None:
     """Restore, write, upload."""
     if options.repo is not None:
         hub("repo", options.repo)  # before anything is written
-    config, scores = run_config(options.run), read_scores(options.run)
+    config = run_config(options.run)
     restored = restore_run(options.run, step=options.step, member=options.member)
+    *_, scored = complete_steps(options.run, restored.training.phase)
+    scores = read_scores(options.run) if restored.step == scored else {}  # they are of the last step
     part = part_of(options, restored)
     other = GENERATOR_CONFIG if part == "sae" else CONFIG_FILE
     fix = f"it holds the other part of a run ({other}); name another folder."

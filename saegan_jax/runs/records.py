@@ -174,7 +174,8 @@ def read_record(folder: Path) -> Record:
     """Everything that a listing shows of a run.
 
     Raises:
-      ConfigError: no run, or one with a file that cannot be read.
+      ConfigError: no run, or one with a damaged file.
+      OSError: a file may not be read, or the run is deleted meanwhile.
     """
     config = run_config(folder)
     scores, last = read_scores(folder), _last_row(folder / METRICS)
@@ -188,6 +189,7 @@ def read_record(folder: Path) -> Record:
     failed = not running and not at_end and _has_failed(folder, int(options.get("seeds", 1)))
     # Of a run that was made longer the scores are those of the shorter one.
     ended = ("finished" if scores else "trained") if at_end else "failed" if failed else "stopped"
+    others = [path for path in (folder / METRICS, folder / "summary.json") if path.exists()]
     return Record(
         folder=folder,
         training=training,
@@ -197,7 +199,7 @@ def read_record(folder: Path) -> Record:
         step=step,
         steps=steps,
         scores=scores,
-        written=max(p.stat().st_mtime for n in (METRICS, "summary.json", "config.json") if (p := folder / n).exists()),
+        written=max(path.stat().st_mtime for path in (folder / "config.json", *others)),
         size=size_of(folder),
     )
 

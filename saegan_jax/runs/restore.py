@@ -83,17 +83,25 @@ def abstract_phases(run: Path) -> dict[str, Any]:
     }
 
 
-def check_checkpoint(run: Path, phase: str, step: int) -> None:
+def check_checkpoint(run: Path, phase: str, step: int) -> str:
     """Read the checkpoint ``step`` of any phase of a run, its checksum included.
 
+    Returns:
+      Why it is damaged; empty where it is not.
+
     Raises:
-      ConfigError: it cannot be read; or no run that this version can read.
+      ConfigError: no run, or no checkpoint, that this version can read.
     """
     phases = abstract_phases(run)
     fix = f"it has checkpoints of a phase {phase!r}, which this version does not know."
     require(phase in phases, "run", str(run), fix)
     with Checkpoints(run / "checkpoints" / phase, read_only=True) as checkpoints:
-        checkpoints.restore(phases[phase], step=step)
+        try:
+            checkpoints.restore(phases[phase], step=step)
+        except ConfigError:
+            if not checkpoints.damaged:
+                raise
+        return "; ".join(reason for _, reason in checkpoints.damaged)
 
 
 def _trained(run: Path, member: int | None) -> tuple[dict[str, Any], RunOptions, tuple[int, int, int]]:

@@ -250,7 +250,7 @@ def open_run(
     # Also finds networks that cannot make such images.
     largest = max(batch_sizes.values())
     sizes: dict[str, int] = {"n_seeds": options.seeds, "batch_size": largest, "n_classes": found.n_classes or 0}
-    check_memory(model, image_shape=found.image_shape, **sizes)
+    check_memory(model, image_shape=found.image_shape, mesh=mesh, **sizes)
     classes = {} if found.n_classes is None else {"num_classes": found.n_classes}
     config = {
         "script": name.split("-")[0],
@@ -268,6 +268,7 @@ def open_run(
     stack.enter_context(lock_run(folder))
     # Again: another process may have begun another run there in the meantime.
     if check_folder(folder, config, resume=True, longer=longer):
+        (folder / "summary.json").unlink(missing_ok=True)  # its scores are those of the shorter run
         write_json(folder / "config.json", config)
         stack.enter_context(lock_run(folder))  # the lock was on the file before
     tidy(folder)

@@ -7,7 +7,7 @@ and prior of codes, the counts of classes; neither discriminator nor optimiser. 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Generator:
         gan = getattr(self.settings, "gan", self.settings)
         fix = "this generator knows no classes; leave label out."
         require(label is None or getattr(gan, "conditional", False), "label", "given", fix)
-        return self.algorithm.sample(rebuilt(self.shapes, self.arrays), key, n, **given)
+        return self._compiled.sample(self.arrays, key, n, **given)
 
     def draw(self, *, n: int, seed: int = 0) -> np.ndarray:
         """The images that ``saegan sample --n N --seed SEED`` draws of the run, before they are rounded to bytes.
@@ -77,8 +77,7 @@ class Generator:
         Returns:
           ``(n, height, width, channels)`` float32 in [0, 1], on the host.
         """
-        bound = self.algorithm._replace(sample=partial(_bound_sample, _Functions(self.algorithm, self.shapes)))
-        return draw(bound, self.arrays, seed=seed, n=n, n_seeds=1)[0]
+        return draw(self._compiled, self.arrays, seed=seed, n=n, n_seeds=1)[0]
 
     def encode(self, images: jax.Array) -> jax.Array:
         """Codes ``(n, d_code)`` of images ``(n, height, width, channels)`` float32 in [0, 1], as ``sample`` takes them.
@@ -86,7 +85,7 @@ class Generator:
         Raises:
           ConfigError: a generator that reads no codes.
         """
-        return self._of_codes("encode")(rebuilt(self.shapes, self.arrays), images)
+        return self._of_codes("encode")(self.arrays, images)
 
     def draw_codes(self, key: jax.Array, n: int) -> jax.Array:
         """``n`` codes from the prior, ``(n, d_code)``.
@@ -94,24 +93,29 @@ class Generator:
         Raises:
           ConfigError: a generator that reads no codes.
         """
-        return self._of_codes("draw_codes")(rebuilt(self.shapes, self.arrays), key, n)
+        return self._of_codes("draw_codes")(self.arrays, key, n)
 
     def _of_codes(self, name: str) -> Callable[..., jax.Array]:
-        found = getattr(self.algorithm, name)
+        found = getattr(self._compiled, name)
         require(found is not None, name, "called", "this generator reads no codes; only sample it.")
         return found
 
+    @cached_property
+    def _compiled(self) -> Algorithm:
+        """The algorithm with functions of ``arrays`` in place of the state, each compiled once for every size."""
 
-@dataclass(frozen=True, eq=False)
-class _Functions:
-    """A static argument of the jitted drawing: hashable by identity."""
+        def of_arrays(function: Callable[..., jax.Array] | None, *static: int) -> Any:
+            if function is None:
+                return None
+            bound = lambda arrays, *rest, **given: function(rebuilt(self.shapes, arrays), *rest, **given)  # noqa: E731
+            return jax.jit(bound, static_argnums=static)
 
-    algorithm: Algorithm
-    shapes: Any
-
-
-def _bound_sample(functions: _Functions, arrays: dict[str, jax.Array], key: jax.Array, n: int) -> jax.Array:
-    return functions.algorithm.sample(rebuilt(functions.shapes, arrays), key, n)
+        known = self.algorithm
+        return known._replace(
+            sample=of_arrays(known.sample, 2),
+            encode=of_arrays(known.encode),
+            draw_codes=of_arrays(known.draw_codes, 2),
+        )
 
 
 def named_leaves(state: Any) -> dict[str, Any]:

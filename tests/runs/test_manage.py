@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,12 @@ from saegan_jax import cli
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs import prune as pruning
+from saegan_jax.runs import records
 from saegan_jax.runs.listing import differences
 from saegan_jax.runs.manage import ListRuns, parse_options
 from saegan_jax.runs.options import TrainSAE
 from saegan_jax.runs.records import age, complete_steps, read_record, size_text
-from saegan_jax.runs.session import recorded_options
+from saegan_jax.runs.session import open_run, recorded_options
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.run_folder import lock_run
 from saegan_jax.training.systems import abstract_system
@@ -174,10 +177,48 @@ def test_nothing_is_deleted_where_the_newest_cannot_be_read(tmp_path):
     for path in (run / "checkpoints" / "sae" / "20" / "state").rglob("*"):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(b"damaged")
-    assert "nothing to delete; kept all of sae, whose newest cannot be read (" in " ".join(
-        said("prune", run).split("\n")
-    )
+    text = " ".join(said("prune", run).split())
+    assert "nothing to delete; kept all of sae, whose newest cannot be read (" in text
+    assert "cannot be read (step" not in text
+    assert "left as it is" not in text
     assert complete_steps(run, "sae") == [10, 20]
+
+
+def test_what_may_not_be_read_or_is_gone_meanwhile_is_named_beside_the_other_runs(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "a", last=10)
+    (write_run(tmp_path / "b") / "metrics.jsonl").unlink()
+    (tmp_path / "b" / "metrics.jsonl").mkdir()  # which nobody can open, root included
+    shown = said(tmp_path, width=200)
+    assert "a " in shown.splitlines()[1]
+    assert len(shown.splitlines()) == 2
+    assert "Is a directory" in capsys.readouterr().err
+    gone = write_run(tmp_path / "c")
+    monkeypatch.setattr(records, "complete_steps", lambda folder, phase: shutil.rmtree(folder) or [])
+    with pytest.raises(FileNotFoundError):
+        read_record(gone)
+
+
+def test_a_run_that_is_made_longer_has_no_scores_of_the_shorter_one(tmp_path):
+    def opened(steps: int) -> bool:
+        sae = SAEConfig(d_sae=4, k=1, steps=steps, batch_size=4)
+        resume = (tmp_path / "run").exists()
+        options = TrainSAE(
+            sae=sae,
+            dataset="digits",
+            out=tmp_path / "run",
+            resume=resume,
+            log_every=10,
+            save_every=10,
+            picture_every=10,
+        )
+        with ExitStack() as stack:
+            open_run(stack, options, name="sae", model=sae, phases={"sae": sae})
+        return (tmp_path / "run" / "summary.json").exists()
+
+    assert not opened(10)
+    (tmp_path / "run" / "summary.json").write_text("{}")
+    assert opened(10)
+    assert not opened(20)
 
 
 def test_of_a_run_that_a_process_holds_and_of_others_named_beside_it_nothing_is_deleted(tmp_path, saved):

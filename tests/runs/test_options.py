@@ -4,9 +4,12 @@ import dataclasses
 import importlib
 import math
 import typing
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from saegan_jax.algorithms.sae import SAEConfig
@@ -26,6 +29,7 @@ from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.runs.report import Report
 from saegan_jax.runs.sample import Sample
 from saegan_jax.runs.translate import Translate
+from saegan_jax.training import memory
 
 STUDIES = {
     "audit_defects": "AuditDefects",
@@ -207,3 +211,22 @@ def test_a_state_larger_than_the_memory_is_refused():
     with pytest.raises(ConfigError, match=r"seeds = 1000000 .* train at most \d+ at once"):
         check_memory(SAEConfig(d_sae=10_000), image_shape=(8, 8, 1), n_seeds=1_000_000)
     check_memory(SAEConfig(d_sae=64), image_shape=(8, 8, 1), n_seeds=8)
+
+
+def test_members_take_turns_and_devices_share_what_must_fit_the_memory(monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda: 1000)
+    member = namedtuple("State", "params")(np.zeros(25, np.float32))  # 100 bytes, and as many of gradients
+    memory.check_members("x", member, batch=400, n_seeds=5)  # 5 * 100 + 100 + 400
+    with pytest.raises(ConfigError, match=r"seeds = 6 .* train at most 5 at once"):
+        memory.check_members("x", member, batch=400, n_seeds=6)
+    memory.check_members("x", member, batch=400, n_seeds=10, shares={"seed": 2})
+    with pytest.raises(ConfigError, match=r"seeds = 12 .* train at most 10 at once"):
+        memory.check_members("x", member, batch=400, n_seeds=12, shares={"seed": 2})
+    with pytest.raises(ConfigError, match="a smaller batch"):
+        memory.check_members("x", member, batch=1600)
+    memory.check_members("x", member, batch=1600, shares={"data": 2})
+    memory.check_members("x", member, batch=900, shares={"model": 2})
+    with pytest.raises(ConfigError, match="a smaller batch"):
+        check_memory(SAEConfig(d_sae=1, k=1), image_shape=(1, 1, 1), n_seeds=1, batch_size=300)
+    mesh = jax.make_mesh((2,), ("data",))
+    check_memory(SAEConfig(d_sae=1, k=1), image_shape=(1, 1, 1), n_seeds=1, batch_size=300, mesh=mesh)

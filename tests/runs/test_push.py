@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,20 @@ import numpy as np
 import pytest
 
 import saegan_jax
+from saegan_jax.algorithms.energy import EnergyConfig
+from saegan_jax.algorithms.energy.config import EnergyGANConfig
 from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
+from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.report.card import data_name, shared_settings, without_folders
 from saegan_jax.runs import pull, push
 from saegan_jax.runs.options import TrainGAN, TrainSAE
-from saegan_jax.runs.restore import restore_run
+from saegan_jax.runs.registry import TRAININGS
+from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.runs.session import recorded_options
 from saegan_jax.training.checkpoint import Checkpoints
-from saegan_jax.training.generators import GENERATOR_WEIGHTS
+from saegan_jax.training.generators import GENERATOR_WEIGHTS, export_generator, import_generator
 from saegan_jax.training.systems import abstract_system, draw
 
 SHAPE = (4, 4, 1)
@@ -43,17 +48,27 @@ def stored(folder: Path, script: str, options: Any, settings: Any) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     summary = {"rows": ROWS, "non_finite": {"rows.SAE L0.values[1]": "nan"}}
     (folder / "summary.json").write_text(json.dumps(summary))
-    rng = np.random.default_rng(0)
     _, shapes = abstract_system(settings, image_shape=SHAPE, n_seeds=2, n_classes=3)
+    with Checkpoints(folder / "checkpoints" / script) as checkpoints:
+        checkpoints.save(7, filled(shapes), config)
+    return folder
+
+
+def filled(shapes: Any) -> Any:
+    """A state of these shapes."""
+    rng = np.random.default_rng(0)
 
     def leaf(like: Any) -> Any:
         if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
             return jax.random.split(jax.random.key(0), like.shape)
         return jax.numpy.asarray(np.abs(rng.normal(scale=2, size=like.shape)).astype(like.dtype))
 
-    with Checkpoints(folder / "checkpoints" / script) as checkpoints:
-        checkpoints.save(7, jax.tree.map(leaf, shapes), config)
-    return folder
+    return jax.tree.map(leaf, shapes)
+
+
+def static(function: Any) -> Any:
+    """``function(state, key, n, ...)`` compiled."""
+    return jax.jit(function, static_argnums=2)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +109,7 @@ def test_samples_are_those_of_the_run_and_nothing_else_of_it_is_in_the_folder(ru
     labels = jax.numpy.asarray([0, 2], "int32")
     np.testing.assert_array_equal(
         model.sample(jax.random.key(0), 2, label=labels),
-        restored.algorithm.sample(member, jax.random.key(0), 2, label=labels),
+        static(restored.algorithm.sample)(member, jax.random.key(0), 2, label=labels),
     )
     assert {name.split("/")[0] for name in model.arrays} == {"ema", "class_count"}
     with pytest.raises(ConfigError, match="reads no codes; leave code out"):
@@ -122,6 +137,57 @@ def test_the_card_says_where_the_weights_are_from_and_names_no_folder(pushed):
     assert [data_name(v) for v in ("imagenet_resized/8x8", "vectors:/a/b")] == ["imagenet_resized/8x8", "vectors:b"]
     settings = {"dataset": "imagenet_resized/8x8", "start_from": "a/b", "beside": ["/a/b", "c"], "seed": 1}
     assert shared_settings(settings) == settings | {"start_from": "b", "beside": ["b", "c"]}
+
+
+def test_scores_are_those_of_the_last_step_alone(runs, tmp_path):
+    run = shutil.copytree(runs["gan"], tmp_path / "run")
+    shutil.copytree(run / "checkpoints" / "gan" / "7", run / "checkpoints" / "gan" / "9")
+    push.run(push.Push(run=run, out=tmp_path / "out", step=7))
+    assert "memorisation" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_of_an_energy_based_gan_the_generator_is_taken(tmp_path):
+    energy = EnergyConfig(sae=SAE, gan=EnergyGANConfig(hidden=(5,), d_noise=3))
+    algorithm, shapes = abstract_system(energy, image_shape=SHAPE, n_seeds=1)
+    restored = Restored(TRAININGS["energy"], None, energy, SHAPE, algorithm, shapes, 1, 7, 0)
+    options = push.Push(run=tmp_path, out=tmp_path / "out")
+    assert push.part_of(options, restored) == "generator"
+    assert push.part_of(replace(options, part="sae"), restored) == "sae"
+    alone = restored._replace(training=TRAININGS["sae"])
+    assert push.part_of(options, alone) == "sae"
+
+
+def test_codes_and_samples_of_a_generator_that_reads_codes_are_compiled_once_and_those_of_the_run(tmp_path):
+    settings = SAEGANConfig(sae=SAE, gan=GANConfig(hidden=(5,), d_noise=3), code_hidden=(4,), generator_hidden=(4,))
+    algorithm, shapes = abstract_system(settings, image_shape=SHAPE, n_seeds=1)
+    state = filled(shapes)
+    model = import_generator(export_generator(tmp_path, settings, state, image_shape=SHAPE))
+    images, key = jax.random.uniform(jax.random.key(1), (3, *SHAPE)), jax.random.key(2)
+    codes, drawn = model.encode(images), model.draw_codes(key, 3)
+    own_codes, own_drawn = jax.jit(algorithm.encode)(state, images), static(algorithm.draw_codes)(state, key, 3)
+    np.testing.assert_array_equal(codes, own_codes)
+    np.testing.assert_array_equal(drawn, own_drawn)
+    np.testing.assert_array_equal(
+        model.sample(key, 3, code=codes), static(algorithm.sample)(state, key, 3, code=own_codes)
+    )
+    np.testing.assert_array_equal(model.draw(n=4, seed=3), draw(algorithm, state, seed=3, n=4, n_seeds=1)[0])
+
+    traced: list[str] = []
+
+    def noted(name: str) -> Any:
+        function = getattr(algorithm, name)
+        return lambda *rest, **given: traced.append(name) or function(*rest, **given)
+
+    names = "encode", "draw_codes", "sample"
+    model = replace(model, algorithm=algorithm._replace(**{name: noted(name) for name in names}))
+    for seed in range(3):
+        model.encode(images + seed)
+        model.draw_codes(jax.random.key(seed), 3)
+        model.sample(jax.random.key(seed), 3, code=codes)
+    assert sorted(traced) == sorted(names)
+    model.draw(n=4, seed=1)
+    model.draw(n=4, seed=2)
+    assert traced.count("sample") == 2
 
 
 def test_what_is_there_is_not_replaced_unless_asked(runs, pushed):
@@ -203,10 +269,28 @@ def test_what_was_uploaded_is_downloaded(runs, pushed, tmp_path, monkeypatch, ca
     assert sorted(p.name for p in (tmp_path / "back").iterdir()) == [
         "README.md", "generator.json", "generator.safetensors",
     ]  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["back", "kept", "out"]
     weights = (tmp_path / "back" / GENERATOR_WEIGHTS).read_bytes()
     assert weights == (pushed["gan"] / GENERATOR_WEIGHTS).read_bytes()
     with pytest.raises(ConfigError, match="it is there and not empty; name a new folder"):
         pull.run(pull.Pull(name="me/gan", out=tmp_path / "back"))
+
+
+def test_a_failed_download_leaves_nothing_in_the_way(pushed, tmp_path, monkeypatch):
+    kept, out = tmp_path / "kept", tmp_path / "new" / "out"
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake_hub(kept))
+    shutil.copytree(pushed["gan"], kept)
+    config = (kept / "generator.json").read_bytes()
+    (kept / "generator.json").write_bytes(b"{")
+    with pytest.raises(ConfigError, match=r"name = 'me/gan' cannot be used: its generator\.json is missing or damaged"):
+        pull.run(pull.Pull(name="me/gan", out=out))
+    with pytest.raises(OSError, match="404"):
+        pull.run(pull.Pull(name="me/other", out=out))
+    assert list(out.parent.iterdir()) == []
+    (kept / "generator.json").write_bytes(config)
+    out.mkdir()
+    pull.run(pull.Pull(name="me/gan", out=out))
+    assert (out / "generator.json").read_bytes() == config
 
 
 def test_without_the_package_nothing_is_written(runs, tmp_path, monkeypatch):

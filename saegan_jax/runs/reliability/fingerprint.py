@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from saegan_jax.runs.records import phases_of
 from saegan_jax.training.checkpoint import read_checksum
 from saegan_jax.training.writers import read_alarms, read_metrics
 
@@ -22,9 +23,8 @@ def fingerprint(folder: Path) -> dict[str, Any]:
       OSError: no closing table.
     """
     rows = [{name: value for name, value in row.items() if name not in CLOCK} for row in read_metrics(folder)]
-    phases = sorted(path for path in (folder / "checkpoints").iterdir() if "-damaged-" not in path.name)
     return {
-        "arrays": {phase.name: read_checksum(phase) for phase in phases},
+        "arrays": {phase: read_checksum(folder / "checkpoints" / phase) for phase in phases_of(folder)},
         "metrics": json.dumps(rows),
         "alarms": json.dumps(read_alarms(folder)),
         "summary": json.loads((folder / "summary.json").read_text())["rows"],

@@ -28,6 +28,7 @@ from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.algorithms.vae.kinds import KINDS as VAE_KINDS
 from saegan_jax.algorithms.vae.likelihoods import LIKELIHOODS
 from saegan_jax.data.registry import load
+from saegan_jax.errors import ConfigError
 from saegan_jax.priors import PRIORS
 from saegan_jax.training.systems import abstract_system, pretrained_shapes
 
@@ -132,9 +133,10 @@ def settings_of(system: str) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def ours(error: BaseException) -> bool:
-    """Whether an error is a ValueError that this package raises itself."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, ValueError) and frames[-1].filename.startswith(PACKAGE)
+    """Whether an error is a ValueError that a ``raise`` of this package has raised, and no ``int("x")`` in it."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    raised = last.filename.startswith(PACKAGE) and (last.line or "").startswith("raise ")
+    return isinstance(error, ConfigError) or (isinstance(error, ValueError) and raised)
 
 
 BATCHES = {"saegan": "gan", "energy": "gan", "cyclegan": "cyclegan"}

@@ -93,7 +93,10 @@ def damage(asked: Asked, say: Say) -> Found:
 
     world = "gan" if "gan" in asked.systems else asked.systems[0]
     cases = taken(damage_all(asked.systems, world=world, pairs=asked.pairs, seed=asked.seed), asked, say)
-    note = "Cells: cases without fault, of those tried. Every file of the newest checkpoint is damaged in four ways."
+    note = (
+        "Cells: cases without fault, of those tried. Every file of the newest checkpoint is damaged in four ways. A run that "
+        "goes on with damaged metrics or alarms may have lost rows of that file, which its outcome says, and nothing else."
+    )
     return Found(rows.damage_rows(cases), cases, note)
 
 

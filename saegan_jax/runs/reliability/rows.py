@@ -68,8 +68,9 @@ def damage_rows(cases: Sequence[Any]) -> list[Row]:
     rows.append(count("all", "cases", [c.fault for c in tried]))
     skipped = Counter(f"{c.kind}: {c.skipped}" for c in cases if c.skipped)
     rows += [Row(arm=arm, metric="not tried", unit="count", mean=n) for arm, n in skipped.items()]
-    outcomes = Counter(c.outcome for c in tried if c.kind.startswith("checkpoint"))
-    rows += [Row(arm=f"checkpoint: {o}", metric="outcome", unit="count", mean=n) for o, n in sorted(outcomes.items())]
+    files = [(c.kind.partition(",")[0], c.outcome) for c in tried]
+    outcomes = Counter(f"{what}: {outcome}" for what, outcome in files if what in ("checkpoint", "run file"))
+    rows += [Row(arm=arm, metric="outcome", unit="count", mean=n) for arm, n in sorted(outcomes.items())]
     return rows
 
 

@@ -68,16 +68,15 @@ class Soak:
     fault: str
 
 
-def sample(pid: int, began: float) -> Sample:
-    """A running process, by ``/proc``.
-
-    Raises:
-      OSError: there is no such process.
-    """
+def sample(pid: int, began: float) -> Sample | None:
+    """A running process, by ``/proc``; None where it has ended."""
     place = Path("/proc") / str(pid)
-    status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line)
-    memory = int(status["VmRSS"].split()[0]) / 1024
-    handles = len(list((place / "fd").iterdir()))
+    try:
+        status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line)
+        memory = int(status["VmRSS"].split()[0]) / 1024
+        handles = len(list((place / "fd").iterdir()))
+    except (OSError, KeyError):  # of one that nobody has waited for yet there is a status, without memory
+        return None
     return Sample(time.monotonic() - began, memory, handles, int(status["Threads"]))
 
 
@@ -125,8 +124,8 @@ def soak(
         began = time.monotonic()
         while process.running and time.monotonic() < began + 60 * minutes:
             time.sleep(SAMPLE_SECONDS)
-            if process.running:
-                samples.append(sample(process.pid, began))
+            if (one := sample(process.pid, began)) is not None:
+                samples.append(one)
             kept = sorted((int(p.name) for p in run.glob("checkpoints/*/*") if p.name.isdigit()), reverse=True)
             if kept and str(kept[0]) != newest:
                 saves, newest = kept[0] // save_every, str(kept[0])

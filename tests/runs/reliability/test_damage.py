@@ -15,6 +15,8 @@ from saegan_jax.files import write_json
 from saegan_jax.runs.options import TrainGAN
 from saegan_jax.runs.reliability import damage
 from saegan_jax.runs.reliability.damage import HARMS, Case, checkpoint_cases, contents, damaged_checkpoint, mounted
+from saegan_jax.runs.reliability.kills import Whole
+from saegan_jax.runs.reliability.processes import Ended
 from saegan_jax.runs.reliability.rows import damage_rows
 from saegan_jax.runs.restore import abstract_phases
 from saegan_jax.runs.session import recorded_options
@@ -96,6 +98,32 @@ def test_an_error_is_one_paragraph(code: int, text: str, wrong: str) -> None:
     found = damage.one_paragraph(code, text)
     assert found.startswith(wrong)
     assert bool(found) == bool(wrong)
+
+
+@pytest.mark.parametrize(
+    ("file", "differing", "outcome", "fault"),
+    [
+        ("metrics.jsonl", [], "resumed, equal", ""),
+        ("metrics.jsonl", ["metrics"], "resumed, without lost metrics", ""),
+        ("metrics.jsonl", ["metrics", "alarms"], "resumed, without lost metrics", "differs in alarms"),
+        ("alarms.jsonl", ["metrics"], "resumed, equal", "differs in metrics"),
+        ("config.json", ["metrics"], "resumed, equal", "differs in metrics"),
+    ],
+)
+def test_of_a_damaged_file_only_its_own_rows_may_be_lost(
+    file: str, differing: list[str], outcome: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / file).write_text("x")
+    monkeypatch.setattr(damage, "train", lambda *arguments: Ended(0, 1.0, ""))
+    monkeypatch.setattr(damage, "fingerprint", lambda folder: dict.fromkeys(differing, 1))
+    whole = Whole(dict.fromkeys(differing, 0), 1.0, 1.0)
+    cases = list(damage.run_file_cases("gan", tmp_path, half, whole, random.Random(0)))
+    assert [case.kind for case in cases] == [f"run file, {kind}" for kind in HARMS]
+    assert {(case.outcome, case.fault) for case in cases} == {(outcome, fault)}
+    made = {(row.arm, row.metric): row for row in damage_rows(cases)}
+    assert made[f"run file: {outcome}", "outcome"].mean == len(HARMS)
 
 
 def test_what_could_not_be_tried_is_counted_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

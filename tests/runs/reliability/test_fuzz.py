@@ -39,6 +39,16 @@ def test_a_foreign_error_or_another_state_is_a_fault(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fuzz_settings, "abstract_system", foreign)
     assert "cannot reshape" in fuzz_settings.judge("gan", {}, execute=False).fault
+    monkeypatch.setattr(fuzz_settings, "PACKAGE", str(Path(__file__).parent))  # as if this file were of the package
+    for slip, said in ((lambda: int("x"), "invalid literal"), (lambda: [a for a, b in ["abc"]], "too many values")):
+        monkeypatch.setattr(fuzz_settings, "abstract_system", lambda *_, slip=slip, **__: slip())
+        assert said in fuzz_settings.judge("gan", {}, execute=False).fault
+
+    def own(*arguments: object, **options: object) -> None:
+        raise ValueError("use fewer")
+
+    monkeypatch.setattr(fuzz_settings, "abstract_system", own)
+    assert fuzz_settings.judge("gan", {}, execute=False).fault == ""
     monkeypatch.undo()
     assert fuzz_settings.judge("gan", {"width": -1}, execute=False).outcome == "refused"
 

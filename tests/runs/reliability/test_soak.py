@@ -1,6 +1,7 @@
 """Slopes of memory and handles over a long training, by hand; the training itself is no test."""
 
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -20,9 +21,17 @@ def test_a_slope_is_that_of_the_later_values_an_hour():
 
 def test_a_sample_is_of_the_process():
     one = sample(os.getpid(), 0.0)
+    assert one is not None
     assert one.memory > 10
     assert one.handles >= 3
     assert one.threads >= 1
+
+
+def test_a_process_that_has_ended_has_no_sample():
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and not reaped
+        assert sample(process.pid, 0.0) is None
+    assert sample(process.pid, 0.0) is None
 
 
 def test_rows_hold_slopes_with_intervals_and_the_speed_at_both_ends():
