@@ -65,10 +65,9 @@ def part_of(options: Push, restored: Restored) -> str:
     Raises:
       ConfigError: a generator of a run that draws no samples.
     """
-    if options.part != "auto":
-        part = options.part
-    else:  # others leave a generator, and some an autoencoder too
-        part = "sae" if restored.training.phase == "sae" else "generator"
+    # Others leave a generator, and some an autoencoder too.
+    chosen = "sae" if restored.training.phase == "sae" else "generator"
+    part = chosen if options.part == "auto" else options.part
     fix = "it draws no samples, so that there is no generator to share."
     require(part == "sae" or restored.algorithm.sample is not cannot_sample, "run", str(options.run), fix)
     return part
