@@ -1,4 +1,4 @@
-"""The documentation as a static site: `sphinx-build -c docs -W . docs/_build` from the root of the repository.
+"""The documentation as a static site: `sphinx-build -c docs -W . docs/_build/site` from the root of the repository.
 
 The root is Sphinx's source folder, so that pages link to results, examples and one another as they do in the repository.
 """

@@ -79,7 +79,18 @@ def run_tests(python: Path, tests: Sequence[str], *, workers: str) -> dict[str, 
     """Run tests of this tree in an environment."""
     with tempfile.TemporaryDirectory(prefix="matrix-") as name:
         report = Path(name) / "report.xml"
-        program = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, f"--junitxml={report}", *tests]
+        program = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-n",
+            workers,
+            f"--junitxml={report}",
+            *tests,
+        ]
         # The tree's own package, whatever the environment was made for.
         paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         start = time.perf_counter()

@@ -60,5 +60,7 @@ def test_they_are_small_and_each_has_its_card():
 
 @pytest.mark.parametrize("name", ["digits_topk", "", "../shipped"])
 def test_another_name_is_refused_with_those_there_are(name):
-    with pytest.raises(ConfigError, match=rf"name = {name!r} cannot be used: .*choose one of digits-topk, shapes-topk\."):
+    with pytest.raises(
+        ConfigError, match=rf"name = {name!r} cannot be used: .*choose one of digits-topk, shapes-topk\."
+    ):
         saegan_jax.pretrained(name)
