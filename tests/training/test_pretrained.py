@@ -18,7 +18,7 @@ NAMES = ("digits-topk", "shapes-topk")
 MOST_BYTES = 300_000
 
 
-def test_images(name: str) -> np.ndarray:
+def held_out(name: str) -> np.ndarray:
     """Test images of the digits, and as many shapes as are drawn in a moment, of the same distribution as its test images."""
     if name.startswith("digits"):
         return load("digits").test.image
@@ -37,7 +37,7 @@ def published(name: str, measure: str) -> float:
 @pytest.mark.parametrize(("name", "tolerance"), [("digits-topk", 0.005), ("shapes-topk", 0.1)])
 def test_codes_reach_the_published_scores(name, tolerance):
     model = saegan_jax.pretrained(name)
-    images = jnp.asarray(test_images(name).astype(np.float32) / 255)
+    images = jnp.asarray(held_out(name).astype(np.float32) / 255)
     codes = jax.jit(model.encode)(images)
     x_hat = jax.jit(model.decode)(codes)
     by_image = codes.reshape(len(codes), -1)
