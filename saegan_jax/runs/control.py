@@ -50,7 +50,11 @@ class Controls(NamedTuple):
         named = [name for name, value in given.items() if value is not None]
         fix = f"only one of {', '.join(given)} says which codes are drawn; leave the others out."
         require(len(named) <= 1, " and ".join(named), "all at once", fix)
-        lists = {"on": tuple(unit for unit, _ in self.on), "off": self.off, "only": tuple(unit for unit, _ in self.only)}
+        lists = {
+            "on": tuple(unit for unit, _ in self.on),
+            "off": self.off,
+            "only": tuple(unit for unit, _ in self.only),
+        }
         for name, units in lists.items():
             require(min(units, default=0) >= 0, name, units, "units are counted from 0.")
         fix = "these units are drawn alone; leave on and off out."
@@ -83,7 +87,9 @@ def parse_on(text: str, name: str = "on") -> tuple[int, float | None]:
     try:
         found = int(unit), float(value) if value else None
     except ValueError:
-        raise ConfigError(name, text, f"give a unit's number, or number=value, as in --{name} 5 or --{name} 5=2.5.") from None
+        raise ConfigError(
+            name, text, f"give a unit's number, or number=value, as in --{name} 5 or --{name} 5=2.5."
+        ) from None
     require(found[1] is None or np.isfinite(found[1]), name, text, "the value must be finite.")
     return found
 

@@ -35,9 +35,9 @@ class Sample:
     the averaged weights where the system keeps them. The same seed, count and checkpoint give the same bytes.
 
     A generator that reads sparse codes can be asked for an image's code (--like), a mixture of two (--mix), the way from one to
-    the other (--interpolate), for units turned on or off (--on, --off: without an image the first row is drawn as it is and
-    the second with the change, of the same noise), and for units alone (--only, a row for each). An image is a file, or test:N for a test image of the run's data set. The
-    .npz then holds code too, sources first.
+    the other (--interpolate), for units turned on or off (--on, --off: without an image the first row is drawn as it is and the
+    second with the change, of the same noise), and for units alone (--only, a row for each). An image is a file, or test:N for
+    a test image of the run's data set. The .npz then holds code too, sources first.
 
     The .npz holds images (uint8, n x height x width x channels), member (int32, the seed's number that drew each), seed,
     step and run.
