@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,8 @@ class Cycled(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("algorithm", "direction"))
-def _translate(state: Any, images: jax.Array, *, algorithm: Algorithm, direction: Direction) -> jax.Array:
+def translate_images(state: Any, images: jax.Array, *, algorithm: Algorithm, direction: Direction) -> jax.Array:
+    """``(n, h, w, c)`` in [0, 1] to the same of the other domain, compiled once a state's shape."""
     assert algorithm.translate is not None
     return algorithm.translate(state, images, direction)
 
@@ -67,8 +68,8 @@ def _other(direction: Direction) -> Direction:
 
 def cycled(algorithm: Algorithm, state: Any, images: jax.Array, direction: Direction) -> Cycled:
     """Translate, and translate back."""
-    there = _translate(state, images, algorithm=algorithm, direction=direction)
-    back = _translate(state, there, algorithm=algorithm, direction=_other(direction))
+    there = translate_images(state, images, algorithm=algorithm, direction=direction)
+    back = translate_images(state, there, algorithm=algorithm, direction=_other(direction))
     return Cycled(*(np.asarray(x) for x in (images, there, back)))
 
 
@@ -80,12 +81,21 @@ class Held(NamedTuple):
     truth: jax.Array | None
 
 
-def held_out(domains: Domains, direction: Direction, *, n: int = SCORED, seed: int = 0) -> Held:
-    """At most ``n`` test images of the source domain, those that ``seed`` chooses, with their counterparts."""
-    split, other = (domains.a, domains.b) if direction == "ab" else (domains.b, domains.a)
-    chosen = np.random.default_rng(seed).permutation(len(split.test.label))[:n]
-    truth = None if domains.to_b is None else to_unit_float(jnp.asarray(other.test.image[chosen]))
-    return Held(to_unit_float(jnp.asarray(split.test.image[chosen])), split.test.label[chosen], truth)
+def held_out(
+    domains: Domains,
+    direction: Direction,
+    *,
+    n: int = SCORED,
+    seed: int = 0,
+    split: Literal["validation", "test"] = "test",
+) -> Held:
+    """At most ``n`` images of the source domain's split, those that ``seed`` chooses, with their counterparts."""
+    source, other = (
+        getattr(domain, split) for domain in ((domains.a, domains.b) if direction == "ab" else (domains.b, domains.a))
+    )
+    chosen = np.random.default_rng(seed).permutation(len(source.label))[:n]
+    truth = None if domains.to_b is None else to_unit_float(jnp.asarray(other.image[chosen]))
+    return Held(to_unit_float(jnp.asarray(source.image[chosen])), source.label[chosen], truth)
 
 
 def on_host(function: Callable[[Any], Any]) -> Callable[[jax.Array], jax.Array]:
@@ -132,8 +142,8 @@ def scores(
             rows[f"code L0, {arrow}"] = row(active, "units", "active codes a translation is drawn from")
         for i, member in enumerate(members):
             curve = cycle_robustness(
-                functools.partial(_translate, member, algorithm=algorithm, direction=direction),
-                functools.partial(_translate, member, algorithm=algorithm, direction=_other(direction)),
+                functools.partial(translate_images, member, algorithm=algorithm, direction=direction),
+                functools.partial(translate_images, member, algorithm=algorithm, direction=_other(direction)),
                 held.image,
                 jax.random.key(NOISE_SEED),
             )

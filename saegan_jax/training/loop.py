@@ -77,7 +77,11 @@ def train(
             chunks = stack.enter_context(open_chunks(phase, data, state, step, placed=placed))
         callbacks = [write_rows(writer, phase.name), show_progress(display, alarms, phase.shown)]
         if phase.score is not None:
-            callbacks.append(score_samples(phase.score, alarms, writer, phase.name, n_seeds=phase.n_seeds))
+            callbacks.append(
+                score_samples(
+                    phase.score, alarms, writer, display, phase.name, shown=phase.shown_scores, n_seeds=phase.n_seeds
+                )
+            )
         callbacks += [*phase.callbacks, save_checkpoints(checkpoints, config)]
         parts = _Parts(phase, chunks, alarms, tuple(callbacks), Rate(step), floating_names(state))
         return _run(parts, step, state, stop_requested)
