@@ -11,7 +11,7 @@ import numpy as np
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import Direction
 from saegan_jax.data.domains import Domains
-from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
+from saegan_jax.evaluation.features import FeatureNetwork, FeatureRecipe, load_feature_network
 from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.runs.scores import row
@@ -30,6 +30,12 @@ class Labellers(NamedTuple):
     note: str
 
 
+def scorers(domains: Domains) -> tuple[FeatureNetwork, FeatureNetwork]:
+    """A classifier of each domain, trained on its labels and cached."""
+    small = FeatureRecipe(epochs=40, batch_size=64)
+    return load_feature_network(domains.a), load_feature_network(domains.b, recipe=small)
+
+
 def labellers(domains: Domains) -> Labellers:
     """Where the map is known, the classifier of the source data for both, after undoing the map; else one of each domain."""
     undo = domains.to_a
@@ -40,8 +46,7 @@ def labellers(domains: Domains) -> Labellers:
             lambda images: network.predict_labels(np.ascontiguousarray(undo(images))),
             f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}, true map undone",
         )
-    a = load_feature_network(domains.a)
-    b = load_feature_network(domains.b, recipe=FeatureRecipe(epochs=40, batch_size=64))
+    a, b = scorers(domains)
     return Labellers(
         a.predict_labels, b.predict_labels, f"classifiers {a.hash[:8]} {a.accuracy:.4f}, {b.hash[:8]} {b.accuracy:.4f}"
     )
