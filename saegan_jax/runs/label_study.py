@@ -29,7 +29,7 @@ UNTRANSLATED, REAL = "left untranslated", "validation images of the target domai
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What the arms have in common: chosen on validation images.
+    """What the arms have in common.
 
     Attributes:
       concept: weight of concept consistency.
@@ -37,9 +37,9 @@ class Weights:
       semantic: weight of semantic consistency.
     """
 
-    concept: float = 10.0
+    concept: float = 30.0
     distance: ConceptDistance = "cosine"
-    semantic: float = 1.0
+    semantic: float = 3.0
 
     def __post_init__(self) -> None:
         require_positive(concept=self.concept, semantic=self.semantic)
@@ -114,8 +114,8 @@ def base_options(*, steps: int, sae_steps: int, seed: int, seeds: int, **places:
         domains="mnist_digits",
         cyclegan=replace(MNIST.cyclegan, steps=steps),
         sae=replace(MNIST.sae, steps=sae_steps),
-        save_every=steps,
-        picture_every=steps,
+        save_every=500,
+        picture_every=500,
         seed=seed,
         seeds=seeds,
         **places,
