@@ -12,9 +12,9 @@ from saegan_jax.algorithms.cyclegan.config import DIRECTIONS, ConceptDistance
 from saegan_jax.data.domains import Domains
 from saegan_jax.errors import require_positive
 from saegan_jax.evaluation.features import FeatureNetwork
-from saegan_jax.images import to_unit_float
 from saegan_jax.metrics import frechet_distance
 from saegan_jax.report.table import Row
+from saegan_jax.runs.label_evaluator import IMAGES
 from saegan_jax.runs.options import TrainCycleGAN
 from saegan_jax.runs.restore import restore_run
 from saegan_jax.runs.session import holds_run
@@ -167,13 +167,11 @@ def reference_rows(domains: Domains) -> list[Row]:
     networks, rows = scorers(domains), []
     for direction in DIRECTIONS:
         held, (target, real) = held_out(domains, direction), target_of(domains, networks, direction)
-        own = (domains.b if direction == "ab" else domains.a).validation
-        found = {
-            UNTRANSLATED: measured(np.asarray(held.image), held.label, target, real),
-            REAL: measured(
-                np.asarray(to_unit_float(jnp.asarray(own.image[:SCORED]))), own.label[:SCORED], target, real
-            ),
-        }
+        validation = held_out(domains, direction, n=IMAGES, split="validation")
+        own = held_out(domains, "ba" if direction == "ab" else "ab", split="validation")
+        unchanged = measured(np.asarray(held.image), held.label, target, real)
+        unchanged["validation"] = measured(np.asarray(validation.image), validation.label, target, real)["label_kept"]
+        found = {UNTRANSLATED: unchanged, REAL: measured(np.asarray(own.image), own.label, target, real)}
         rows += [
             Row.of(arm, f"{metric}_{direction}", [value], unit=METRICS[f"{metric}_{direction}"])
             for arm, values in found.items()
