@@ -5,7 +5,7 @@ from jax import numpy as jnp
 from jax.nn import log_softmax, softplus
 from jax.typing import ArrayLike
 
-from saegan_jax.losses._arrays import floatings, safe_sqrt, unit_max
+from saegan_jax.losses._arrays import floating, floatings, safe_sqrt, unit_max
 
 
 def cycle_consistency(x: ArrayLike, x_cycled: ArrayLike) -> Array:
@@ -31,13 +31,19 @@ def identity_mapping(y: ArrayLike, y_mapped: ArrayLike) -> Array:
     return jnp.mean(jnp.abs(y_mapped - y), axis=tuple(range(1, y.ndim)))
 
 
+def _rows(**arrays: ArrayLike) -> list[Array]:
+    """`floatings` with examples on the first axis and at least one more; of unequal shapes that is what is said first."""
+    found = floatings(**arrays, min_ndim=1)
+    return [floating(name, x, min_ndim=2) for name, x in zip(arrays, found, strict=True)]
+
+
 def code_cosine_distance(codes: ArrayLike, translated_codes: ArrayLike) -> Array:
     """``1 - <h, h'> / (|h| |h'|)``, per example, from 0 (the same direction) to 2; 1 where a code is all zeros.
 
     Args: codes (batch, d_sae) of the sources; translated_codes, those of their translations. Returns: (batch,).
     Raises: ValueError for integer or empty arrays, for shapes that differ, and for fewer than two axes.
     """
-    h, g = floatings(codes=codes, translated_codes=translated_codes, min_ndim=2)
+    h, g = _rows(codes=codes, translated_codes=translated_codes)
     h, g = unit_max(h, -1), unit_max(g, -1)
     norms = safe_sqrt(jnp.sum(h * h, axis=-1)) * safe_sqrt(jnp.sum(g * g, axis=-1))
     return 1 - jnp.sum(h * g, axis=-1) / jnp.where(norms == 0, jnp.ones_like(norms), norms)
@@ -50,7 +56,7 @@ def code_squared_error(codes: ArrayLike, translated_codes: ArrayLike) -> Array:
     square of the codes' unit. Raises: ValueError for integer or empty arrays, for shapes that differ, and for fewer than
     two axes.
     """
-    h, g = floatings(codes=codes, translated_codes=translated_codes, min_ndim=2)
+    h, g = _rows(codes=codes, translated_codes=translated_codes)
     return jnp.mean(jnp.square(g - h), axis=-1)
 
 
@@ -61,7 +67,7 @@ def activity_cross_entropy(active: ArrayLike, logits: ArrayLike) -> Array:
     the translation's units, of that shape. Returns: (batch,), nats a unit. Raises: ValueError for integer or empty arrays,
     for shapes that differ, and for fewer than two axes.
     """
-    y, z = floatings(active=active, logits=logits, min_ndim=2)
+    y, z = _rows(active=active, logits=logits)
     return jnp.mean(softplus(z) - y * z, axis=-1)
 
 
@@ -76,6 +82,6 @@ def semantic_consistency(source_logits: ArrayLike, translated_logits: ArrayLike)
     fewer than two axes.
     Source: Hoffman et al., CyCADA: Cycle-consistent adversarial domain adaptation, 2018, section 3, semantic consistency.
     """
-    f, g = floatings(source_logits=source_logits, translated_logits=translated_logits, min_ndim=2)
+    f, g = _rows(source_logits=source_logits, translated_logits=translated_logits)
     label = jnp.argmax(f, axis=-1, keepdims=True)
     return -jnp.take_along_axis(log_softmax(g, axis=-1), label, axis=-1)[..., 0]
