@@ -1,4 +1,4 @@
-"""How many labels the translations of a CycleGAN keep, as a table."""
+"""How many labels the translations of a CycleGAN keep, and how well codes tell labels across its domains, as tables."""
 
 from saegan_jax.report.table import Result, document, origin, pivot
 
@@ -27,3 +27,11 @@ def tables(result: Result) -> str:
         "Labels kept by validation images at the last step, on which the weights were chosen:",
         pivot(shown, columns=validation),
     )
+
+
+def code_tables(result: Result) -> str:
+    """Codes down, directions across: how often the nearest image of the other domain has the same label."""
+    columns = {"A to B": "agreement_ab", "B to A": "agreement_ba"}
+    units = {row.metric: row.unit for row in result.rows}
+    legend = "\n".join(f"- {title}: {units[name]}" for title, name in columns.items() if name in units)
+    return document(origin(result), result.extra["note"], pivot(result.rows, columns=columns), legend)

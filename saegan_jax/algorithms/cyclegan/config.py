@@ -83,7 +83,7 @@ class GuideConfig:
     """Weight of the distance of a translation's codes from those of its source, in one autoencoder of both domains; 0 trains
     none (plain)."""
     concept_distance: ConceptDistance = "cosine"
-    """Of codes standardised in each domain: cosine, 1 - their cosine; squared, their mean squared error. activity: the
+    """Of codes centred in each domain: cosine, 1 - their cosine; squared, their mean squared error. activity: the
     Bernoulli cross-entropy of which units are active."""
     concept_encoder: ConceptEncoder = "trained"
     """random: the autoencoder is left at its initial values, a control."""

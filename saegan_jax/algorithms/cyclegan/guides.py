@@ -30,7 +30,8 @@ class CodeStatistics:
 
     Attributes:
       center: mean code.
-      inverse_scale: 1 over the codes' standard deviation; 0 for units that are left out, see :data:`LEAST_DENSITY`.
+      inverse_scale: 1 over the root mean square of the units' standard deviations, one number for all of them, so that seldom
+        units do not outweigh the others; 0 for units that are left out, see :data:`LEAST_DENSITY`.
       threshold: the pre-activation that as large a share of images exceeds as has the unit active.
       inverse_spread: 1 over the pre-activations' standard deviation.
     """
@@ -69,8 +70,8 @@ class Distance(NamedTuple):
     loss: Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def standardised_codes(functions: Autoencoder, params: Any, statistics: CodeStatistics, images: jax.Array) -> jax.Array:
-    """``(h - m) / s`` with the domain's mean and deviation, ``(batch, d_sae)``."""
+def centred_codes(functions: Autoencoder, params: Any, statistics: CodeStatistics, images: jax.Array) -> jax.Array:
+    """``(h - m) / s`` with the domain's mean code and the scale of all its units, ``(batch, d_sae)``."""
     codes = functions.encode(params, images)
     return (codes - statistics.center.reshape(1, -1)) * statistics.inverse_scale.reshape(1, -1)
 
@@ -87,8 +88,8 @@ def activity_logits(functions: Autoencoder, params: Any, statistics: CodeStatist
 
 
 DISTANCES: dict[ConceptDistance, Distance] = {
-    "cosine": Distance(standardised_codes, standardised_codes, losses.code_cosine_distance),
-    "squared": Distance(standardised_codes, standardised_codes, losses.code_squared_error),
+    "cosine": Distance(centred_codes, centred_codes, losses.code_cosine_distance),
+    "squared": Distance(centred_codes, centred_codes, losses.code_squared_error),
     "activity": Distance(activity, activity_logits, losses.activity_cross_entropy),
 }
 """Distances of a translation's codes from those of its source, by name."""
@@ -200,7 +201,10 @@ def _behaviour(functions: Autoencoder, sae: SAEConfig, params: Any, images: jax.
 
 def _statistics(found: _Behaviour, shared: jax.Array) -> CodeStatistics:
     n = found.codes.shape[0]
-    scale, spread = found.codes.std(axis=0), found.pre_activations.std(axis=0)
+    spread = found.pre_activations.std(axis=0)
+    units = jnp.maximum(shared.sum(), 1).astype(spread.dtype)
+    variance = jnp.where(shared, found.codes.var(axis=0), 0.0).sum() / units
+    scale = jnp.full_like(spread, jnp.sqrt(variance))
     rank = jnp.clip(jnp.round((1 - found.density) * n).astype(jnp.int32) - 1, 0, n - 1)
     ordered = jnp.sort(found.pre_activations, axis=0)
     threshold = jnp.take_along_axis(ordered, rank.reshape(1, -1), axis=0)[0]

@@ -194,8 +194,10 @@ def train_autoencoder(job: Run, domains: Domains, *, train: bool = True) -> tupl
 
 def start(job: Run, algorithm: Algorithm, pretrained: Any = None) -> Callable[[], Any]:
     """``init()``, the initial state of every member; each has its own ``pretrained``."""
-    members: dict[str, Any] = {"seed": job.options.seed, "n_seeds": job.n_seeds, "pretrained": pretrained}
-    return jax.jit(partial(init_members, algorithm, **members))
+    members: dict[str, Any] = {"seed": job.options.seed, "n_seeds": job.n_seeds}
+    # An argument: as constants large weights would take minutes to compile.
+    init = jax.jit(lambda given: init_members(algorithm, pretrained=given, **members))
+    return partial(init, pretrained)
 
 
 def translation_pictures(job: Run, domains: Domains, algorithm: Algorithm) -> Callable[[int, Any], None]:
