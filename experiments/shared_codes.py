@@ -62,8 +62,8 @@ def run(options: SharedCodes) -> None:
         rows += code_rows(arm, config, members, domains)
         console.print(f"{arm}: done")
     note = (
-        f"{seeds_text(options.seeds)}; autoencoders of {options.sae.steps:,} steps on images of both domains. A is MNIST, B the "
-        f"enlarged digits. At most {QUERIES:,} validation images of one domain, {KEYS:,} training images of the other; cosine "
+        f"{seeds_text(options.seeds)}; autoencoders of {options.sae.steps:,} steps on images of both domains. A is MNIST, "
+        f"B the enlarged digits. At most {QUERIES:,} validation images of one domain, {KEYS:,} training images of the other; cosine "
         "of codes centred in each domain. No labels are used but to score."
     )
     command, name = experiment_command("shared_codes"), "labels told across domains by codes, mnist_digits"
