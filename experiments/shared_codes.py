@@ -62,9 +62,9 @@ def run(options: SharedCodes) -> None:
         rows += code_rows(arm, config, members, domains)
         console.print(f"{arm}: done")
     note = (
-        f"{seeds_text(options.seeds)}; autoencoders of {options.sae.steps:,} steps on images of both domains. A is MNIST, "
-        f"B the enlarged digits. At most {QUERIES:,} validation images of one domain, {KEYS:,} training images of the other; cosine "
-        "of codes centred in each domain. No labels are used but to score."
+        f"{seeds_text(options.seeds)}; autoencoders of {options.sae.steps:,} steps on images of both domains. A is MNIST, B "
+        f"the enlarged digits. At most {QUERIES:,} validation images of one domain, {KEYS:,} training images of the other; "
+        "cosine of codes centred in each domain. No labels are used but to score."
     )
     command, name = experiment_command("shared_codes"), "labels told across domains by codes, mnist_digits"
     result = Result.here(name, command, rows, note=note, config=to_json(options.sae))
