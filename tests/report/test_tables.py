@@ -49,6 +49,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "sae_papers": papers.tables,
     "steer_": steering.tables,
     "cyclegan_labels_": labels.tables,
+    "cyclegan_codes_": labels.code_tables,
 }
 # Markdown beside the results that is not made from one of them, and why.
 WRITTEN_BY_HAND = {"does-sparsity-help.md": "an answer in words, whose numbers are quoted from several results"}
