@@ -24,7 +24,7 @@ def tables(result: Result) -> str:
         result.extra["note"],
         pivot([row for row in result.rows if row.metric in HEADINGS.values()], columns=HEADINGS),
         legend,
-        "Labels kept by validation images at the last step, on which the weights were chosen:",
+        "Labels kept by 500 validation images of each domain, or as many as there are, at the last step:",
         pivot(shown, columns=validation),
     )
 
