@@ -42,6 +42,7 @@ def code_cosine_distance(codes: ArrayLike, translated_codes: ArrayLike) -> Array
 
     Args: codes (batch, d_sae) of the sources; translated_codes, those of their translations. Returns: (batch,).
     Raises: ValueError for integer or empty arrays, for shapes that differ, and for fewer than two axes.
+    Source: f-constancy of Taigman, Polyak and Wolf, Unsupervised cross-domain image generation, 2017, here by the cosine.
     """
     h, g = _rows(codes=codes, translated_codes=translated_codes)
     h, g = unit_max(h, -1), unit_max(g, -1)
@@ -55,6 +56,7 @@ def code_squared_error(codes: ArrayLike, translated_codes: ArrayLike) -> Array:
     Args: codes (batch, d_sae) of the sources; translated_codes, those of their translations. Returns: (batch,), in the
     square of the codes' unit. Raises: ValueError for integer or empty arrays, for shapes that differ, and for fewer than
     two axes.
+    Source: f-constancy of Taigman, Polyak and Wolf, Unsupervised cross-domain image generation, 2017.
     """
     h, g = _rows(codes=codes, translated_codes=translated_codes)
     return jnp.mean(jnp.square(g - h), axis=-1)
@@ -66,6 +68,7 @@ def activity_cross_entropy(active: ArrayLike, logits: ArrayLike) -> Array:
     Args: active (batch, d_sae), 1 where a unit of the source is active and 0 elsewhere, as floats; logits of the activity of
     the translation's units, of that shape. Returns: (batch,), nats a unit. Raises: ValueError for integer or empty arrays,
     for shapes that differ, and for fewer than two axes.
+    Source: f-constancy of Taigman, Polyak and Wolf, Unsupervised cross-domain image generation, 2017, here of activity.
     """
     y, z = _rows(active=active, logits=logits)
     return jnp.mean(softplus(z) - y * z, axis=-1)
