@@ -18,7 +18,14 @@ from saegan_jax.losses.adversarial import (
     wasserstein_discriminator_loss,
     wasserstein_generator_loss,
 )
-from saegan_jax.losses.cycle import cycle_consistency, identity_mapping
+from saegan_jax.losses.cycle import (
+    activity_cross_entropy,
+    code_cosine_distance,
+    code_squared_error,
+    cycle_consistency,
+    identity_mapping,
+    semantic_consistency,
+)
 from saegan_jax.losses.penalties import (
     dragan_penalty,
     gradient_penalty,
@@ -40,8 +47,11 @@ from saegan_jax.losses.vae import elbo, gaussian_kl, spike_and_slab_kl
 
 __all__ = [
     "BeganBalance",
+    "activity_cross_entropy",
     "auxk_loss",
     "began_balance",
+    "code_cosine_distance",
+    "code_squared_error",
     "cycle_consistency",
     "dragan_penalty",
     "elbo",
@@ -71,6 +81,7 @@ __all__ = [
     "relativistic_discriminator_loss",
     "relativistic_generator_loss",
     "sae_loss",
+    "semantic_consistency",
     "spike_and_slab_kl",
     "wasserstein_discriminator_loss",
     "wasserstein_generator_loss",

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import Direction
 from saegan_jax.data.domains import Domains
-from saegan_jax.evaluation.features import FeatureRecipe, load_feature_network
+from saegan_jax.evaluation.features import FeatureNetwork, FeatureRecipe, load_feature_network
 from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, cycle_robustness, paired_error
 from saegan_jax.runs.scores import row
@@ -30,6 +30,12 @@ class Labellers(NamedTuple):
     note: str
 
 
+def scorers(domains: Domains) -> tuple[FeatureNetwork, FeatureNetwork]:
+    """A classifier of each domain, trained on its labels and cached."""
+    small = FeatureRecipe(epochs=40, batch_size=64)
+    return load_feature_network(domains.a), load_feature_network(domains.b, recipe=small)
+
+
 def labellers(domains: Domains) -> Labellers:
     """Where the map is known, the classifier of the source data for both, after undoing the map; else one of each domain."""
     undo = domains.to_a
@@ -40,8 +46,7 @@ def labellers(domains: Domains) -> Labellers:
             lambda images: network.predict_labels(np.ascontiguousarray(undo(images))),
             f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}, true map undone",
         )
-    a = load_feature_network(domains.a)
-    b = load_feature_network(domains.b, recipe=FeatureRecipe(epochs=40, batch_size=64))
+    a, b = scorers(domains)
     return Labellers(
         a.predict_labels, b.predict_labels, f"classifiers {a.hash[:8]} {a.accuracy:.4f}, {b.hash[:8]} {b.accuracy:.4f}"
     )
@@ -56,7 +61,8 @@ class Cycled(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("algorithm", "direction"))
-def _translate(state: Any, images: jax.Array, *, algorithm: Algorithm, direction: Direction) -> jax.Array:
+def translate_images(state: Any, images: jax.Array, *, algorithm: Algorithm, direction: Direction) -> jax.Array:
+    """``(n, h, w, c)`` in [0, 1] to the same of the other domain, compiled once a state's shape."""
     assert algorithm.translate is not None
     return algorithm.translate(state, images, direction)
 
@@ -67,8 +73,8 @@ def _other(direction: Direction) -> Direction:
 
 def cycled(algorithm: Algorithm, state: Any, images: jax.Array, direction: Direction) -> Cycled:
     """Translate, and translate back."""
-    there = _translate(state, images, algorithm=algorithm, direction=direction)
-    back = _translate(state, there, algorithm=algorithm, direction=_other(direction))
+    there = translate_images(state, images, algorithm=algorithm, direction=direction)
+    back = translate_images(state, there, algorithm=algorithm, direction=_other(direction))
     return Cycled(*(np.asarray(x) for x in (images, there, back)))
 
 
@@ -80,12 +86,21 @@ class Held(NamedTuple):
     truth: jax.Array | None
 
 
-def held_out(domains: Domains, direction: Direction, *, n: int = SCORED, seed: int = 0) -> Held:
-    """At most ``n`` test images of the source domain, those that ``seed`` chooses, with their counterparts."""
-    split, other = (domains.a, domains.b) if direction == "ab" else (domains.b, domains.a)
-    chosen = np.random.default_rng(seed).permutation(len(split.test.label))[:n]
-    truth = None if domains.to_b is None else to_unit_float(jnp.asarray(other.test.image[chosen]))
-    return Held(to_unit_float(jnp.asarray(split.test.image[chosen])), split.test.label[chosen], truth)
+def held_out(
+    domains: Domains,
+    direction: Direction,
+    *,
+    n: int = SCORED,
+    seed: int = 0,
+    split: Literal["validation", "test"] = "test",
+) -> Held:
+    """At most ``n`` images of the source domain's split, those that ``seed`` chooses, with their counterparts."""
+    source, other = (
+        getattr(domain, split) for domain in ((domains.a, domains.b) if direction == "ab" else (domains.b, domains.a))
+    )
+    chosen = np.random.default_rng(seed).permutation(len(source.label))[:n]
+    truth = None if domains.to_b is None else to_unit_float(jnp.asarray(other.image[chosen]))
+    return Held(to_unit_float(jnp.asarray(source.image[chosen])), source.label[chosen], truth)
 
 
 def on_host(function: Callable[[Any], Any]) -> Callable[[jax.Array], jax.Array]:
@@ -132,8 +147,8 @@ def scores(
             rows[f"code L0, {arrow}"] = row(active, "units", "active codes a translation is drawn from")
         for i, member in enumerate(members):
             curve = cycle_robustness(
-                functools.partial(_translate, member, algorithm=algorithm, direction=direction),
-                functools.partial(_translate, member, algorithm=algorithm, direction=_other(direction)),
+                functools.partial(translate_images, member, algorithm=algorithm, direction=direction),
+                functools.partial(translate_images, member, algorithm=algorithm, direction=_other(direction)),
                 held.image,
                 jax.random.key(NOISE_SEED),
             )

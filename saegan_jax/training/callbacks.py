@@ -62,14 +62,24 @@ def show_progress(display: Display, alarms: Alarms, shown: tuple[str, ...]) -> C
     return Callback(on_metrics=show)
 
 
-def score_samples(score: Score, alarms: Alarms, writer: MetricsWriter, phase: str, *, n_seeds: int) -> Callback:
-    """Scores of every evaluation as alarms and as a row of the metrics, of a single member numbers and no lists."""
+def score_samples(
+    score: Score,
+    alarms: Alarms,
+    writer: MetricsWriter,
+    display: Display,
+    phase: str,
+    *,
+    shown: tuple[str, ...],
+    n_seeds: int,
+) -> Callback:
+    """Scores of every evaluation as alarms, on display, and as a row of the metrics, of one member numbers and no lists."""
 
     def evaluate(step: int, state: Any) -> None:
         scores = score(step, state)
         alarms.score(step, scores.values, scores.floors)
         row: Scalars = {name: v[0] if n_seeds == 1 else v for name, v in scores.values.items()}
         writer.write(scores_name(phase), step, row)
+        display.scores(step, scores.values, shown)
 
     return Callback(on_evaluation=evaluate)
 

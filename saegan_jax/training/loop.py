@@ -113,7 +113,11 @@ def _train_from_checkpoint(
             chunks = stack.enter_context(open_chunks(phase, data, state, step, placed=placed))
         callbacks = [write_rows(run.writer, phase.name), show_progress(run.display, alarms, phase.shown)]
         if phase.score is not None:
-            callbacks.append(score_samples(phase.score, alarms, run.writer, phase.name, n_seeds=phase.n_seeds))
+            shown = phase.shown_scores
+            scoring = score_samples(
+                phase.score, alarms, run.writer, run.display, phase.name, shown=shown, n_seeds=phase.n_seeds
+            )
+            callbacks.append(scoring)
         callbacks += [*phase.callbacks, save_checkpoints(run.checkpoints, run.config)]
         parts = _Parts(phase, chunks, alarms, tuple(callbacks), Rate(step), floating_names(state))
         return _run(parts, step, state, stop_requested)

@@ -28,6 +28,7 @@ class Phase:
       shown: fields of the info that the live display shows.
       score: called with ``(step, state)`` at an evaluation, before the callbacks; its values become a row of the metrics under
         ``<name>-scores``, and may raise alarms.
+      shown_scores: those of them that the live display shows.
       callbacks: see :class:`saegan_jax.training.callbacks.Callback`.
       draw: ``draw(key, data) -> batch``, where batches are made on the fly; by default they are examples of the data.
       members_per_vmap: members computed together; by default, and at most, as many as the memory holds.
@@ -48,6 +49,7 @@ class Phase:
     picture_every: int
     shown: tuple[str, ...]
     score: Score | None = None
+    shown_scores: tuple[str, ...] = ()
     callbacks: tuple[Callback, ...] = ()
     draw: Callable[[jax.Array, Any], Batch] | None = None
     members_per_vmap: int | None = None

@@ -3,7 +3,7 @@
 import datetime
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -210,10 +210,17 @@ class Display:
     def __init__(self, console: Console | None = None, *, every: float = LINE_EVERY) -> None:
         self.console = console or Console()
         self._shown: View = Bar(self.console) if self.console.is_terminal else Lines(self.console, every=every)
+        self._scores = ""
 
     def start(self, phase: str, step: int, steps: int) -> None:
         """Begin a phase at ``step`` of ``steps``."""
+        self._scores = ""
         self._shown.start(phase, step, steps)
+
+    def scores(self, step: int, values: Mapping[str, Sequence[float]], shown: tuple[str, ...]) -> None:
+        """Show the scores named in ``shown`` behind the numbers, as means over seeds, until the next ones."""
+        found = "  ".join(f"{name} {float(np.mean(values[name])):.3g}" for name in shown if name in values)
+        self._scores = f"  {found} at {step:,}" if found else ""
 
     def update(
         self, step: int, rate: float, scalars: Scalars, shown: tuple[str, ...], *, alarms: Sequence[str] = ()
@@ -222,7 +229,7 @@ class Display:
         short = {name: name.replace("discriminator", "d").replace("generator", "g") for name in shown}
         warnings = "".join(f"{alarm.upper()}  " for alarm in alarms)
         numbers = warnings + "  ".join(f"{short[name]} {float(np.mean(scalars[name])):.3g}" for name in shown)
-        self._shown.update(step, rate, numbers)
+        self._shown.update(step, rate, numbers + self._scores)
 
     def end(self) -> None:
         """The phase is over: no more is printed of it."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special
+from scipy.spatial.distance import cosine
 
 from saegan_jax import losses
 
@@ -158,6 +159,18 @@ CASES = {
     ),
     "identity_mapping": Case(
         losses.identity_mapping, lambda x, y: np.linalg.norm((x - y).reshape(4, -1), 1, axis=1) / 6, (IMAGES, IMAGES)
+    ),
+    "code_cosine_distance": Case(
+        losses.code_cosine_distance, lambda h, g: [cosine(a, b) for a, b in zip(h, g, strict=True)], PAIR
+    ),
+    "code_squared_error": Case(losses.code_squared_error, lambda h, g: np.linalg.norm(h - g, axis=1) ** 2 / 3, PAIR),
+    "activity_cross_entropy": Case(
+        losses.activity_cross_entropy, lambda y, z: np.mean(y * nll(z) + (1 - y) * nll(-z), axis=1), PAIR
+    ),
+    "semantic_consistency": Case(
+        losses.semantic_consistency,
+        lambda f, g: -special.log_softmax(g, axis=1)[np.arange(len(f)), f.argmax(axis=1)],
+        PAIR,
     ),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -14,7 +14,18 @@ from command_line import ROOT
 from experiments import publish
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import write_json
-from saegan_jax.report import audit_defects, comparison, control, modes, papers, prior_gap, shift, steering, sweep
+from saegan_jax.report import (
+    audit_defects,
+    comparison,
+    control,
+    labels,
+    modes,
+    papers,
+    prior_gap,
+    shift,
+    steering,
+    sweep,
+)
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.runs.reliability import rows
 from saegan_jax.stats import effects
@@ -37,6 +48,8 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "reliability_": rows.tables,
     "sae_papers": papers.tables,
     "steer_": steering.tables,
+    "cyclegan_labels_": labels.tables,
+    "cyclegan_codes_": labels.code_tables,
 }
 # Markdown beside the results that is not made from one of them, and why.
 WRITTEN_BY_HAND = {"does-sparsity-help.md": "an answer in words, whose numbers are quoted from several results"}

@@ -193,6 +193,23 @@ def test_the_display_is_silent_at_first_unless_on_a_terminal() -> None:
     assert "hidden" not in shown
 
 
+def test_scores_are_shown_behind_the_numbers_until_the_phase_ends() -> None:
+    out = io.StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=120, color_system=None))
+    display.start("gan", 0, 2000)
+    display.scores(1000, {"kept": [0.5, 0.7], "other": [1.0, 1.0]}, ("kept", "missing"))
+    display.update(1000, 3.0, {"loss": 2.0}, ("loss",))
+    display.stop()
+    assert "loss 2  kept 0.6 at 1,000" in out.getvalue()
+    assert "other" not in out.getvalue()
+    out.truncate(0)
+    display.start("next", 0, 10)
+    display.update(5, 3.0, {"loss": 2.0}, ("loss",))
+    display.stop()
+    assert "loss 2" in out.getvalue()
+    assert "kept" not in out.getvalue().split("next")[-1]
+
+
 def test_a_display_that_was_stopped_starts_again() -> None:
     out = io.StringIO()
     display = Display(Console(file=out, force_terminal=True, width=120))

@@ -9,6 +9,9 @@ from saegan_jax.errors import require, require_choice, require_integer, require_
 Kind = Literal["plain", "sparse"]
 Encoder = Literal["frozen", "trained"]
 Decoder = Literal["frozen", "refined"]
+ConceptDistance = Literal["cosine", "squared", "activity"]
+ConceptEncoder = Literal["trained", "random"]
+SemanticLabels = Literal["source", "both"]
 Direction = Literal["ab", "ba"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
@@ -73,6 +76,41 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuideConfig:
+    """What a translation must keep of its source, by the judgement of frozen networks (plain)."""
+
+    concept_weight: float = 0.0
+    """Weight of the distance of a translation's codes from those of its source, in one autoencoder of both domains; 0 trains
+    none (plain)."""
+    concept_distance: ConceptDistance = "cosine"
+    """Of codes centred in each domain: cosine, 1 - their cosine; squared, their mean squared error. activity: the
+    Bernoulli cross-entropy of which units are active."""
+    concept_encoder: ConceptEncoder = "trained"
+    """random: the autoencoder is left at its initial values, a control."""
+    semantic_weight: float = 0.0
+    """Weight of the cross-entropy of a translation's class, which a classifier trained with labels must find to be that of its
+    source; 0 trains none (plain)."""
+    semantic_labels: SemanticLabels = "source"
+    """source: a classifier of domain A judges all images, as in CyCADA, and labels of A alone are used; both: a classifier of
+    each domain."""
+    classes: int = 10
+    """Classes of the labels, which must be those of the data."""
+
+    def __post_init__(self) -> None:
+        require_choice("concept_distance", self.concept_distance, get_args(ConceptDistance))
+        require_choice("concept_encoder", self.concept_encoder, get_args(ConceptEncoder))
+        require_choice("semantic_labels", self.semantic_labels, get_args(SemanticLabels))
+        require_non_negative(concept_weight=self.concept_weight, semantic_weight=self.semantic_weight)
+        require_integer(classes=self.classes)
+        require(self.classes >= 2, "classes", self.classes, "a classifier needs at least 2 classes.")
+
+    @property
+    def guided(self) -> bool:
+        """Whether a frozen network is read."""
+        return self.concept_weight > 0 or self.semantic_weight > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
     """Adam for all networks, its schedule and the length of the training."""
 
@@ -98,22 +136,26 @@ class OptimiserConfig:
         require(0 <= share <= 1, "constant_share", share, "it is a share of the training, from 0 to 1.")
 
 
-# A dataclass takes the fields of its last base first: these are in the order network, objective, optimiser.
+# A dataclass takes the fields of its last base first: these are in the order network, objective, guides, optimiser.
 @dataclass(frozen=True, kw_only=True)
-class CycleGANConfig(OptimiserConfig, ObjectiveConfig, NetworkConfig):
+class CycleGANConfig(OptimiserConfig, GuideConfig, ObjectiveConfig, NetworkConfig):
     """Settings of the translators, the discriminators and their training."""
 
     def __post_init__(self) -> None:
         NetworkConfig.__post_init__(self)
         ObjectiveConfig.__post_init__(self)
+        GuideConfig.__post_init__(self)
         OptimiserConfig.__post_init__(self)
+        for name in ("concept_weight", "semantic_weight"):
+            fix = f"only kind='plain' is guided by frozen networks, and this is kind={self.kind!r}; set it to 0."
+            require(self.kind == "plain" or not getattr(self, name), name, getattr(self, name), fix)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationConfig:
-    """A CycleGAN and the autoencoder that its sparse kind reads."""
+    """A CycleGAN and the autoencoder that its sparse kind, or concept consistency, reads."""
 
     cyclegan: CycleGANConfig = field(default_factory=CycleGANConfig)
     """The translators, the discriminators and their training."""
     sae: SAEConfig = field(default_factory=SAEConfig)
-    """The autoencoder, trained on images of both domains (sparse)."""
+    """The autoencoder, trained on images of both domains (sparse, or with a concept weight)."""

@@ -30,7 +30,8 @@ class CycleGANState:
         a dict with the discriminators of ``a`` and ``b``.
       opt_state: :class:`Nets` of optax states.
       history: :class:`TwoDomains` of :class:`History`: generated images of each domain; of None where none are kept.
-      pretrained: parameters of the pre-trained autoencoder, which never change; ``()`` for the plain kind.
+      pretrained: what never changes: parameters of the pre-trained autoencoder (sparse), the
+        :class:`saegan_jax.algorithms.cyclegan.Guides` of a guided plain kind; ``()`` without either.
     """
 
     step: jax.Array
@@ -58,3 +59,22 @@ class CycleGANInfo(NamedTuple):
     identity: jax.Array
     accuracy: jax.Array
     l0: jax.Array
+
+
+class GuidedInfo(NamedTuple):
+    """:class:`CycleGANInfo` of a guided CycleGAN, with the terms of its guides.
+
+    Attributes:
+      discriminator_loss, generator_loss, cycle, identity, accuracy, l0: as there.
+      concept: distance of a translation's codes from those of its source, mean of both directions; 0 where its weight is 0.
+      semantic: cross-entropy of a translation's class, nats, mean of both directions; 0 where its weight is 0.
+    """
+
+    discriminator_loss: jax.Array
+    generator_loss: jax.Array
+    cycle: jax.Array
+    identity: jax.Array
+    accuracy: jax.Array
+    l0: jax.Array
+    concept: jax.Array
+    semantic: jax.Array

@@ -10,8 +10,9 @@ import optax
 
 from saegan_jax import losses
 from saegan_jax.algorithms.cyclegan.config import DIRECTIONS, CycleGANConfig
+from saegan_jax.algorithms.cyclegan.guides import GuideParts, concept_loss, semantic_loss
 from saegan_jax.algorithms.cyclegan.history import empty_history, query
-from saegan_jax.algorithms.cyclegan.state import CycleGANInfo, CycleGANState, TwoDomains
+from saegan_jax.algorithms.cyclegan.state import CycleGANInfo, CycleGANState, GuidedInfo, TwoDomains
 from saegan_jax.algorithms.cyclegan.translators import Translator
 from saegan_jax.algorithms.nets import Nets
 from saegan_jax.algorithms.optimisers import apply_gradients
@@ -28,21 +29,28 @@ class Parts(NamedTuple):
       translator: see :class:`Translator`.
       discriminator: one network, with parameters for each domain.
       optimiser: of generators and of discriminators, each with a state.
+      guides: see :class:`GuideParts`.
     """
 
     config: CycleGANConfig
     translator: Translator
     discriminator: PatchDiscriminator
     optimiser: optax.GradientTransformation
+    guides: GuideParts
 
 
 class GeneratorTerms(NamedTuple):
-    """What :func:`generator_loss` gives beside the loss: the translations, and its terms before their weights, scalars."""
+    """What :func:`generator_loss` gives beside the loss: the translations, and its terms before their weights, scalars.
+
+    Terms of guides without a weight are None.
+    """
 
     fake: TwoDomains
     adversarial: jax.Array
     cycle: jax.Array
     identity: jax.Array
+    concept: jax.Array | None
+    semantic: jax.Array | None
 
 
 def init_state(
@@ -54,16 +62,20 @@ def init_state(
       parts: see :class:`Parts`.
       image_shape: ``(height, width, channels)``.
       key: of the parameters and of the run.
-      pretrained: trained parameters of the autoencoder, Flax's ``{"params": ...}`` (sparse); None for the plain kind.
+      pretrained: trained parameters of the autoencoder, Flax's ``{"params": ...}`` (sparse); :class:`Guides` of a guided plain
+        kind; else None.
 
     Raises:
-      ValueError: ``pretrained`` missing where it is needed, or given where there is no autoencoder.
+      ValueError: ``pretrained`` missing where it is needed, or given where nothing is read of it.
     """
+    guided = parts.config.guided
+    if guided and pretrained is None:
+        raise ValueError("a guided CycleGAN needs pretrained, the guides of fit_guides: call init(key, pretrained).")
     params_key, run_key = jax.random.split(key)
     generator_key, a_key, b_key = jax.random.split(params_key, 3)
     one = jnp.zeros((1, *image_shape), jnp.float32)
     params = Nets(
-        parts.translator.init(generator_key, pretrained),
+        parts.translator.init(generator_key, None if guided else pretrained),
         {"a": parts.discriminator.init(a_key, one), "b": parts.discriminator.init(b_key, one)},
     )
     size = parts.config.history
@@ -105,6 +117,8 @@ def generator_loss(
 ) -> tuple[jax.Array, GeneratorTerms]:
     """``sum over directions of mean (D(G(x)) - 1)^2 + cycle |G'(G(x)) - x| + identity |G(y) - y|``, L1 as means over pixels.
 
+    Where guides have a weight, ``+ concept_weight`` :func:`concept_loss` ``+ semantic_weight`` :func:`semantic_loss`.
+
     Args:
       parts: see :class:`Parts`.
       params: of the generators.
@@ -129,7 +143,14 @@ def generator_loss(
     cycle = losses.cycle_consistency(real.a, cycled_a).mean() + losses.cycle_consistency(real.b, cycled_b).mean()
     identity = losses.identity_mapping(real.a, same_a).mean() + losses.identity_mapping(real.b, same_b).mean()
     loss = adversarial + config.cycle * cycle + config.identity * identity
-    return loss, GeneratorTerms(TwoDomains(fake_a, fake_b), adversarial, cycle, identity)
+    fake, concept, semantic = TwoDomains(fake_a, fake_b), None, None
+    if config.concept_weight:
+        concept = concept_loss(parts.guides, pretrained, real, fake)
+        loss += config.concept_weight * concept
+    if config.semantic_weight:
+        semantic = semantic_loss(parts.guides, pretrained, real, fake)
+        loss += config.semantic_weight * semantic
+    return loss, GeneratorTerms(fake, adversarial, cycle, identity, concept, semantic)
 
 
 def discriminator_loss(parts: Parts, params: Any, real: TwoDomains, fake: TwoDomains) -> tuple[jax.Array, jax.Array]:
@@ -191,7 +212,15 @@ def mean_l0(parts: Parts, state: CycleGANState, real: TwoDomains) -> jax.Array:
     return (jnp.concatenate(codes) > 0).sum(axis=-1).astype(jnp.float32).mean()
 
 
-def train_step(parts: Parts, state: CycleGANState, batch: TwoDomains) -> tuple[CycleGANState, CycleGANInfo]:
+def guided_info(info: CycleGANInfo, terms: GeneratorTerms) -> GuidedInfo:
+    """``info`` with the means of both directions of the guides' terms."""
+    found = [jnp.zeros((), jnp.float32) if term is None else 0.5 * term for term in (terms.concept, terms.semantic)]
+    return GuidedInfo(*info, *found)
+
+
+def train_step(
+    parts: Parts, state: CycleGANState, batch: TwoDomains
+) -> tuple[CycleGANState, CycleGANInfo | GuidedInfo]:
     """The generators' update, then the discriminators', on those generators' fakes by way of the history.
 
     Both losses are those of the state's networks: neither update sees the other.
@@ -202,7 +231,7 @@ def train_step(parts: Parts, state: CycleGANState, batch: TwoDomains) -> tuple[C
       batch: images of each domain, as many of both, float32 in [0, 1].
 
     Returns:
-      The state after the step, and :class:`CycleGANInfo`.
+      The state after the step, and :class:`CycleGANInfo`, of a guided CycleGAN :class:`GuidedInfo`.
 
     Raises:
       ValueError: integer images, or batches of two shapes.
@@ -230,7 +259,7 @@ def train_step(parts: Parts, state: CycleGANState, batch: TwoDomains) -> tuple[C
         opt_state=Nets(generator_opt, discriminator_opt),
         history=TwoDomains(history_a, history_b),
     )
-    return state, info
+    return state, guided_info(info, terms) if parts.config.guided else info
 
 
 def translate(parts: Parts, state: CycleGANState, images: jax.Array, direction: str) -> jax.Array:

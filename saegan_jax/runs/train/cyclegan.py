@@ -25,6 +25,9 @@ from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
+from saegan_jax.runs.guides import check_classes, fit_member_guides, guide_classifiers
+from saegan_jax.runs.label_evaluator import SHOWN as SHOWN_SCORES
+from saegan_jax.runs.label_evaluator import label_evaluator
 from saegan_jax.runs.options import RunOptions, TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
 from saegan_jax.runs.session import Run, RunData, mean_image_error, on_device, open_run
@@ -139,7 +142,8 @@ def read_robustness(folder: Path, domains: str) -> dict[str, Any]:
 
 
 def check_translators(domains: Domains, settings: CycleGANConfig) -> None:
-    """Raise :class:`ConfigError` for a batch larger than a domain."""
+    """Raise :class:`ConfigError` for a batch larger than a domain, or other classes than its labels have."""
+    check_classes(settings, domains)
     for dataset in (domains.a, domains.b):
         check_batch("cyclegan", settings.batch_size, len(dataset.train.label), steps=settings.steps)
 
@@ -167,10 +171,13 @@ def both_domains(domains: Domains, options: RunOptions, mesh: Mesh | None) -> Ru
     )
 
 
-def train_autoencoder(job: Run, domains: Domains) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """The autoencoder of both domains: its parameters, and its rows of the closing table."""
+def train_autoencoder(job: Run, domains: Domains, *, train: bool = True) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """The autoencoder of both domains, or one that is left as it begins: its parameters, and its rows of the closing table."""
     config: SAEConfig = job.options.sae  # type: ignore[attr-defined]
     algorithm = sae(config, image_shape=domains.image_shape)
+    if not train:
+        params = start(job, algorithm)().params
+        return params, sae_rows(job, config, params, domains)
     state = job.train(
         "sae",
         algorithm.step,
@@ -187,8 +194,10 @@ def train_autoencoder(job: Run, domains: Domains) -> tuple[Any, dict[str, dict[s
 
 def start(job: Run, algorithm: Algorithm, pretrained: Any = None) -> Callable[[], Any]:
     """``init()``, the initial state of every member; each has its own ``pretrained``."""
-    members: dict[str, Any] = {"seed": job.options.seed, "n_seeds": job.n_seeds, "pretrained": pretrained}
-    return jax.jit(partial(init_members, algorithm, **members))
+    members: dict[str, Any] = {"seed": job.options.seed, "n_seeds": job.n_seeds}
+    # An argument: as constants large weights would take minutes to compile.
+    init = jax.jit(lambda given: init_members(algorithm, pretrained=given, **members))
+    return partial(init, pretrained)
 
 
 def translation_pictures(job: Run, domains: Domains, algorithm: Algorithm) -> Callable[[int, Any], None]:
@@ -202,6 +211,39 @@ def translation_pictures(job: Run, domains: Domains, algorithm: Algorithm) -> Ca
     return picture
 
 
+def phases_of(options: TrainCycleGAN) -> dict[str, Any]:
+    """Settings of what is trained, by phase: an autoencoder where its codes are read and it is not left as it begins."""
+    config = options.cyclegan
+    trains = config.kind == "sparse" or (config.concept_weight > 0 and config.concept_encoder == "trained")
+    return {"cyclegan": config} | ({"sae": options.sae} if trains else {})
+
+
+def pretrain(job: Run, options: TrainCycleGAN, domains: Domains) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """What the translators read of earlier trainings, None for nothing, and its rows of the closing table."""
+    config = options.cyclegan
+    params: Any = None
+    rows: dict[str, dict[str, Any]] = {}
+    if config.kind == "sparse" or config.concept_weight:
+        params, rows = train_autoencoder(job, domains, train="sae" in phases_of(options))
+    if not config.guided:
+        return params, rows
+    job.display.stop()
+    with job.display.console.status("training the classifiers of the labels, or opening the cached ones"):
+        classifiers = guide_classifiers(config, domains)
+    return fit_member_guides(config, options.sae, params, domains, classifiers, n_seeds=job.n_seeds), rows
+
+
+def arm_of(options: TrainCycleGAN) -> str:
+    """The run's name beside others."""
+    config, sae = options.cyclegan, options.sae
+    if config.kind == "sparse":
+        return f"{config.kind}, k {sae.k}"
+    encoder = "" if config.concept_encoder == "trained" else f" {config.concept_encoder}"
+    concept = f", concepts {config.concept_weight:g}{encoder}, k {sae.k}" if config.concept_weight else ""
+    labels = f", labels of {config.semantic_labels} {config.semantic_weight:g}" if config.semantic_weight else ""
+    return f"{config.kind}{concept}{labels}"
+
+
 def run(options: TrainCycleGAN) -> None:
     """Train, score and show one run."""
     config, n_seeds = options.cyclegan, options.seeds
@@ -210,27 +252,28 @@ def run(options: TrainCycleGAN) -> None:
         arms |= read_robustness(other, options.domains)
     domains = load_domains(options.domains, manual_dir=options.manual_dir, data_dir=options.data_dir)
     algorithm = cyclegan(config, image_shape=domains.image_shape, sae=options.sae)
-    sparse = algorithm.codes is not None
-    name = f"cyclegan-{options.domains}-{config.kind}-seed{options.seed}"
-    phases = {"cyclegan": config} | ({"sae": options.sae} if sparse else {})
+    guides = ("-concept" if config.concept_weight else "") + ("-semantic" if config.semantic_weight else "")
+    name = f"cyclegan-{options.domains}-{config.kind}{guides}-seed{options.seed}"
+    phases, data = phases_of(options), partial(both_domains, domains)
     with ExitStack() as stack:
-        data = partial(both_domains, domains)
         job = open_run(stack, options, name=name, model=options.model, phases=phases, data=data, scores_samples=False)
         label_of = labellers(domains) if options.evaluate else None
-        sae_params, rows = train_autoencoder(job, domains) if sparse else (None, {})
+        pretrained, rows = pretrain(job, options, domains)
         state = job.train(
             "cyclegan",
             algorithm.step,
-            start(job, algorithm, sae_params),
+            start(job, algorithm, pretrained),
             config,
             draw=two_batches(config.batch_size),
             shown=("discriminator_loss", "generator_loss", "cycle", "accuracy"),
+            score=None if label_of is None else label_evaluator(domains, algorithm, label_of, n_seeds=n_seeds),
+            shown_scores=SHOWN_SCORES,
             picture=translation_pictures(job, domains, algorithm),
             # Convolutions of several members leave a CPU's cache, as in saegan_jax.training.systems.gan_members_per_vmap.
             members_per_vmap=1 if jax.default_backend() == "cpu" else None,
         )
         job.display.stop()
-        arm = f"{config.kind}, k {options.sae.k}" if sparse else config.kind
+        arm = arm_of(options)
         with job.display.console.status("scoring translations"):
             scored = scores(domains, algorithm, state, n_seeds=n_seeds, name=arm, label_of=label_of)
         curves = {"domains": options.domains, "bits": list(BITS), "sigmas": list(SIGMAS), "arms": scored.robustness}

@@ -387,6 +387,8 @@ def test_the_robustness_picture_says_what_is_wrong(tmp_path):
         ("history", -1), ("learning_rate", 0.0), ("constant_share", 1.5), ("beta1", 1.0), ("beta2", -0.1),
         ("batch_size", 0), ("steps", 0), ("width", 2.0), ("stages", True), ("blocks", 1.5), ("shift_hidden", (4.0,)),
         ("d_width", 2.0), ("d_stages", 1.0), ("history", 3.0), ("batch_size", 2.0), ("steps", 1e3),
+        ("concept_weight", -1.0), ("concept_weight", float("nan")), ("semantic_weight", -0.1), ("concept_distance", "l2"),
+        ("concept_encoder", "dense"), ("semantic_labels", "target"), ("classes", 1), ("classes", 10.0),
     ],
 )  # fmt: skip
 def test_bad_settings_raise_and_name_the_field(field, value):
