@@ -50,6 +50,13 @@ def largest(x, k, where=None):
     return mask
 
 
+@pytest.fixture(params=["default", "tpu"])
+def search(request, monkeypatch):
+    """Both ways to search, whatever the platform."""
+    monkeypatch.setattr(lax, "platform_dependent", lambda *args, **branches: branches[request.param](*args))
+
+
+@pytest.mark.usefixtures("search")
 def test_mask_is_that_of_a_stable_sort():
     """k = 0, 1, some, all but one, all, and more than there are; traced and vmapped."""
     x = rows()
@@ -78,6 +85,7 @@ def test_a_number_for_k_and_no_jit_give_the_same():
     np.testing.assert_array_equal(topk_mask(jnp.asarray(x), 3), largest(x, 3))
 
 
+@pytest.mark.usefixtures("search")
 def test_rows_with_too_few_candidates_mark_all_of_them():
     x = rows()
     where = np.random.default_rng(1).random(x.shape) < 0.5
@@ -100,6 +108,7 @@ def test_axes_are_compared_as_one(axis):
     np.testing.assert_array_equal(jax.jit(lambda x: topk_mask(x, 5, axis=axis))(jnp.asarray(x)), want)
 
 
+@pytest.mark.usefixtures("search")
 def test_members_of_a_mapped_axis_compete_with_one_another():
     """Shares of one batch, with ties across them, for several k at once."""
     x = np.random.default_rng(3).integers(-4, 5, (4, 3, 5)).astype(np.float32)

@@ -116,7 +116,7 @@ def test_kernel_of_another_shape_raises(function, kernel):
 
 @pytest.mark.parametrize("layer", [Conv4x4, ConvTranspose4x4])
 def test_unknown_form_raises(layer, key):
-    with pytest.raises(ValueError, match="'matrix' or 'native', got 'fft'"):
+    with pytest.raises(ValueError, match="'auto', 'matrix' or 'native', got 'fft'"):
         layer(2, form="fft").init(key, jnp.zeros((1, 4, 4, 3)))
 
 
@@ -175,7 +175,7 @@ def test_3x3_bad_input_raises(key):
     for kernel in ((3, 3, 4, 2), (4, 4, 2, 2)):
         with pytest.raises(ValueError, match=r"kernel must have shape \(3, 3, 2, c_out\)"):
             conv3x3(x, jnp.zeros(kernel), groups=2)
-    with pytest.raises(ValueError, match="'matrix' or 'native', got 'fft'"):
+    with pytest.raises(ValueError, match="'auto', 'matrix' or 'native', got 'fft'"):
         Conv3x3(2, form="fft").init(key, x)
 
 
