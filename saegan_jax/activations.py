@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,25 @@ from jax.typing import ArrayLike
 from saegan_jax.spmd import spec_of, varying_alike, with_auto_axes
 
 Axis = int | tuple[int, ...]
+Search = Literal["auto", "halving", "digits"]
+SEARCHES: tuple[Search, ...] = get_args(Search)
 
 
 def topk_mask(
-    x: Array, k: ArrayLike, *, axis: Axis = -1, where: Array | None = None, axis_name: str | None = None
+    x: Array,
+    k: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    search: Search = "auto",
 ) -> Array:
     """Marks the k largest elements along ``axis``; of equal ones the first, as ``lax.top_k`` does; -0 equals 0.
 
     NaN, of any sign, counts as larger than all numbers.
 
-    The threshold is searched for among the numbers' bit patterns, which are ordered as the numbers are: by halving their range
-    until every row has exactly k elements at or above it, and on a TPU two bits at a time. ``k`` may be traced, so that a
-    vmapped sweep can range over it.
+    The threshold is searched for among the numbers' bit patterns, which are ordered as the numbers are. ``k`` may be traced, so
+    that a vmapped sweep can range over it.
 
     Args:
       x: float32 (float64 where enabled), any shape.
@@ -32,16 +39,21 @@ def topk_mask(
       axis: the axis, or axes taken as one, whose elements are compared.
       where: bool, shape of ``x``: the candidates; by default all.
       axis_name: a mapped axis whose members' elements are compared together, as if ``axis`` continued over them.
+      search: how the threshold is found, with the same result: ``halving`` the range of the bit patterns until every row has
+        exactly k elements at or above it, or fixing its ``digits`` of two bits from the highest on. ``auto`` is by digits on a
+        TPU and halving elsewhere, chosen by the platform that the program is lowered for.
 
     Returns:
       bool, shape of ``x``. No gradient passes through the choice.
 
     Raises:
-      ValueError: ``x`` of another dtype, or ``where`` of another shape.
+      ValueError: ``x`` of another dtype, ``where`` of another shape, or another search.
     """
+    if search not in SEARCHES:
+        raise ValueError(f"search must be one of {', '.join(SEARCHES)}, got {search!r}.")
     if where is not None and where.shape != x.shape:
         raise ValueError(f"where has shape {where.shape}, but must match x, {x.shape}: nothing is broadcast.")
-    mask = partial(_topk_mask, _Compared(axis, axis_name))
+    mask = partial(_topk_mask, _Compared(axis, axis_name), search)
     return with_auto_axes(mask, lax.stop_gradient(x), jnp.asarray(k, jnp.int32), where, spec=lambda x, *_: spec_of(x))
 
 
@@ -59,18 +71,16 @@ class _Compared(NamedTuple):
         return {a % ndim for a in ((self.axis,) if isinstance(self.axis, int) else self.axis)}
 
 
-def _topk_mask(compared: _Compared, x: Array, k: Array, where: Array | None) -> Array:
+def _topk_mask(compared: _Compared, search: Search, x: Array, k: Array, where: Array | None) -> Array:
     order = _ordered_integers(x)
     if where is not None:
         order = jnp.where(where, order, jnp.iinfo(order.dtype).min)
-    # Chosen by the platform that a program is lowered for. By the compiler's estimate a TPU reads the elements twice for each
-    # count of bytes, and sorting them all, which is its `lax.top_k`, has no estimate: docs/scale.md.
-    return lax.platform_dependent(
-        order,
-        k,
-        tpu=partial(_largest, compared._replace(bytewise=False), _kth_by_digits),
-        default=partial(_largest, compared, _kth_by_halving),
-    )
+    halving = partial(_largest, compared, _kth_by_halving)
+    digits = partial(_largest, compared._replace(bytewise=False), _kth_by_digits)
+    if search == "auto":
+        # On a TPU `lax.top_k` sorts whole rows, which its compiler gives no estimate of: docs/scale.md.
+        return lax.platform_dependent(order, k, tpu=digits, default=halving)
+    return halving(order, k) if search == "halving" else digits(order, k)
 
 
 def _largest(
