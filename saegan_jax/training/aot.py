@@ -2,7 +2,8 @@
 
 import os
 import re
-from importlib.metadata import version
+import warnings
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import jax
@@ -60,9 +61,9 @@ class Forecast(NamedTuple):
     @property
     def caveats(self) -> tuple[str, ...]:
         """What the estimated time leaves out."""
-        loops = self.estimate.open_loops
-        counted = (f"{loops} loop{'s' * (loops > 1)} of unknown length counted once",) if loops else ()
-        return (*counted, *(f"{name} not counted" for name in sorted(self.estimate.missing)))
+        bodies = [1e3 * cycles / CHIPS[self.chip].clock for cycles in self.estimate.open_loops]
+        loops = (f"a loop of unknown length is counted once, {ms:.2g} ms" for ms in bodies)
+        return (*loops, *(f"{name} is not counted" for name in sorted(self.estimate.missing)))
 
 
 def topology(field: str, name: str) -> list[Any]:
@@ -82,7 +83,7 @@ def topology(field: str, name: str) -> list[Any]:
     try:
         version("libtpu")
         return list(topologies.get_topology_desc(name, platform="tpu").devices)
-    except ModuleNotFoundError as error:  # also PackageNotFoundError
+    except PackageNotFoundError as error:
         fix = 'the compiler for TPUs is missing; install it with pip install "saegan_jax[aot]".'
         raise ConfigError(field, name, fix) from error
     except (jax.errors.JaxRuntimeError, ValueError) as error:
@@ -117,7 +118,10 @@ def forecast(step: Step, state: Any, batch: Any, *, chip: str, placed: Placement
     given = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), batch)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(placed), None))
     try:
-        compiled = jitted.lower(placed_shapes(placed, state), given).compile()
+        with warnings.catch_warnings():
+            # Such programs are written to JAX's cache, and cannot be read from it.
+            warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry", UserWarning)
+            compiled = jitted.lower(placed_shapes(placed, state), given).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

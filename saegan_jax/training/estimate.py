@@ -58,14 +58,14 @@ class Estimate(NamedTuple):
       cycles: the sum of the estimates, loops of known length counted as often as they run.
       collectives: how many of each kind are run.
       sent: bytes that a chip sends to others, each collective as a ring.
-      open_loops: loops of unknown length, whose bodies are counted once.
+      open_loops: of each loop of unknown length, the cycles of its body, which are counted once.
       missing: what takes time and has no estimate, by its name: sorts and custom calls.
     """
 
     cycles: float = 0.0
     collectives: Mapping[str, float] = {}
     sent: float = 0.0
-    open_loops: int = 0
+    open_loops: tuple[float, ...] = ()
     missing: Mapping[str, float] = {}
 
     def plus(self, other: "Estimate", times: float = 1.0) -> "Estimate":
@@ -125,7 +125,7 @@ def _instruction(computations: Mapping[str, list[str]], line: str, opcode: str, 
         condition, body = called
         trips = _trips(computations[condition])
         inside = _computation(computations, body, n_chips)
-        return Estimate(open_loops=int(trips is None)).plus(inside, 1.0 if trips is None else trips)
+        return Estimate(open_loops=() if trips else (inside.cycles,)).plus(inside, trips or 1.0)
     if opcode == "conditional":
         branches = called or re.findall(r"[\w.\-]+", "".join(_BRANCHES.findall(line)))
         return max((_computation(computations, one, n_chips) for one in branches), key=lambda one: one.cycles)
