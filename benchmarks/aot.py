@@ -19,7 +19,7 @@ from benchmarks.harness.options import matching, require_out
 from benchmarks.harness.rows import Rows
 from benchmarks.harness.session import Part, command, work_through
 from benchmarks.harness.timing import Say
-from benchmarks.workloads.package import ConfigError, Forecast, compiler_versions, open_mesh, topology
+from benchmarks.workloads.package import ConfigError, Forecast, compiler_versions, open_mesh, stay_on_host, topology
 from benchmarks.workloads.planned import CASES, ONE, WORKS, Case, Planned
 
 NAME = "aot_tpu"
@@ -126,6 +126,7 @@ def run(
 ) -> None:
     """Compile what the options ask for, and write what was found."""
     console, chosen = Console(), chosen_cases(options, works, cases)
+    stay_on_host()
     try:
         topology("topology", options.topology or "v5e:2x4")
     except ConfigError as error:

@@ -13,7 +13,7 @@ from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.images import to_unit_float
-from saegan_jax.training.aot import Forecast, compiler_versions, forecast, forecast_system, topology
+from saegan_jax.training.aot import Forecast, compiler_versions, forecast, forecast_system, stay_on_host, topology
 from saegan_jax.training.sharding import Placement, open_mesh
 from saegan_jax.training.stream import Feed, many_streamed_steps
 from saegan_jax.training.sweep import CPU_MEMBERS_PER_VMAP
@@ -51,6 +51,7 @@ __all__ = [
     "many_streamed_steps",
     "open_mesh",
     "sae",
+    "stay_on_host",
     "to_unit_float",
     "topk_mask",
     "topology",

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from saegan_jax.runs.options import RunOptions
 from saegan_jax.runs.registry import TRAININGS
-from saegan_jax.training.aot import ESTIMATES, Forecast, compiler_versions, forecast_system, topology
+from saegan_jax.training.aot import ESTIMATES, Forecast, compiler_versions, forecast_system, stay_on_host, topology
 from saegan_jax.training.estimate import CHIPS
 from saegan_jax.training.sharding import open_mesh
 
@@ -27,6 +27,7 @@ def show_plan(options: RunOptions, data: Callable[[], Any], *, model: Any, phase
       ConfigError: a slice that there is not, a mesh that does not fit it, or no compiler for TPUs.
     """
     assert options.plan is not None
+    stay_on_host()
     devices, chip = topology("plan", options.plan), options.plan.partition(":")[0]
     sizes = {name: settings.batch_size for name, settings in phases.items()}
     text = ONE if options.mesh == "none" else options.mesh

@@ -1,5 +1,6 @@
 """Training steps compiled for TPUs that are not there: whether they fit, and what the compiler expects of them."""
 
+import math
 import os
 import re
 import warnings
@@ -7,11 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from saegan_jax.algorithms.registry import system_of
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.images import any_to_unit_float
 from saegan_jax.training.estimate import CHIPS, Estimate, estimate
 from saegan_jax.training.sharding import SEED, Placement, placed_shapes, placement, spread_batches, state_shardings
 from saegan_jax.training.systems import abstract_system
@@ -22,8 +25,9 @@ ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-"""Without these libtpu asks the network for the machine that it is on."""
+"""Without these libtpu asks the network for the machine that it is on, and lets one process load it at a time."""
 ESTIMATES = "Times are estimates of the compiler's cost model, not timings."
 
 
@@ -64,6 +68,11 @@ class Forecast(NamedTuple):
         bodies = [1e3 * cycles / CHIPS[self.chip].clock for cycles in self.estimate.open_loops]
         loops = (f"a loop of unknown length is counted once, {ms:.2g} ms" for ms in bodies)
         return (*loops, *(f"{name} is not counted" for name in sorted(self.estimate.missing)))
+
+
+def stay_on_host() -> None:
+    """Keep JAX from opening an accelerator in this process, where it has opened none: plans need no device."""
+    jax.config.update("jax_platforms", "cpu")
 
 
 def topology(field: str, name: str) -> list[Any]:
@@ -149,7 +158,9 @@ def forecast_system(
     n_seeds: int = 1,
     n_classes: int = 0,
 ) -> Forecast:
-    """:func:`forecast` of a step of a system in the registry.
+    """:func:`forecast` of a step of a system in the registry, on images as a training has them: rows of bytes.
+
+    As an argument of a program an image of few channels would have a layout that is slow to read.
 
     Args:
       settings: of the system.
@@ -165,7 +176,21 @@ def forecast_system(
     algorithm, state = abstract_system(settings, image_shape=image_shape, n_seeds=n_seeds, n_classes=n_classes)
     batch = system_of(settings).batch_shapes(batch_size, image_shape)
     placed = placement(mesh, state, n_seeds=n_seeds)
-    return forecast(algorithm.step, state, batch, chip=chip, placed=placed, n_seeds=n_seeds)
+
+    def step(state: Any, stored: Any) -> tuple[Any, Any]:
+        images = jax.tree.map(lambda x, as_read: _image(x).reshape(as_read.shape), stored, batch)
+        return algorithm.step(state, images)
+
+    return forecast(step, state, jax.tree.map(_stored, batch), chip=chip, placed=placed, n_seeds=n_seeds)
+
+
+def _stored(x: Any) -> Any:
+    """Shape of a batch's images, ``(batch, height, width, channels)``, as bytes; labels as they are."""
+    return x if x.ndim == 1 else jax.ShapeDtypeStruct((x.shape[0], math.prod(x.shape[1:])), jnp.uint8)
+
+
+def _image(x: jax.Array) -> jax.Array:
+    return any_to_unit_float(x) if x.dtype == jnp.uint8 else x
 
 
 def _shortage(message: str) -> str:
