@@ -3,6 +3,7 @@
 The times are estimates of the compiler's cost model, not timings.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Options:
     mesh: str | None = None
     """Axes of the slice, as in data=8 or data=4,model=2; by default one chip, or those of the published result."""
     out: Path | None = None
-    """JSON to write, its table beside it. Programs that it has already, of the same compiler, are not compiled again."""
+    """JSON to write, its table beside it. Programs that it has already, of the same compiler and the same source, are not
+    compiled again."""
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> Options:
@@ -100,8 +102,14 @@ def compiled(case: Case, build: Callable[[], Planned], say: Say) -> Part:
     }
 
 
-def kept_parts(path: Path | None, versions: Mapping[str, str]) -> dict[tuple[str, str], Part]:
-    """By work and arm, what an earlier result of the same compiler has.
+def source() -> str:
+    """A hash of all modules that a program can be made from."""
+    files = sorted([*(results.HERE.parent / "saegan_jax").rglob("*.py"), *(results.HERE / "workloads").glob("*.py")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def kept_parts(path: Path | None, versions: Mapping[str, str], code: str) -> dict[tuple[str, str], Part]:
+    """By work and arm, what an earlier result of the same compiler and the same :func:`source` has.
 
     Raises:
       OptionError: another file is there.
@@ -109,7 +117,8 @@ def kept_parts(path: Path | None, versions: Mapping[str, str]) -> dict[tuple[str
     if path is None or not path.exists():
         return {}
     old = results.read_result("--out", path)
-    if any(old["versions"].get(name) != number for name, number in versions.items()):
+    other = any(old["versions"].get(name) != number for name, number in versions.items())
+    if other or old["settings"].get("source") != code:
         return {}
     arms = dict.fromkeys((row["work"], row["arm"]) for row in old["rows"])
     return {
@@ -131,8 +140,8 @@ def run(
         topology("topology", options.topology or "v5e:2x4")
     except ConfigError as error:
         raise OptionError("--topology", error.value, error.fix) from error
-    versions = compiler_versions()
-    old = kept_parts(options.out, versions)
+    code = source()
+    old = kept_parts(options.out, compiler_versions(), code)
 
     def job(case: Case) -> Callable[[Say], Part]:
         part = old.get((case.work, case.arm))
@@ -143,7 +152,7 @@ def run(
         "Training steps on TPUs, as compiled ahead of time",
         "benchmarks.aot",
         report="aot",
-        settings={"estimated": True},
+        settings={"estimated": True, "source": code},
         packages=(*results.PACKAGES, "libtpu"),
     )
     result = results.assemble(head, outcome, ("notes", "skipped"))

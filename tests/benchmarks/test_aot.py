@@ -68,13 +68,14 @@ def test_a_result_is_written_shown_and_gone_on_with(compiler, tmp_path, capsys):
     assert json.loads(out.read_text())["rows"] == result["rows"]
 
 
-def test_another_compiler_compiles_again(compiler, tmp_path, monkeypatch):
+def test_another_compiler_or_source_compiles_again(compiler, tmp_path, monkeypatch):
     out = tmp_path / "aot.json"
     options = aot.parse_options(["--out", str(out), "--work", "small"])
     aot.run(options, works=works(), cases=CASES_HERE)
     monkeypatch.setattr(aot, "compiler_versions", lambda: {"jax": "1"})
-    assert aot.kept_parts(out, {"jax": "1"}) == {}
-    assert set(aot.kept_parts(out, VERSIONS)) == {("small", "v5e, data=1"), ("small", "v5e, data=8")}
+    assert aot.kept_parts(out, {"jax": "1"}, aot.source()) == {}
+    assert aot.kept_parts(out, VERSIONS, "other") == {}
+    assert set(aot.kept_parts(out, VERSIONS, aot.source())) == {("small", "v5e, data=1"), ("small", "v5e, data=8")}
     aot.run(options, works=works(), cases=CASES_HERE)
     assert len(compiler) == 4
 
