@@ -105,7 +105,7 @@ def model_card(card: Card) -> str:
         *(f"- {tag}" for tag in TAGS),
         "---",
     ]
-    facts = [
+    facts: list[list[object]] = [
         ["weights", card.what],
         ["data set", data_name(card.dataset)],
         ["input" if card.part == "sae" else "output", f"height, width, channels {shape}"],

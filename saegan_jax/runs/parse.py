@@ -15,10 +15,12 @@ from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.errors import require, require_choice
 from saegan_jax.runs.help import short_help
 from saegan_jax.runs.options import Options
-from saegan_jax.runs.presets import ENERGY, PRESETS, energy_settings, preset_name
+from saegan_jax.runs.presets import ENERGY, PRESETS, Preset, energy_settings, preset_name
 from saegan_jax.runs.program import program_name
 from saegan_jax.runs.recipes import RECIPES
 from saegan_jax.training.saved_weights import read_saved
+
+PLACES = ("generator_input", "discriminator", "generator_output")  # where the autoencoder enters
 
 
 def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> EnergyConfig:
@@ -27,6 +29,19 @@ def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> Energ
     first.add_argument("--kind", default="ebgan")
     chosen = first.parse_known_args(arguments)[0].kind
     return energy_settings(preset, model, chosen if chosen in ENERGY["other"] else "ebgan")  # tyro refuses unknown ones
+
+
+def _model(kind: type[Options], preset: Preset, arguments: Sequence[str]) -> SAEGANConfig:
+    """The preset's pairs of image and code, where a kind has placements and the command line names no others."""
+    if preset.pairs is None or "model" not in kind.__dataclass_fields__:
+        return preset.model
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in PLACES:
+        first.add_argument(f"--{name.replace('_', '-')}", dest=name, default=getattr(preset.pairs, name))
+    chosen, _ = first.parse_known_args(arguments)
+    return (
+        preset.pairs if all(getattr(chosen, name) == getattr(preset.pairs, name) for name in PLACES) else preset.model
+    )
 
 
 def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
@@ -53,13 +68,14 @@ def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
         "save_every": preset.save_every,
         "picture_every": preset.picture_every,
     }
-    model = preset.model
+    model = _model(kind, preset, arguments)
     if chosen.start_from is not None:
         model = dataclasses.replace(model, sae=read_saved(chosen.start_from).config)
     elif chosen.variant is not None:
         require_choice("sae.variant", chosen.variant, tuple(VARIANTS))
-        wanted = {"variant": chosen.variant, **VARIANTS[chosen.variant].defaults}
-        model = dataclasses.replace(model, sae=dataclasses.replace(model.sae, **wanted))
+        if chosen.variant != model.sae.variant:  # else the preset's are those of this variant
+            wanted = {"variant": chosen.variant, **VARIANTS[chosen.variant].defaults}
+            model = dataclasses.replace(model, sae=dataclasses.replace(preset.model.sae, **wanted))
     close = difflib.get_close_matches(chosen.recipe, RECIPES, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     require(chosen.recipe in RECIPES, "recipe", chosen.recipe, f"{hint}choose {', '.join(RECIPES)}.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from saegan_jax.algorithms.energy import EnergyConfig, discriminator_sae, energy_gan
 from saegan_jax.algorithms.gan import GANConfig
-from saegan_jax.algorithms.sae import SAEConfig
+from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.errors import require
@@ -16,7 +16,14 @@ from saegan_jax.errors import require
 
 @dataclass(frozen=True)
 class Preset:
-    """Starting values, and what they are for."""
+    """Starting values, and what they are for.
+
+    Attributes:
+      purpose: one line of the help.
+      dataset: the data set, unless another is named.
+      model: of the SAE and the GAN, and of every placement in comparisons.
+      pairs: the same for `train saegan`, unless it is told of another critic or generator; None: ``model``.
+    """
 
     purpose: str
     dataset: str
@@ -25,6 +32,7 @@ class Preset:
     save_every: int
     picture_every: int
     vae: VAEConfig = field(default_factory=VAEConfig)
+    pairs: SAEGANConfig | None = None
 
 
 # Tuned on validation images with the plain GAN alone (--generator-input gaussian --discriminator pixels): a high rate that
@@ -43,30 +51,51 @@ MNIST_GAN = GANConfig(
 DIGITS_VAE = VAEConfig(likelihood="gaussian", noise=0.15, steps=4000)
 MNIST_VAE = VAEConfig(d_latent=64, steps=5000)
 
+DIGITS = SAEGANConfig(
+    sae=SAEConfig(d_sae=128, beta=1.0, steps=3000, learning_rate=5e-3),
+    gan=GANConfig(d_noise=32, r1_gamma=0.2, r2_gamma=0.2, learning_rate=1e-3, steps=10000),
+)
+MNIST_CPU = SAEGANConfig(sae=SAEConfig(d_sae=256, decoder_norm=3.0, learning_rate=5e-3, steps=2000), gan=MNIST_GAN)
+
+# Pairs of image and code, as in the comparisons in which they gain. Of the digits there are few images: few units, and no more
+# steps than these, or samples lean to the training images.
+DIGITS_PAIRS = dataclasses.replace(
+    DIGITS,
+    gan=dataclasses.replace(DIGITS.gan, steps=4000),
+    discriminator="joint",
+    code_dropout=1.0,
+    sampler="clusters",
+    sae=dataclasses.replace(DIGITS.sae, variant="topk", **{**VARIANTS["topk"].defaults, "d_sae": 32, "k": 2}),
+)
+MNIST_PAIRS = dataclasses.replace(
+    MNIST_CPU,
+    discriminator="joint",
+    code_dropout=1.0,
+    sampler="learned",
+    prior_steps=500,
+    sae=dataclasses.replace(MNIST_CPU.sae, variant="topk", **{**VARIANTS["topk"].defaults, "steps": 400, "auxk": 0.0}),
+)
+
 PRESETS: Mapping[str, Preset] = {
     "digits": Preset(
         "8x8 digits on a CPU, under three minutes",
         "digits",
-        SAEGANConfig(
-            sae=SAEConfig(d_sae=128, beta=1.0, steps=3000, learning_rate=5e-3),
-            gan=GANConfig(d_noise=32, r1_gamma=0.2, r2_gamma=0.2, learning_rate=1e-3, steps=10000),
-        ),
+        DIGITS,
         log_every=200,
         save_every=1000,
         picture_every=1000,
         vae=DIGITS_VAE,
+        pairs=DIGITS_PAIRS,
     ),
     "mnist-cpu": Preset(
         "28x28 images on a CPU, minutes",
         "mnist",
-        SAEGANConfig(
-            sae=SAEConfig(d_sae=256, decoder_norm=3.0, learning_rate=5e-3, steps=2000),
-            gan=MNIST_GAN,
-        ),
+        MNIST_CPU,
         log_every=100,
         save_every=1000,
         picture_every=1000,
         vae=MNIST_VAE,
+        pairs=MNIST_PAIRS,
     ),
     "mnist-gpu": Preset(
         "28x28 images on a GPU or TPU: twice the width, four times the batch, a larger SAE",

@@ -99,8 +99,13 @@ def read_subject(options: Report) -> Subject:
 
 def load_trained_on(restored: Restored, options: Report) -> Dataset:
     """The images that the run was trained on, read as then; of more than fit in memory a sample."""
-    own, places = restored.options.image_files, {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
-    return load(restored.options.dataset, in_memory=data_budget(), **places, **own)
+    return load(
+        restored.options.dataset,
+        in_memory=data_budget(),
+        manual_dir=options.manual_dir,
+        data_dir=options.data_dir,
+        **restored.options.image_files,
+    )
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> Report:

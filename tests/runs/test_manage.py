@@ -12,13 +12,14 @@ from helpers import filled
 from rich.console import Console
 
 from saegan_jax import cli
+from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs import prune as pruning
 from saegan_jax.runs import records
 from saegan_jax.runs.listing import differences
 from saegan_jax.runs.manage import ListRuns, parse_options
-from saegan_jax.runs.options import TrainSAE
+from saegan_jax.runs.options import TrainGAN, TrainSAE
 from saegan_jax.runs.records import age, complete_steps, read_record, size_text
 from saegan_jax.runs.session import open_run, recorded_options
 from saegan_jax.training.checkpoint import Checkpoints
@@ -200,10 +201,10 @@ def test_what_may_not_be_read_or_is_gone_meanwhile_is_named_beside_the_other_run
 
 def test_a_run_that_is_made_longer_has_no_scores_of_the_shorter_one(tmp_path):
     def opened(steps: int) -> bool:
-        sae = SAEConfig(d_sae=4, k=1, steps=steps, batch_size=4)
+        gan = GANConfig(hidden=(4,), d_noise=2, steps=steps, batch_size=4)
         resume = (tmp_path / "run").exists()
-        options = TrainSAE(
-            sae=sae,
+        options = TrainGAN(
+            gan=gan,
             dataset="digits",
             out=tmp_path / "run",
             resume=resume,
@@ -212,7 +213,7 @@ def test_a_run_that_is_made_longer_has_no_scores_of_the_shorter_one(tmp_path):
             picture_every=10,
         )
         with ExitStack() as stack:
-            open_run(stack, options, name="sae", model=sae, phases={"sae": sae})
+            open_run(stack, options, name="gan", model=gan, phases={"gan": gan})
         return (tmp_path / "run" / "summary.json").exists()
 
     assert not opened(10)

@@ -118,7 +118,7 @@ def test_of_a_damaged_file_only_its_own_rows_may_be_lost(
     (half / file).write_text("x")
     monkeypatch.setattr(damage, "train", lambda *arguments: Ended(0, 1.0, ""))
     monkeypatch.setattr(damage, "fingerprint", lambda folder: dict.fromkeys(differing, 1))
-    whole = Whole(dict.fromkeys(differing, 0), 1.0, 1.0)
+    whole = Whole(1.0, 1.0, dict.fromkeys(differing, 0))
     cases = list(damage.run_file_cases("gan", tmp_path, half, whole, random.Random(0)))
     assert [case.kind for case in cases] == [f"run file, {kind}" for kind in HARMS]
     assert {(case.outcome, case.fault) for case in cases} == {(outcome, fault)}
