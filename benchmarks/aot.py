@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.harness import results
 from benchmarks.harness.errors import OptionError, UnavailableError
-from benchmarks.harness.options import matching, require_out
+from benchmarks.harness.options import matching, require_count, require_out
 from benchmarks.harness.rows import Rows
 from benchmarks.harness.session import Part, command, work_through
 from benchmarks.harness.timing import Say
@@ -37,6 +37,8 @@ class Options:
     """A slice of TPUs such as v5e:2x4, v5p:2x2x1 or v6e:2x2; by default those of the published result."""
     mesh: str | None = None
     """Axes of the slice, as in data=8 or data=4,model=2; by default one chip, or those of the published result."""
+    first: int | None = None
+    """Of the published programs that match, only so many; each may take minutes to compile."""
     out: Path | None = None
     """JSON to write, its table beside it. Programs that it has already, of the same compiler and the same source, are not
     compiled again."""
@@ -49,6 +51,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
       OptionError: a value that cannot be used.
     """
     options = tyro.cli(Options, args=arguments)
+    require_count(first=options.first)
     require_out(options.out)
     return options
 
@@ -61,7 +64,7 @@ def chosen_cases(options: Options, works: Mapping[str, Callable[[], Planned]], c
     """
     names = matching("--work", options.work, works)
     if options.topology is None and options.mesh is None:
-        return [case for case in cases if case.work in names]
+        return [case for case in cases if case.work in names][: options.first]
     return [Case(name, options.topology or "v5e:2x4", options.mesh or ONE) for name in names]
 
 
@@ -156,7 +159,7 @@ def run(
         packages=(*results.PACKAGES, "libtpu"),
     )
     result = results.assemble(head, outcome, ("notes", "skipped"))
-    whole = options.work == "*" and options.topology is None and options.mesh is None
+    whole = options == Options(out=options.out)
     results.deliver(result, outcome, console, out=options.out, name=NAME, whole=whole)
 
 

@@ -83,10 +83,16 @@ def test_another_compiler_or_source_compiles_again(compiler, tmp_path, monkeypat
 def test_cases_are_of_the_options_or_published():
     chosen = aot.chosen_cases(aot.parse_options(["--work", "sae_b*"]), WORKS, CASES)
     assert chosen == [Case("sae_b256"), Case("sae_b256_8_seeds")]
+    assert aot.chosen_cases(aot.parse_options(["--first", "2"]), WORKS, CASES) == list(CASES[:2])
     asked = aot.parse_options(["--work", "gan_mlp", "--topology", "v6e:2x2", "--mesh", "data=4"])
     assert aot.chosen_cases(asked, WORKS, CASES) == [Case("gan_mlp", "v6e:2x2", "data=4")]
     with pytest.raises(OptionError, match="matches nothing"):
         aot.chosen_cases(aot.parse_options(["--work", "nothing"]), WORKS, CASES)
+
+
+def test_no_programs_are_refused():
+    with pytest.raises(OptionError, match="--first 0"):
+        aot.parse_options(["--first", "0"])
 
 
 def test_published_cases_are_distinct_and_of_known_works():
