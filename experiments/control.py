@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
 
+from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.data import load
 from saegan_jax.errors import require, require_positive
-from saegan_jax.evaluation.control import measure_control, read_codes
+from saegan_jax.evaluation.control import decoder_alone, measure_control, read_codes
 from saegan_jax.evaluation.features import load_feature_network
 from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.report.control import rows_of, tables
@@ -31,7 +32,8 @@ from saegan_jax.training.members import members_of
 class Control:
     """Measure how well the generators of runs of `saegan train saegan` obey the sparse codes that they read.
 
-    Codes are those of test images. Every run gets a row: run folders of several seeds are ensembles.
+    Codes are those of test images. Every run gets a row: run folders of several seeds are ensembles. A second row is of the
+    autoencoder's own decoder, asked the same: more than that a generator cannot be expected to obey.
     """
 
     runs: tuple[Path, ...]
@@ -56,14 +58,16 @@ class Control:
         require_json(self.results)
 
 
-def measure_run(options: Control, restored: Restored, dataset: Any, network: Any) -> list[dict[str, float]]:
-    """Scores of every member of one run."""
+def measure_run(
+    options: Control, algorithm: Algorithm, restored: Restored, dataset: Any, network: Any
+) -> list[dict[str, float]]:
+    """Scores of what ``algorithm`` draws with the state of every member of one run."""
     scores = []
     for state in members_of(restored.state, restored.n_seeds):
         measured = measure_control(
-            restored.algorithm,
+            algorithm,
             state,
-            read_codes(restored.algorithm, state, dataset.test.image),
+            read_codes(algorithm, state, dataset.test.image),
             n_units=options.units,
             n_codes=options.codes,
             key=jax.random.key(options.seed),
@@ -99,7 +103,9 @@ def run(options: Control) -> None:
         scores = {}
         for name, one in restored.items():
             status.update(f"turning units on and off: {name}")
-            scores[name] = measure_run(options, one, dataset, network)
+            scores[name] = measure_run(options, one.algorithm, one, dataset, network)
+            decoder = decoder_alone(one.algorithm, one.settings.sae, image_shape=one.image_shape)
+            scores[f"{name}, decoder"] = measure_run(options, decoder, one, dataset, network)
     precision = sample_quality(network, dataset.validation.image.astype(np.float32) / 255, dataset)["precision"]
     note = (
         f"{seeds_text(max(len(members) for members in scores.values()))}; codes of {len(dataset.test.label):,} test images; "

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import r2_score, roc_auc_score
 
 from saegan_jax.algorithms.base import Algorithm
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.images import to_unit_float
 from saegan_jax.steering import typical_activity
 
@@ -36,6 +37,26 @@ def auc(on: np.ndarray, off: np.ndarray) -> float:
     """``P(on > off) + P(on = off) / 2`` over pairs of ``on (n,)`` and ``off (m,)``: the area under their ROC curve."""
     labels = np.concatenate([np.ones(len(on)), np.zeros(len(off))])
     return float(roc_auc_score(labels, np.concatenate([on, off])))
+
+
+def decoder_alone(algorithm: Algorithm, config: SAEConfig, *, image_shape: tuple[int, int, int]) -> Algorithm:
+    """The same, but that images of codes are drawn by the autoencoder's decoder: ``clip(Dec(h), 0, 1)``, without noise.
+
+    What is read back from these is the reference of :func:`measure_control`: units overlap, and an encoder that lets a fixed
+    number of them be active does not find every unit again that its own decoder draws.
+
+    Args:
+      algorithm: whose state holds the autoencoder.
+      config: of the autoencoder.
+      image_shape: ``(height, width, channels)``.
+    """
+    functions = autoencoder(config, image_shape=image_shape)
+
+    def sample(state: Any, key: jax.Array, n: int, *, code: jax.Array) -> jax.Array:
+        codes = code.reshape(n, *functions.positions, config.d_sae)
+        return jnp.clip(functions.decode(state.pretrained.sae, codes), 0.0, 1.0)
+
+    return algorithm._replace(sample=sample)
 
 
 class UnitEffect(NamedTuple):

@@ -1,4 +1,4 @@
-"""Images drawn of codes that a user chose: variations of an image, units on and off, mixtures and ways between two."""
+"""Images drawn of codes that a user chose: variations of an image, units on and off or alone, mixtures and ways between two."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ ASKED = 4096  # codes from the prior that say how active a unit usually is
 
 
 class Controls(NamedTuple):
-    """What was asked for; of ``like``, ``mix`` and ``interpolate`` at most one is given.
+    """What was asked for; of ``like``, ``mix``, ``interpolate`` and ``only`` at most one is given.
 
     Attributes:
       like: an image, whose code is kept.
@@ -31,6 +31,7 @@ class Controls(NamedTuple):
       interpolate: two images.
       on: units to turn on, each with its value, or None for its usual one.
       off: units to turn off.
+      only: units that are each drawn alone, as ``on``: no other unit is on.
     """
 
     like: str | None = None
@@ -38,18 +39,26 @@ class Controls(NamedTuple):
     interpolate: tuple[str, str] | None = None
     on: tuple[tuple[int, float | None], ...] = ()
     off: tuple[int, ...] = ()
+    only: tuple[tuple[int, float | None], ...] = ()
 
     def __bool__(self) -> bool:
         return any(x is not None and x != () for x in self)
 
     def check(self) -> None:
         """Raise :class:`saegan_jax.errors.ConfigError` for controls that exclude each other."""
-        given = {"like": self.like, "mix": self.mix, "interpolate": self.interpolate}
+        given = {"like": self.like, "mix": self.mix, "interpolate": self.interpolate, "only": self.only or None}
         named = [name for name, value in given.items() if value is not None]
         fix = f"only one of {', '.join(given)} says which codes are drawn; leave the others out."
         require(len(named) <= 1, " and ".join(named), "all at once", fix)
-        for name, units in (("on", tuple(unit for unit, _ in self.on)), ("off", self.off)):
+        lists = {
+            "on": tuple(unit for unit, _ in self.on),
+            "off": self.off,
+            "only": tuple(unit for unit, _ in self.only),
+        }
+        for name, units in lists.items():
             require(min(units, default=0) >= 0, name, units, "units are counted from 0.")
+        fix = "these units are drawn alone; leave on and off out."
+        require(not self.only or not (self.on or self.off), "only", lists["only"], fix)
         both = sorted({unit for unit, _ in self.on} & set(self.off))
         require(not both, "off", both, "these units are turned on as well; name each once.")
 
@@ -68,8 +77,8 @@ class Drawn(NamedTuple):
     columns: int
 
 
-def parse_on(text: str) -> tuple[int, float | None]:
-    """``J`` or ``J=VALUE``.
+def parse_on(text: str, name: str = "on") -> tuple[int, float | None]:
+    """``J`` or ``J=VALUE``, of the option ``name``.
 
     Raises:
       ConfigError: anything else.
@@ -78,8 +87,10 @@ def parse_on(text: str) -> tuple[int, float | None]:
     try:
         found = int(unit), float(value) if value else None
     except ValueError:
-        raise ConfigError("on", text, "give a unit's number, or number=value, as in --on 5 or --on 5=2.5.") from None
-    require(found[1] is None or np.isfinite(found[1]), "on", text, "the value must be finite.")
+        raise ConfigError(
+            name, text, f"give a unit's number, or number=value, as in --{name} 5 or --{name} 5=2.5."
+        ) from None
+    require(found[1] is None or np.isfinite(found[1]), name, text, "the value must be finite.")
     return found
 
 
@@ -167,17 +178,31 @@ def edited(controls: Controls, codes: jax.Array, usual: Callable[[], jax.Array])
       ConfigError: no such unit, or one to be turned on that is never active and has no value.
     """
     d_code = codes.shape[1]
-    for unit in (*(unit for unit, _ in controls.on), *controls.off):
-        fix = f"the codes have the units 0 to {d_code - 1}."
-        require(0 <= unit < d_code, "off" if unit in controls.off else "on", unit, fix)
+    for unit in controls.off:
+        check_unit(unit, d_code, "off")
     for unit, given in controls.on:
-        value = float(usual()[unit]) if given is None else given
-        fix = "the unit is never active in codes of the prior, which would say how active; give --on UNIT=VALUE."
-        require(value > 0 or given is not None, "on", unit, fix)
-        codes = with_unit(codes, unit, value)
+        codes = with_unit(codes, unit, value_of(unit, given, d_code, usual, "on"))
     for unit in controls.off:
         codes = with_unit(codes, unit, 0.0)
     return codes
+
+
+def check_unit(unit: int, d_code: int, name: str) -> None:
+    """Raise :class:`saegan_jax.errors.ConfigError` of the option ``name`` for a unit that does not exist."""
+    require(0 <= unit < d_code, name, unit, f"the codes have the units 0 to {d_code - 1}.")
+
+
+def value_of(unit: int, given: float | None, d_code: int, usual: Callable[[], jax.Array], name: str) -> float:
+    """How active a unit is to be: as ``given``, or as it usually is.
+
+    Raises:
+      ConfigError: no such unit, or one that is never active and has no value.
+    """
+    check_unit(unit, d_code, name)
+    value = float(usual()[unit]) if given is None else given
+    fix = f"the unit is never active in codes of the prior, which would say how active; give --{name} UNIT=VALUE."
+    require(value > 0 or given is not None, name, unit, fix)
+    return value
 
 
 def draw_controlled(
@@ -210,6 +235,8 @@ def draw_controlled(
         drawn = _one_noise(algorithm, state, noise_key, codes)
         shown = np.concatenate([sources[:1], drawn, sources[1:]])
         return Drawn(shown, np.asarray(jnp.concatenate([found[:1], codes, found[1:]])), len(shown))
+    if controls.only:
+        return _alone(controls, algorithm, state, noise_key, n, usual)
     if found is None:
         base = algorithm.draw_codes(state, code_key, n)
         changed = edited(controls, base, usual)
@@ -220,6 +247,18 @@ def draw_controlled(
     drawn = np.asarray(algorithm.sample(state, noise_key, n, code=codes))
     shown = np.concatenate([sources, drawn])
     return Drawn(shown, np.asarray(jnp.concatenate([found, codes])), min(len(shown), 16))
+
+
+def _alone(
+    controls: Controls, algorithm: Algorithm, state: Any, key: jax.Array, n: int, usual: Callable[[], jax.Array]
+) -> Drawn:
+    """A row of ``n`` images for each unit, which is alone in their code; all rows have the same noise."""
+    d_code = usual().shape[0]
+    values = {unit: value_of(unit, given, d_code, usual, "only") for unit, given in controls.only}
+    empty = jnp.zeros((n, d_code), jnp.float32)
+    codes = [with_unit(empty, unit, value) for unit, value in values.items()]
+    rows = [np.asarray(algorithm.sample(state, key, n, code=code)) for code in codes]
+    return Drawn(np.concatenate(rows), np.asarray(jnp.concatenate(codes)), n)
 
 
 def _one_noise(algorithm: Algorithm, state: Any, key: jax.Array, codes: jax.Array) -> np.ndarray:

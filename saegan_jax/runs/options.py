@@ -77,7 +77,19 @@ class RunOptions(ImageFiles, DeviceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamOptions(RunOptions):
+class TrainOptions(RunOptions):
+    """One training, rather than a study of many."""
+
+    roll_back: int = 0
+    """Times that a training whose numbers are no longer finite goes back to its last checkpoint and on at half the rate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.roll_back >= 0, "roll_back", self.roll_back, "it is a number of times, zero or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(TrainOptions):
     """Of the trainings whose images may stay on the host."""
 
     data_on: Literal["auto", "device", "host"] = "auto"
@@ -108,7 +120,7 @@ class TrainGAN(StreamOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSAEGAN(RunOptions):
+class TrainSAEGAN(TrainOptions):
     """Train a sparse autoencoder, fit the sparse prior to its codes, and train a GAN with either or both."""
 
     recipe: str = "preset"
@@ -118,7 +130,7 @@ class TrainSAEGAN(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainEnergy(RunOptions):
+class TrainEnergy(TrainOptions):
     """Train an energy-based GAN: the sparse autoencoder is the discriminator, an image's energy its reconstruction error."""
 
     # Unprefixed: --kind, --margin, --sae.beta, --gan.width.
@@ -126,14 +138,14 @@ class TrainEnergy(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainVAE(RunOptions):
+class TrainVAE(TrainOptions):
     """Train a variational autoencoder: Gaussian, spike and slab, or with the KL sparsity penalty on its code."""
 
     vae: VAEConfig = field(default_factory=VAEConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCycleGAN(RunOptions):
+class TrainCycleGAN(TrainOptions):
     """Train CycleGAN between two domains whose training images are never paired, and score its translations.
 
     The sparse kind trains an autoencoder on images of both domains first (--sae). Scored on test images: the label that a
@@ -147,6 +159,7 @@ class TrainCycleGAN(RunOptions):
     max_skipped: tyro.conf.Suppress[int | None] = None
     preset: tyro.conf.Suppress[str] = "auto"
     fraction: tyro.conf.Suppress[float] = 1.0
+    roll_back: tyro.conf.Suppress[int] = 0
     domains: str = "digits_inverted_rotated"
     """digits_inverted_rotated (8x8, embedded): one half of the digits, and the other half inverted and turned by 90 degrees.
     mnist_inverted_rotated: the same of MNIST. mnist_digits: MNIST, and the embedded digits enlarged."""
@@ -158,6 +171,8 @@ class TrainCycleGAN(RunOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("domains", self.domains, DOMAINS)
+        fix = "the learning rate of a CycleGAN is no part of its state, which a roll-back would change; leave it out."
+        require(self.roll_back == 0, "roll_back", self.roll_back, fix)
 
     @property
     def model(self) -> TranslationConfig:

@@ -35,9 +35,9 @@ class Sample:
     the averaged weights where the system keeps them. The same seed, count and checkpoint give the same bytes.
 
     A generator that reads sparse codes can be asked for an image's code (--like), a mixture of two (--mix), the way from one to
-    the other (--interpolate), and for units turned on or off (--on, --off: without an image the first row is drawn as it is and
-    the second with the change, of the same noise). An image is a file, or test:N for a test image of the run's data set. The
-    .npz then holds code too, sources first.
+    the other (--interpolate), for units turned on or off (--on, --off: without an image the first row is drawn as it is and the
+    second with the change, of the same noise), and for units alone (--only, a row for each). An image is a file, or test:N for
+    a test image of the run's data set. The .npz then holds code too, sources first.
 
     The .npz holds images (uint8, n x height x width x channels), member (int32, the seed's number that drew each), seed,
     step and run.
@@ -68,6 +68,8 @@ class Sample:
     """Units to turn on, as J or J=VALUE; by default at the median of their activity."""
     off: tuple[int, ...] = ()
     """Units to turn off."""
+    only: tuple[str, ...] = ()
+    """Units to draw alone, as J or J=VALUE: a row of n images for each, of whose code no other unit is on."""
     manual_dir: Path | None = None
     """Folder that holds the four official MNIST gz files, where test:N is an MNIST image and they are not prepared yet."""
     data_dir: Path | None = None
@@ -76,7 +78,8 @@ class Sample:
     @property
     def controls(self) -> Controls:
         """Those that were given."""
-        return Controls(self.like, self.mix, self.interpolate, tuple(parse_on(text) for text in self.on), self.off)
+        on, only = (tuple(parse_on(text, name) for text in getattr(self, name)) for name in ("on", "only"))
+        return Controls(self.like, self.mix, self.interpolate, on, self.off, only)
 
     def __post_init__(self) -> None:
         self.controls.check()

@@ -27,7 +27,7 @@ from saegan_jax.evaluation.sample_quality import check_scorable
 from saegan_jax.files import write_json
 from saegan_jax.report import image_grid
 from saegan_jax.runs.checks import check_memory
-from saegan_jax.runs.options import RunOptions, StreamOptions
+from saegan_jax.runs.options import RunOptions, StreamOptions, TrainOptions
 from saegan_jax.runs.plan import show_plan
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
@@ -39,7 +39,7 @@ from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
 
 # Where things lie here, not what is trained.
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh", "plan")
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh", "plan", "roll_back")
 SAMPLE_SEED = 0
 GRID = 64
 JUDGED = 2000  # images whose mean is what an autoencoder must beat
@@ -129,6 +129,7 @@ class Run:
             score=score,
             callbacks=() if picture is None else (Callback(on_evaluation=picture),),
             mesh=self.mesh,
+            roll_back=self.options.roll_back if isinstance(self.options, TrainOptions) else 0,
             **({"members_per_vmap": gan_members_per_vmap(settings)} | extra),
         )
         return train(phase, self.feed, folder=self.folder, config=self.config, writer=self.writer, display=self.display)

@@ -195,5 +195,6 @@ def _image(x: jax.Array) -> jax.Array:
 
 def _shortage(message: str) -> str:
     """What the compiler says is used and what there is."""
-    found = re.search(r"[Uu]sed ([0-9.]+[KMGT]?) of ([0-9.]+[KMGT]?) (\w+)", message)
-    return f"{found[1]} of {found[2]} {found[3]}" if found else message.splitlines()[0]
+    used = re.search(r"[Uu]sed ([0-9.]+[KMGT]?) of ([0-9.]+[KMGT]?) hbm", message)
+    used = used or re.search(r"\(([0-9.]+[KMGT]?)\) exceeds available HBM \(([0-9.]+[KMGT]?)\)", message)
+    return f"{used[1]} of {used[2]} hbm" if used else message.splitlines()[0]

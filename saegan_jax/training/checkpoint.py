@@ -234,6 +234,7 @@ class Checkpoints:
           ConfigError: no such step; a checkpoint of another architecture, with the list of differences, or of another
             version's format; or there are checkpoints and none of them can be read.
         """
+        self._finish_save()
         steps, before = self.steps, len(self.damaged)
         if step is not None and step not in steps:
             fix = f"{self.directory} holds steps {', '.join(map(str, steps)) or 'none'}; choose one of them."

@@ -69,7 +69,7 @@ def check_state(phase: Phase, step: int, finite: Finite) -> None:
     raise NonFiniteError(
         f"{phase.name}: a parameter or optimiser statistic is not finite at step {step}, though every loss before it was, "
         f"and all were {phase.log_every} steps earlier: {finite.first_bad(0)}. Training stopped; checkpoints saved before are "
-        "kept. Lower the learning rate."
+        "kept. Lower the learning rate, or see --roll-back."
     )
 
 

@@ -24,8 +24,10 @@ from saegan_jax.training.callbacks import (
 )
 from saegan_jax.training.checkpoint import Checkpoints
 from saegan_jax.training.chunks import Chunks, open_chunks
-from saegan_jax.training.finite import Finite, check_infos, check_state, finite_leaves, floating_names
+from saegan_jax.training.finite import Finite, NonFiniteError, check_infos, check_state, finite_leaves, floating_names
 from saegan_jax.training.phase import Phase
+from saegan_jax.training.roll_back import KIND as ROLL_BACK
+from saegan_jax.training.roll_back import SHARE, rolled_back, slower
 from saegan_jax.training.sharding import Placement, placed_shapes, placement, state_shardings
 from saegan_jax.training.stop import Requested, StoppedError, stop_requests
 from saegan_jax.training.writers import Display, MetricsWriter, Rate, Scalars, read_alarms, read_metrics, warn
@@ -56,8 +58,9 @@ def train(
       The final state.
 
     Raises:
-      NonFiniteError: a step's numbers, or the state at a checkpoint, are not finite. Nothing is saved after that. Of several
-        members one that fails is an alarm, and the others train on; it is raised when none is left.
+      NonFiniteError: a step's numbers, or the state at a checkpoint, are not finite, and ``phase.roll_back`` roll-backs were
+        made before. Nothing is saved after that. Of several members one that fails is an alarm, and the others train on; only
+        when none is left the training rolls back, or this is raised.
       StoppedError: the process was asked to stop; the state has been saved.
       ConfigError: the folder holds checkpoints of another architecture or format, or none of those it holds can be read, or
         the first one cannot be read back; its metrics hold a line that is no row; or a stream and a phase that draws its
@@ -66,21 +69,63 @@ def train(
     with ExitStack() as stack:
         stop_requested = stack.enter_context(stop_requests())
         checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints" / phase.name))
+        run = _Folder(folder, config, checkpoints, writer, display)
+        failed: NonFiniteError | None = None
+        while True:
+            try:
+                return _train_from_checkpoint(phase, data, run, stop_requested, failed)
+            except NonFiniteError as error:
+                if rolled_back(run.events(phase)) >= phase.roll_back:
+                    raise
+                failed = error
+
+
+class _Folder(NamedTuple):
+    """Where a training reads and writes."""
+
+    path: Path
+    config: dict[str, Any]
+    checkpoints: Checkpoints
+    writer: MetricsWriter
+    display: Display
+
+    def events(self, phase: Phase) -> list[dict[str, Any]]:
+        """Alarms of ``phase`` so far."""
+        return [event for event in read_alarms(self.path) if event["phase"] == phase.name]
+
+
+def _train_from_checkpoint(
+    phase: Phase, data: Examples | Stream, run: _Folder, stop_requested: Requested, failed: NonFiniteError | None
+) -> Any:
+    """The training from its newest checkpoint on, to which it goes back where it ``failed``; returns its last state."""
+    with ExitStack() as stack:
         placed = _placement(phase)
-        step, state = _begin(phase, checkpoints, writer, placed)
+        step, state = _begin(phase, run.checkpoints, run.writer, placed)
+        if failed is not None:
+            _record_roll_back(phase, run, step, failed)
+        state = slower(state, rolled_back(run.events(phase), to=step))
         if step == phase.steps:
             return state
-        alarms = _resumed_alarms(phase, folder, writer)
-        display.start(phase.name, step, phase.steps)
-        stack.callback(display.end)
+        alarms = _resumed_alarms(phase, run)
+        run.display.start(phase.name, step, phase.steps)
+        stack.callback(run.display.end)
         with expendable(f"while compiling phase {phase.name!r}; nothing is lost"):
             chunks = stack.enter_context(open_chunks(phase, data, state, step, placed=placed))
-        callbacks = [write_rows(writer, phase.name), show_progress(display, alarms, phase.shown)]
+        callbacks = [write_rows(run.writer, phase.name), show_progress(run.display, alarms, phase.shown)]
         if phase.score is not None:
-            callbacks.append(score_samples(phase.score, alarms, writer, phase.name, n_seeds=phase.n_seeds))
-        callbacks += [*phase.callbacks, save_checkpoints(checkpoints, config)]
+            callbacks.append(score_samples(phase.score, alarms, run.writer, phase.name, n_seeds=phase.n_seeds))
+        callbacks += [*phase.callbacks, save_checkpoints(run.checkpoints, run.config)]
         parts = _Parts(phase, chunks, alarms, tuple(callbacks), Rate(step), floating_names(state))
         return _run(parts, step, state, stop_requested)
+
+
+def _record_roll_back(phase: Phase, run: _Folder, step: int, failed: NonFiniteError) -> None:
+    """Put it among the alarms, where :mod:`saegan_jax.training.roll_back` looks for it, and say it."""
+    made = rolled_back(run.events(phase)) + 1
+    rate = SHARE**made
+    event = {"step": step, "member": None, "kind": ROLL_BACK, "state": "begins", "value": rate, "what": str(failed)}
+    run.writer.alarm(phase.name, event)
+    warn(f"{failed} Roll-back {made} of {phase.roll_back}: on from step {step}, at {rate:g} of the learning rate.")
 
 
 def _placement(phase: Phase) -> Placement | None:
@@ -110,16 +155,15 @@ def _begin(phase: Phase, checkpoints: Checkpoints, writer: MetricsWriter, placed
     return step, state
 
 
-def _resumed_alarms(phase: Phase, folder: Path, writer: MetricsWriter) -> Alarms:
+def _resumed_alarms(phase: Phase, run: _Folder) -> Alarms:
     """The alarms as they stood at the last row of ``phase``; new ones go to stderr and to the run folder."""
     alarms = Alarms(
         notify=warn,
         judged_from=phase.steps // 4,
-        record=lambda event: writer.alarm(phase.name, event),
+        record=lambda event: run.writer.alarm(phase.name, event),
         trivial=phase.trivial,
     )
-    events, rows = read_alarms(folder), read_metrics(folder)
-    alarms.restore([e for e in events if e["phase"] == phase.name], [r for r in rows if r["phase"] == phase.name])
+    alarms.restore(run.events(phase), [row for row in read_metrics(run.path) if row["phase"] == phase.name])
     return alarms
 
 

@@ -33,6 +33,8 @@ class Phase:
       members_per_vmap: members computed together; by default, and at most, as many as the memory holds.
       mesh: the devices, see :func:`saegan_jax.training.sharding.open_mesh`; None for the default one.
       trivial: see :class:`saegan_jax.training.alarms.Alarms`.
+      roll_back: times that a training whose numbers are no longer finite goes back to its newest checkpoint, see
+        :mod:`saegan_jax.training.roll_back`; the state then holds its learning rate.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Phase:
     members_per_vmap: int | None = None
     mesh: Mesh | None = None
     trivial: Mapping[str, float] = field(default_factory=dict)
+    roll_back: int = 0
 
 
 def check_schedule(name: str, *, steps: int, log_every: int, save_every: int, picture_every: int) -> None:

@@ -1,12 +1,15 @@
 """How well a generator obeys its code, on generators whose answer is known."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.evaluation.control import auc, code_r2, measure_control
+from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
+from saegan_jax.evaluation.control import auc, code_r2, decoder_alone, measure_control
 
 D = 6
 
@@ -54,6 +57,20 @@ def test_a_generator_that_obeys_a_unit_only_where_no_other_is_on():
     found = measured(lambda code: jnp.where((code > 0).sum(axis=1, keepdims=True) == 1, code, 0.0))
     assert [effect.auc for effect in found.alone.values()] == [1.0, 1.0, 1.0]
     assert all(effect.auc < 0.7 for effect in found.effects.values())
+
+
+def test_a_decoder_alone_draws_its_codes_within_the_range_of_images():
+    config = SAEConfig(variant="topk", d_sae=D, k=2)
+    functions = autoencoder(config, image_shape=(2, 3, 1))
+    params = sae(config, image_shape=(2, 3, 1)).init(jax.random.key(0)).params
+    alone = decoder_alone(generator(lambda code: code), config, image_shape=(2, 3, 1))
+    state = SimpleNamespace(pretrained=SimpleNamespace(sae=params))
+    codes = jnp.asarray(codes_of(5))
+    drawn = alone.sample(state, jax.random.key(1), 5, code=codes)
+    decoded = functions.decode(params, codes)
+    np.testing.assert_allclose(drawn, decoded.clip(0, 1), rtol=1e-6)
+    assert decoded.min() < 0 < decoded.max()
+    np.testing.assert_array_equal(alone.encode(state, codes), codes)  # all but the drawing stays
 
 
 def test_other_units_that_move_are_seen():

@@ -18,11 +18,12 @@ def values(folder: Path) -> dict[str, float]:
 def test_main_job_draws_digits(tmp_path: Path) -> None:
     assert command("train_saegan", "--out", tmp_path / "run").code == 0
     found = values(tmp_path / "run")
-    assert found["SAE FVU"] < 0.15
-    assert found["SAE L0"] < 32  # a quarter of the units: sparse, not the constant code
+    assert found["SAE FVU"] < 0.4
+    assert found["SAE L0"] <= 2
     assert found["SAE dead units"] < 0.05
-    assert found["Frechet / floor"] < 3
+    assert found["Frechet / floor"] < 2
     assert found["class balance KL"] < 0.15
+    assert found["memorisation"] < 0.58  # real against real 0.505
 
 
 def test_true_atoms_are_found_without_superposition(tmp_path: Path) -> None:

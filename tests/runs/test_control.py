@@ -66,6 +66,15 @@ def test_units_on_and_off_beside_the_same_codes_and_noise(runs, tmp_path):
     assert (images[:4] != images[4:]).any()
 
 
+def test_units_alone_have_a_row_each_of_one_noise(runs, tmp_path):
+    images, codes = sample(runs, tmp_path, "--only", "2=3.5", "1=1", "2=3.5", n=3)
+    alone = np.zeros((2, 8), np.float32)
+    alone[0, 2], alone[1, 1] = 3.5, 1
+    np.testing.assert_array_equal(codes, alone.repeat(3, axis=0))  # named twice is drawn once
+    assert (images[:3] != images[3:]).any()
+    np.testing.assert_array_equal(sample(runs, tmp_path, "--only", "1=1", n=3)[0], images[3:])
+
+
 def test_a_mixture_and_a_way(runs, tmp_path):
     images, codes = sample(runs, tmp_path, "--mix", "test:1", "test:2")
     assert len(images) == 6
@@ -95,6 +104,13 @@ def test_the_same_command_gives_the_same_bytes(runs, tmp_path):
             ["--like", "test:100000"],
             "like = 'test:100000' cannot be used: the data set digits has the test images 0 to",
         ),
+        (["--only", "8"], "only = 8 cannot be used: the codes have the units 0 to 7."),
+        (["--only", "1=x"], "only = '1=x' cannot be used: give a unit's number, or number=value, as in --only 5"),
+        (
+            ["--only", "1", "--on", "2"],
+            "only = (1,) cannot be used: these units are drawn alone; leave on and off out.",
+        ),
+        (["--only", "1", "--like", "test:1"], "only one of like, mix, interpolate, only"),
         (["--like", "test:1", "--mix", "test:1", "test:2"], "only one of like, mix, interpolate"),
         (["--like", "test:1", "--label", "3"], "label = 3 cannot be used: codes stand for classes here"),
     ],
@@ -161,6 +177,7 @@ def test_the_study_of_control_reads_such_runs(runs, tmp_path):
     code, out, err = command("control", "--runs", runs["joint"], "--units", "3", "--codes", "20", "--results", results)
     assert code == 0, err
     table = results.with_suffix(".md").read_text()
-    assert "joint" in table
+    assert "| joint |" in table
+    assert "| joint, decoder |" in table  # the reference
     assert "auc" in table
     assert "auc" in out

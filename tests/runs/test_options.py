@@ -87,7 +87,7 @@ OFF = {
     *("cycle", "decoder_norm", "dragan_penalty", "ema_half_life", "final_beta2", "final_gamma", "final_learning_rate"),
     *("gradient_penalty", "history", "identity", "initial_threshold", "lambda_k", "lecam", "mix", "patch_size"),
     *("probe_images", "pulling_away", "r1_gamma", "r2_gamma", "resample_every", "schedule_steps", "sparsity_warmup"),
-    *("code_dropout", "max_skipped", "spike_warmup", "weight_decay"),
+    *("code_dropout", "max_skipped", "roll_back", "spike_warmup", "weight_decay"),
 }
 ACCEPTED: list[tuple[str, Any, set[str]]] = [
     ("zero turns it off, or is a number like others", 0, OFF),
@@ -97,7 +97,7 @@ ACCEPTED: list[tuple[str, Any, set[str]]] = [
     (
         "the default",
         (),
-        {"shift_hidden", "augment", "levels", "penalties", "hold_out_classes", "beside", "on", "off", *SWEPT},
+        {"shift_hidden", "augment", "levels", "penalties", "hold_out_classes", "beside", "on", "off", "only", *SWEPT},
     ),
     ("the default", "", {"dataset"}),
     ("each member's settings check it, before any is trained", (-1,), SWEPT),
@@ -227,6 +227,6 @@ def test_members_take_turns_and_devices_share_what_must_fit_the_memory(monkeypat
     memory.check_members("x", member, batch=1600, shares={"data": 2})
     memory.check_members("x", member, batch=900, shares={"model": 2})
     with pytest.raises(ConfigError, match="a smaller batch"):
-        check_memory(SAEConfig(d_sae=1, k=1), image_shape=(1, 1, 1), n_seeds=1, batch_size=300)
-    mesh = jax.make_mesh((2,), ("data",))
-    check_memory(SAEConfig(d_sae=1, k=1), image_shape=(1, 1, 1), n_seeds=1, batch_size=300, mesh=mesh)
+        check_memory(SAEConfig(d_sae=2, k=1), image_shape=(1, 1, 1), n_seeds=1, batch_size=300)
+    mesh = jax.sharding.AbstractMesh((2,), ("data",))
+    check_memory(SAEConfig(d_sae=2, k=1), image_shape=(1, 1, 1), n_seeds=1, batch_size=300, mesh=mesh)

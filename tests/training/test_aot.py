@@ -42,6 +42,8 @@ def test_a_forecast_in_numbers():
 def test_what_is_short_is_in_the_message():
     found = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 26.67G of 15.75G hbm. Exceeded"
     assert aot._shortage(found) == "26.67G of 15.75G hbm"
+    other = "Ran out of memory on HBM, the total memory required for HLO temporaries (23.21G) exceeds available HBM (15.75G)."
+    assert aot._shortage(f"RESOURCE_EXHAUSTED: {other}") == "23.21G of 15.75G hbm"
     assert aot._shortage("RESOURCE_EXHAUSTED: no room\nmore") == "RESOURCE_EXHAUSTED: no room"
 
 

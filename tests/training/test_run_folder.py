@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from command_line import tree
 
+from saegan_jax.algorithms.sae import VARIANTS
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import UNFINISHED, create_json, from_text, to_text, write_bytes, write_json
 from saegan_jax.runs.options import RunOptions, TrainGAN, TrainSAE, TrainSAEGAN
@@ -60,6 +61,26 @@ def test_the_preset_is_chosen_by_name_or_by_data_set_and_options_win() -> None:
     assert tutorial.model.gan == dataclasses.replace(PRESETS["tutorial"].model.gan, batch_size=48)
     assert tutorial.model.sae == PRESETS["tutorial"].model.sae
     assert tutorial.dataset == "digits"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_pairs_are_played_unless_another_critic_or_generator_is_named(preset: str) -> None:
+    plain, pairs = PRESETS[preset].model, PRESETS[preset].pairs or PRESETS[preset].model
+    named = ["--preset", preset]
+    assert parse(TrainSAEGAN, named).model == pairs
+    assert parse(TrainSAEGAN, [*named, "--discriminator", "ensemble"]).model == plain
+    assert parse(TrainSAEGAN, [*named, "--discriminator=codes"]).model == dataclasses.replace(
+        plain, discriminator="codes"
+    )
+    assert parse(TrainSAEGAN, [*named, "--generator-input", "gaussian"]).model.discriminator == "ensemble"
+    # Systems without placements have none of it.
+    assert parse(TrainSAE, named).sae == plain.sae
+    assert parse(TrainGAN, named).gan == plain.gan
+    # The units of the preset belong to its variant; another variant has its own starting values.
+    own, other = parse(TrainSAEGAN, [*named, "--sae.variant", pairs.sae.variant]), VARIANTS["l1"].defaults
+    assert own.model == pairs
+    l1 = parse(TrainSAEGAN, [*named, "--sae.variant", "l1"]).model.sae
+    assert l1 == dataclasses.replace(plain.sae, variant="l1", **other)
 
 
 def test_other_values_than_the_defaults_survive_json() -> None:
