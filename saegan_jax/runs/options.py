@@ -29,9 +29,6 @@ class DeviceOptions:
     """Devices to train on: none (one), auto (all), or how many along each axis, as in data=4,model=2. data shares the examples
     of a batch, seed the members of --seeds, model the units of a dictionary. The numbers are those of one device up to
     rounding, and a run may be resumed on another mesh."""
-    plan: str | None = None
-    """Train nothing: compile for a slice of TPUs that need not be there, such as v5e:2x4 or v5p:2x2x1, and say whether each
-    step fits, its estimated time and what the chips of --mesh send each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +77,9 @@ class RunOptions(ImageFiles, DeviceOptions):
 class TrainOptions(RunOptions):
     """One training, rather than a study of many."""
 
+    plan: str | None = None
+    """Train nothing: compile for a slice of TPUs that need not be there, such as v5e:2x4 or v5p:2x2x1, and say whether each
+    step fits, its estimated time and what the chips of --mesh send each other."""
     roll_back: int = 0
     """Times that a training whose numbers are no longer finite goes back to its last checkpoint and on at half the rate."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from saegan_jax.runs.options import RunOptions
+from saegan_jax.runs.options import TrainOptions
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.training.aot import ESTIMATES, Forecast, compiler_versions, forecast_system, stay_on_host, topology
 from saegan_jax.training.estimate import CHIPS
@@ -14,7 +14,7 @@ from saegan_jax.training.sharding import open_mesh
 ONE = "data=1"
 
 
-def show_plan(options: RunOptions, data: Callable[[], Any], *, model: Any, phases: Mapping[str, Any]) -> None:
+def show_plan(options: TrainOptions, data: Callable[[], Any], *, model: Any, phases: Mapping[str, Any]) -> None:
     """Compile a step of every phase for the slice that ``options.plan`` names, and print what the compiler says.
 
     Args:

@@ -246,7 +246,7 @@ def open_run(
     for phase, settings in phases.items():
         check_schedule(phase, steps=settings.steps, **intervals)
     batch_sizes = {phase: settings.batch_size for phase, settings in phases.items()}
-    if options.plan is not None:
+    if isinstance(options, TrainOptions) and options.plan is not None:
         show_plan(options, partial(data, options, None), model=model, phases=phases)
         sys.exit()
     mesh = open_mesh(options.mesh, n_seeds=options.seeds, batch_sizes=batch_sizes)
