@@ -136,6 +136,13 @@ def test_other_dtypes_are_refused(dtype):
         topk_mask(jnp.zeros((2, 3), dtype), 1)
 
 
+def test_the_platform_of_a_program_decides_the_search():
+    """Counts are added as bytes where the range is halved."""
+    traced = jax.jit(lambda x: topk_mask(x, 3)).trace(jax.ShapeDtypeStruct((2, 256), jnp.float32))
+    bytewise = {name: "xi8>" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert bytewise == {"cpu": True, "cuda": True, "tpu": False}
+
+
 def test_another_search_is_refused():
     with pytest.raises(ValueError, match="auto, halving, digits, got 'sort'"):
         topk_mask(jnp.zeros((2, 3)), 1, search="sort")

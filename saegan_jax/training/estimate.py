@@ -16,7 +16,7 @@ class Chip(NamedTuple):
 
     Attributes:
       flops_per_s: published peak, bfloat16 products.
-      flops_per_cycle: of all its matrix units, two for each multiplication.
+      flops_per_cycle: of all its matrix units, two for each multiplication: the power of two above what the cost model reaches.
       memory: bytes of its high bandwidth memory, as published.
     """
 

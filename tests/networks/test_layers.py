@@ -120,6 +120,17 @@ def test_unknown_form_raises(layer, key):
         layer(2, form="fft").init(key, jnp.zeros((1, 4, 4, 3)))
 
 
+@pytest.mark.parametrize("layer", [Conv4x4(2), ConvTranspose4x4(2), Conv3x3(2)])
+def test_the_platform_of_a_program_decides_the_form(layer, key):
+    """A program for a TPU can be made without one."""
+    x = jnp.zeros((1, 4, 4, 3))
+    traced = jax.jit(jax.grad(lambda params, x: jnp.sum(layer.apply(params, x)))).trace(layer.init(key, x), x)
+    native = {
+        name: "convolution" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")
+    }
+    assert native == {"cpu": False, "cuda": False, "tpu": True}
+
+
 @pytest.mark.parametrize(
     ("network", "shape"),
     [
