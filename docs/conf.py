@@ -1,12 +1,16 @@
-"""The documentation as a static site: `sphinx-build -c docs -W . docs/_build` from the root of the repository.
+"""The documentation as a static site: `sphinx-build -c docs -W . docs/_build/site` from the root of the repository.
 
 The root is Sphinx's source folder, so that pages link to results, examples and one another as they do in the repository.
 """
 
 import json
+import os
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
+
+# Notebooks run in processes of their own; without this JAX says that it looks for an accelerator in vain.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,7 +19,7 @@ author = "the saegan_jax authors"
 version = release = version_of("saegan_jax")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -42,6 +46,13 @@ default_role = "code"
 
 # Result tables are parts of pages, and begin with a line of their origin or with a heading of the second level.
 suppress_warnings = ["myst.header"]
+
+# Notebooks are Markdown without outputs, and run whenever the site is built; one that fails, or warns, fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_output_stderr = "remove-warn"
+nb_render_markdown_format = "myst"
 
 html_theme = "furo"
 html_title = "saegan_jax"

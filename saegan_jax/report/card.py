@@ -32,6 +32,7 @@ class Card:
       scores: rows of ``summary.json``.
       trained_with: version of this package that trained it.
       versions: of the packages that wrote the files.
+      command: that trained the run; None where it is not known.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Card:
     scores: Mapping[str, Mapping[str, Any]]
     trained_with: str
     versions: Mapping[str, str]
+    command: str | None = None
 
 
 def without_folders(value: Any) -> Any:
@@ -122,11 +124,13 @@ def model_card(card: Card) -> str:
     )
     settings = table(("setting", "value"), list(shared_settings(card.settings).items()))
     code = USES[card.part].format(shape=shape)
+    training = [] if card.command is None else [f"## Training\n\n```bash\n{card.command}\n```"]
     parts = [
         "\n".join(header),
         f"# {card.title}",
         table(("", ""), facts),
         f'## Use\n\n```python\nimport jax\nimport saegan_jax\n\nmodel = saegan_jax.from_pretrained("FOLDER")\n{code}\n```',
+        *training,
         f"## Scores\n\nOf the whole run. The floor is what real data score.\n\n{scores}",
         f"## Configuration\n\n{settings}",
     ]

@@ -44,6 +44,8 @@ class Push:
     """Member of an ensemble, counted from 0."""
     licence: str = "unknown"
     """Licence of the weights, an identifier in small letters such as apache-2.0 or cc-by-4.0."""
+    command: str | None = None
+    """Command that trained the run, which the card repeats as it is given."""
     repo: str | None = None
     """Name on the model hub to upload to, OWNER/NAME; needs the extra `hub` and a login."""
     private: bool = True
@@ -55,6 +57,8 @@ class Push:
         check_options(self)
         fix = "it is an identifier of small letters, digits, '-' and '.', such as apache-2.0."
         require(LICENCE.fullmatch(self.licence) is not None, "licence", self.licence, fix)
+        fix = "it is one line, the command that trained the run."
+        require(self.command is None or self.command.isprintable(), "command", self.command, fix)
         if self.repo is not None:
             check_name("repo", self.repo)
 
@@ -119,6 +123,7 @@ def run(options: Push) -> None:
         scores={name: vars(score) for name, score in scores.items()},
         trained_with=str(config.get("version", "unknown")),
         versions=versions("saegan_jax", "jax", "flax", "numpy"),
+        command=options.command,
     )
     write_bytes(options.out / CARD, model_card(card).encode())
     console = Console()

@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
-from saegan_jax.errors import require
+from saegan_jax.errors import require, require_choice
 from saegan_jax.training.generators import GENERATOR_CONFIG, Generator, import_generator
 from saegan_jax.training.interchange import CONFIG_FILE
 from saegan_jax.training.saved_weights import read_saved
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""A folder for each autoencoder that comes with the package, as ``saegan push`` writes it; its card says how it was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,23 @@ def from_pretrained(folder: str | Path) -> SparseAutoencoder | Generator:
         f"it has neither {CONFIG_FILE} nor {GENERATOR_CONFIG}; name a folder that `saegan push` or `saegan pull` wrote."
     )
     require((folder / CONFIG_FILE).is_file(), "folder", str(folder), fix)
+    return _autoencoder(folder)
+
+
+def pretrained(name: str) -> SparseAutoencoder:
+    """A trained autoencoder that comes with the package; nothing is trained, and no network is used.
+
+    Args:
+      name: ``digits-topk``, of the embedded 8x8 digits, or ``shapes-topk``, of patches of the drawn 32x32x3 shapes.
+
+    Raises:
+      ConfigError: another name; the message has those there are.
+    """
+    require_choice("name", name, tuple(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())))
+    return _autoencoder(SHIPPED / name)
+
+
+def _autoencoder(folder: Path) -> SparseAutoencoder:
     saved = read_saved(folder)
     params = jax.tree.map(jnp.asarray, saved.params)
     return SparseAutoencoder(config=saved.config, params=params, image_shape=saved.image_shape)

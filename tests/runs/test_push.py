@@ -84,7 +84,8 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 def pushed(runs, tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("pushed")
     for name, run in runs.items():
-        push.run(push.Push(run=run, out=root / name, member=1, licence="cc-by-4.0"))
+        command = f"saegan train {name} --seeds 2"
+        push.run(push.Push(run=run, out=root / name, member=1, licence="cc-by-4.0", command=command))
     return {name: root / name for name in runs}
 
 
@@ -129,6 +130,7 @@ def test_the_card_says_where_the_weights_are_from_and_names_no_folder(pushed):
         "| memorisation | 0.75 | 0.51 | 0.4 0.75 | probability | a\\|b |",
         "| SAE L0 | not finite |  | 3 not finite | units |  |",
         "| gan.hidden | [5] |",
+        "```bash\nsaegan train gan --seeds 2\n```",
         "| dataset | folder:cats |",
     ):
         assert part in text
@@ -143,7 +145,9 @@ def test_scores_are_those_of_the_last_step_alone(runs, tmp_path):
     run = shutil.copytree(runs["gan"], tmp_path / "run")
     shutil.copytree(run / "checkpoints" / "gan" / "7", run / "checkpoints" / "gan" / "9")
     push.run(push.Push(run=run, out=tmp_path / "out", step=7))
-    assert "memorisation" not in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "memorisation" not in card
+    assert "## Training" not in card  # no command was given
 
 
 def test_of_an_energy_based_gan_the_generator_is_taken(tmp_path):
@@ -307,5 +311,7 @@ def test_names_and_licences_that_cannot_be_meant():
         push.Push(run=Path("run"), out=Path("out"), repo="a b")
     with pytest.raises(ConfigError, match=r"licence = 'MIT\\nx: y' cannot be used"):
         push.Push(run=Path("run"), out=Path("out"), licence="MIT\nx: y")
+    with pytest.raises(ConfigError, match=r"command = 'a\\nb' cannot be used: it is one line"):
+        push.Push(run=Path("run"), out=Path("out"), command="a\nb")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = saegan_jax.nothing
