@@ -1,8 +1,9 @@
 """Sparse activation functions: the k largest by bisection, and steps with a straight-through gradient."""
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +13,25 @@ from jax.typing import ArrayLike
 from saegan_jax.spmd import spec_of, varying_alike, with_auto_axes
 
 Axis = int | tuple[int, ...]
+Search = Literal["auto", "halving", "digits"]
+SEARCHES: tuple[Search, ...] = get_args(Search)
 
 
 def topk_mask(
-    x: Array, k: ArrayLike, *, axis: Axis = -1, where: Array | None = None, axis_name: str | None = None
+    x: Array,
+    k: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    search: Search = "auto",
 ) -> Array:
     """Marks the k largest elements along ``axis``; of equal ones the first, as ``lax.top_k`` does; -0 equals 0.
 
     NaN, of any sign, counts as larger than all numbers.
 
-    The threshold is found by halving the range of the numbers' bit patterns, which are ordered as the numbers are, until
-    every row has exactly k elements at or above it. ``k`` may be traced, so that a vmapped sweep can range over it.
+    The threshold is searched for among the numbers' bit patterns, which are ordered as the numbers are. ``k`` may be traced, so
+    that a vmapped sweep can range over it.
 
     Args:
       x: float32 (float64 where enabled), any shape.
@@ -30,34 +39,55 @@ def topk_mask(
       axis: the axis, or axes taken as one, whose elements are compared.
       where: bool, shape of ``x``: the candidates; by default all.
       axis_name: a mapped axis whose members' elements are compared together, as if ``axis`` continued over them.
+      search: how the threshold is found, with the same result: ``halving`` the range of the bit patterns until every row has
+        exactly k elements at or above it, or fixing its ``digits`` of two bits from the highest on. ``auto`` is by digits on a
+        TPU and halving elsewhere, chosen by the platform that the program is lowered for.
 
     Returns:
       bool, shape of ``x``. No gradient passes through the choice.
 
     Raises:
-      ValueError: ``x`` of another dtype, or ``where`` of another shape.
+      ValueError: ``x`` of another dtype, ``where`` of another shape, or another search.
     """
+    if search not in SEARCHES:
+        raise ValueError(f"search must be one of {', '.join(SEARCHES)}, got {search!r}.")
     if where is not None and where.shape != x.shape:
         raise ValueError(f"where has shape {where.shape}, but must match x, {x.shape}: nothing is broadcast.")
-    mask = partial(_topk_mask, _Compared(axis, axis_name))
+    mask = partial(_topk_mask, _Compared(axis, axis_name), search)
     return with_auto_axes(mask, lax.stop_gradient(x), jnp.asarray(k, jnp.int32), where, spec=lambda x, *_: spec_of(x))
 
 
 class _Compared(NamedTuple):
-    """Which elements are compared with each other: those along ``axis``, over all members of the mapped axis ``axis_name``."""
+    """Which elements are compared with each other: those along ``axis``, over all members of the mapped axis ``axis_name``.
+
+    ``bytewise`` is how they are counted, see :func:`_count`.
+    """
 
     axis: Axis
     axis_name: str | None
+    bytewise: bool = True
 
     def axes(self, ndim: int) -> set[int]:
         return {a % ndim for a in ((self.axis,) if isinstance(self.axis, int) else self.axis)}
 
 
-def _topk_mask(compared: _Compared, x: Array, k: Array, where: Array | None) -> Array:
+def _topk_mask(compared: _Compared, search: Search, x: Array, k: Array, where: Array | None) -> Array:
     order = _ordered_integers(x)
     if where is not None:
         order = jnp.where(where, order, jnp.iinfo(order.dtype).min)
-    level, n_level = _kth_largest(order, k, compared)
+    halving = partial(_largest, compared, _kth_by_halving)
+    digits = partial(_largest, compared._replace(bytewise=False), _kth_by_digits)
+    if search == "auto":
+        # On a TPU `lax.top_k` sorts whole rows, which its compiler gives no estimate of: docs/scale.md.
+        return lax.platform_dependent(order, k, tpu=digits, default=halving)
+    return halving(order, k) if search == "halving" else digits(order, k)
+
+
+def _largest(
+    compared: _Compared, search: Callable[[Array, Array, _Compared], tuple[Array, Array]], order: Array, k: Array
+) -> Array:
+    """The mask, from the level that ``search(order, k, compared)`` finds."""
+    level, n_level = search(order, k, compared)
     # Where more than k are at or above the level, all of the excess is equal to it: of those the first ones are kept.
     above, tied = order > level, order == level
     crowded, room = n_level > k, k - _count(above, compared)
@@ -86,10 +116,13 @@ def _ordered_integers(x: Array) -> Array:
 
 
 def _count(mask: Array, compared: _Compared) -> Array:
-    """True elements among those compared, int32, with axes of length 1 in the place of ``compared.axis``."""
+    """True elements among those compared, int32, with axes of length 1 in the place of ``compared.axis``.
+
+    A CPU is fastest at adding bytes; a TPU reads them once if they are added as integers.
+    """
     axes = compared.axes(mask.ndim)
     size = math.prod(mask.shape[a] for a in axes)
-    last = axes == set(range(mask.ndim - len(axes), mask.ndim))
+    last = compared.bytewise and axes == set(range(mask.ndim - len(axes), mask.ndim))
     # Add as bytes first, up to 127 at a time so that no byte overflows, in rows of at least 64 for vector instructions.
     deep = max((d for d in range(1, 128) if last and size % d == 0 and size // d >= 64), default=1)
     if deep > 1:
@@ -101,7 +134,7 @@ def _count(mask: Array, compared: _Compared) -> Array:
     return n if compared.axis_name is None else lax.psum(n, compared.axis_name)
 
 
-def _kth_largest(order: Array, k: Array, compared: _Compared) -> tuple[Array, Array]:
+def _kth_by_halving(order: Array, k: Array, compared: _Compared) -> tuple[Array, Array]:
     """A level that exactly k elements reach, and how many do; where ties rule that out, the largest that more than k reach.
 
     Of fewer than k candidates all reach it. By bisection: at least k are at or above ``low`` (or all), fewer at or above
@@ -128,6 +161,27 @@ def _kth_largest(order: Array, k: Array, compared: _Compared) -> tuple[Array, Ar
 
     level, _, n_level = lax.while_loop(unfinished, halve, (low, high, _count(order >= low, compared)))
     return level, n_level
+
+
+def _kth_by_digits(order: Array, k: Array, compared: _Compared) -> tuple[Array, Array]:
+    """As :func:`_kth_by_halving`, but always the largest level that k or more reach: from the highest bits to the lowest.
+
+    Two bits a pass: three levels are tried while the elements are read once.
+    """
+    limits = jnp.iinfo(order.dtype)
+    one = jnp.ones((), order.dtype)
+    n = _count(order > limits.min, compared)
+
+    def narrow(i: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, n_low = found
+        shift = (limits.bits - 2 - 2 * i).astype(order.dtype)
+        levels = [low + lax.shift_left(digit * one, shift) for digit in (1, 2, 3)]  # the sign's bit wraps around
+        for level, reach in [(level, _count(order >= level, compared)) for level in levels]:
+            low, n_low = jnp.where(reach >= k, level, low), jnp.where(reach >= k, reach, n_low)
+        return low, n_low
+
+    level, n_level = lax.fori_loop(0, limits.bits // 2, narrow, (jnp.full_like(n, limits.min, order.dtype), n))
+    return jnp.maximum(level, limits.min + 1), n_level
 
 
 def _first_tied(tied: Array, room: Array, needed: Array, compared: _Compared) -> tuple[Array, Array]:

@@ -1,5 +1,7 @@
 """The k largest against a stable sort, and steps whose gradients are estimated against their formulas and a smooth limit."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from jax import lax
 from scipy import stats
 
-from saegan_jax.activations import heaviside, jumprelu, topk, topk_mask
+from saegan_jax.activations import SEARCHES, heaviside, jumprelu, topk, topk_mask
 
 WIDTH = 9
 COUNTS = (0, 1, 3, WIDTH - 1, WIDTH, WIDTH + 5)
@@ -50,10 +52,13 @@ def largest(x, k, where=None):
     return mask
 
 
-def test_mask_is_that_of_a_stable_sort():
+@pytest.mark.parametrize("search", SEARCHES)
+def test_mask_is_that_of_a_stable_sort(search):
     """k = 0, 1, some, all but one, all, and more than there are; traced and vmapped."""
     x = rows()
-    got = jax.jit(jax.vmap(topk_mask, in_axes=(None, 0)))(jnp.asarray(x), jnp.asarray(COUNTS, jnp.int32))
+    got = jax.jit(jax.vmap(partial(topk_mask, search=search), in_axes=(None, 0)))(
+        jnp.asarray(x), jnp.asarray(COUNTS, jnp.int32)
+    )
     assert got.dtype == jnp.bool_
     for mask, k in zip(np.asarray(got), COUNTS, strict=True):
         np.testing.assert_array_equal(mask, largest(x, k), err_msg=f"k={k}")
@@ -78,11 +83,14 @@ def test_a_number_for_k_and_no_jit_give_the_same():
     np.testing.assert_array_equal(topk_mask(jnp.asarray(x), 3), largest(x, 3))
 
 
-def test_rows_with_too_few_candidates_mark_all_of_them():
+@pytest.mark.parametrize("search", SEARCHES)
+def test_rows_with_too_few_candidates_mark_all_of_them(search):
     x = rows()
     where = np.random.default_rng(1).random(x.shape) < 0.5
     where[0], where[1], where[2, 1:], where[2, 0] = False, True, False, True
-    program = jax.jit(jax.vmap(lambda x, k, where: topk_mask(x, k, where=where), in_axes=(None, 0, None)))
+    program = jax.jit(
+        jax.vmap(lambda x, k, where: topk_mask(x, k, where=where, search=search), in_axes=(None, 0, None))
+    )
     got = program(jnp.asarray(x), jnp.asarray(COUNTS, jnp.int32), jnp.asarray(where))
     for mask, k in zip(np.asarray(got), COUNTS, strict=True):
         np.testing.assert_array_equal(mask, largest(x, k, where), err_msg=f"k={k}")
@@ -100,15 +108,16 @@ def test_axes_are_compared_as_one(axis):
     np.testing.assert_array_equal(jax.jit(lambda x: topk_mask(x, 5, axis=axis))(jnp.asarray(x)), want)
 
 
-def test_members_of_a_mapped_axis_compete_with_one_another():
+@pytest.mark.parametrize("search", SEARCHES)
+def test_members_of_a_mapped_axis_compete_with_one_another(search):
     """Shares of one batch, with ties across them, for several k at once."""
     x = np.random.default_rng(3).integers(-4, 5, (4, 3, 5)).astype(np.float32)
     counts = jnp.asarray([0, 2, 7, 30, 60, 99], jnp.int32)
 
     @jax.jit
     def shares(x, k):
-        whole = topk_mask(x, k, axis=(0, 1), axis_name="data")
-        per_unit = topk_mask(x, k // 10 + 1, axis=0, where=x > -3, axis_name="data")
+        whole = topk_mask(x, k, axis=(0, 1), axis_name="data", search=search)
+        per_unit = topk_mask(x, k // 10 + 1, axis=0, where=x > -3, axis_name="data", search=search)
         return whole, per_unit
 
     mapped = jax.vmap(jax.vmap(shares, in_axes=(0, None), axis_name="data"), in_axes=(None, 0))
@@ -125,6 +134,18 @@ def test_members_of_a_mapped_axis_compete_with_one_another():
 def test_other_dtypes_are_refused(dtype):
     with pytest.raises(ValueError, match=r"x has dtype .* convert it first"):
         topk_mask(jnp.zeros((2, 3), dtype), 1)
+
+
+def test_the_platform_of_a_program_decides_the_search():
+    """Counts are added as bytes where the range is halved."""
+    traced = jax.jit(lambda x: topk_mask(x, 3)).trace(jax.ShapeDtypeStruct((2, 256), jnp.float32))
+    bytewise = {name: "xi8>" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert bytewise == {"cpu": True, "cuda": True, "tpu": False}
+
+
+def test_another_search_is_refused():
+    with pytest.raises(ValueError, match="auto, halving, digits, got 'sort'"):
+        topk_mask(jnp.zeros((2, 3)), 1, search="sort")
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 1), (3, 2)])

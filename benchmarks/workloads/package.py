@@ -3,10 +3,18 @@
 No other module of the benchmarks imports them: what is renamed there is renamed here, and nowhere else.
 """
 
+from saegan_jax.activations import topk_mask
 from saegan_jax.algorithms.base import Algorithm, Batch, Examples
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, TranslationConfig
+from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig, GANInfo, GANState, gan
 from saegan_jax.algorithms.sae import STATISTICS_DECAY, SAEConfig, SAEInfo, SAEState, sae
+from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.algorithms.vae import VAEConfig
+from saegan_jax.errors import ConfigError
 from saegan_jax.images import to_unit_float
+from saegan_jax.training.aot import Forecast, compiler_versions, forecast, forecast_system, stay_on_host, topology
+from saegan_jax.training.sharding import Placement, open_mesh
 from saegan_jax.training.stream import Feed, many_streamed_steps
 from saegan_jax.training.sweep import CPU_MEMBERS_PER_VMAP
 from saegan_jax.training.transforms import Chunk, compile_chunk, ensemble, many_steps
@@ -17,19 +25,34 @@ __all__ = [
     "Algorithm",
     "Batch",
     "Chunk",
+    "ConfigError",
+    "CycleGANConfig",
+    "EnergyConfig",
     "Examples",
     "Feed",
+    "Forecast",
     "GANConfig",
     "GANInfo",
     "GANState",
+    "Placement",
     "SAEConfig",
+    "SAEGANConfig",
     "SAEInfo",
     "SAEState",
+    "TranslationConfig",
+    "VAEConfig",
     "compile_chunk",
+    "compiler_versions",
     "ensemble",
+    "forecast",
+    "forecast_system",
     "gan",
     "many_steps",
     "many_streamed_steps",
+    "open_mesh",
     "sae",
+    "stay_on_host",
     "to_unit_float",
+    "topk_mask",
+    "topology",
 ]

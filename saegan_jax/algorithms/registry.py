@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from saegan_jax.algorithms.base import Algorithm
-from saegan_jax.algorithms.cyclegan import TranslationConfig, pretrained_shapes, translation
+import jax
+import jax.numpy as jnp
+
+from saegan_jax.algorithms.base import Algorithm, Batch
+from saegan_jax.algorithms.cyclegan import TranslationConfig, TwoDomains, pretrained_shapes, translation
 from saegan_jax.algorithms.energy import EnergyConfig, energy
 from saegan_jax.algorithms.gan import GANConfig, gan
 from saegan_jax.algorithms.gan.schedule import length_matters as gan_length_matters
@@ -19,6 +22,19 @@ ImageShape = tuple[int, int, int]
 def nothing_pretrained(settings: Any, *, image_shape: ImageShape) -> None:
     """``pretrained_shapes`` of a system whose state keeps nothing that was trained before."""
     return
+
+
+def batch_of_images(batch_size: int, image_shape: ImageShape) -> Any:
+    """A :class:`Batch` of shapes."""
+    image: Any = jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)
+    label: Any = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    return Batch(image, label)
+
+
+def batches_of_two_domains(batch_size: int, image_shape: ImageShape) -> Any:
+    """:class:`TwoDomains` of shapes."""
+    image = batch_of_images(batch_size, image_shape).image
+    return TwoDomains(image, image)
 
 
 def falling_rate(settings: Any) -> str:
@@ -42,12 +58,14 @@ class System(NamedTuple):
         or None: enough to make the shapes of a state without training or data.
       length_matters: ``length_matters(settings)``, why the same settings with more steps in the last phase are another training
         from its first step on; empty where a finished one may simply go on.
+      batch_shapes: ``batch_shapes(batch_size, image_shape)``, shapes of what a step learns from.
     """
 
     config: type
     build: Callable[..., Algorithm]
     pretrained_shapes: Callable[..., Any] = nothing_pretrained
     length_matters: Callable[[Any], str] = falling_rate
+    batch_shapes: Callable[[int, ImageShape], Any] = batch_of_images
 
 
 def without_classes(build: Callable[..., Algorithm]) -> Callable[..., Algorithm]:
@@ -66,7 +84,11 @@ SYSTEMS: dict[str, System] = {
         EnergyConfig, without_classes(energy), length_matters=lambda settings: gan_length_matters(settings.gan)
     ),
     "cyclegan": System(
-        TranslationConfig, without_classes(translation), pretrained_shapes, length_matters=cyclegan_length_matters
+        TranslationConfig,
+        without_classes(translation),
+        pretrained_shapes,
+        cyclegan_length_matters,
+        batches_of_two_domains,
     ),
 }
 

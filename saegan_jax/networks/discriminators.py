@@ -67,7 +67,7 @@ class DCGANDiscriminator(nn.Module):
     """
 
     width: int = 32
-    conv_form: ConvForm = "matrix"
+    conv_form: ConvForm = "auto"
     stages: int = 2
     n_classes: int = 0
     hidden: Sequence[int] = ()

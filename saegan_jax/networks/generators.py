@@ -52,7 +52,7 @@ class DCGANGenerator(nn.Module):
 
     image_shape: tuple[int, int, int]
     width: int = 32
-    conv_form: ConvForm = "matrix"
+    conv_form: ConvForm = "auto"
     stages: int = 2
     mix: int = 0
 

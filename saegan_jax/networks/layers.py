@@ -1,12 +1,14 @@
 """Convolutions as matrix products, interchangeable with Flax's native ones, and resampling by a fixed filter.
 
 XLA's CPU convolutions lose their fast path inside ``lax.scan`` and ``vmap`` turns them into grouped convolutions, slow on
-most back ends; a matrix product stays one (batched) matrix product in both. The parameters are those of ``nn.Conv`` and
-``nn.ConvTranspose`` (``kernel (height, width, c_in, c_out)``, ``bias (c_out,)``), so weights move between the two forms freely.
+most back ends; a matrix product stays one (batched) matrix product in both. On a TPU the native ones are the faster form by the
+compiler's estimate (docs/scale.md). A GPU keeps the matrix form, as nothing was measured there. The parameters are those of
+``nn.Conv`` and ``nn.ConvTranspose`` (``kernel (height, width, c_in, c_out)``, ``bias (c_out,)``), so weights move between the
+two forms freely.
 """
 
-import functools
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Literal
 
 import flax.linen as nn
@@ -14,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ConvForm = Literal["matrix", "native"]
+ConvForm = Literal["auto", "matrix", "native"]
+FORMS = ("auto", "matrix", "native")
+"""``auto`` is native on a TPU and matrix elsewhere, chosen by the platform that a program is lowered for."""
 
 # For layers that a (leaky) ReLU follows. A pixel of a transposed convolution of stride 2 reads a quarter of the kernel, so that
 # its true fan-in is a quarter of the one that initialisers compute.
@@ -95,9 +99,25 @@ def conv4x4_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
     parts = (x.reshape(-1, c) @ k).reshape(b, h, w, 2, 2, 4 * c_out)
     neighbours = [(u, v) for u in (0, 1) for v in (0, 1)]
     padded = [jnp.pad(parts[:, :, :, u, v], ((0, 0), (u, 1 - u), (v, 1 - v), (0, 0))) for u, v in neighbours]
-    y = functools.reduce(jnp.add, padded).reshape(b, h + 1, w + 1, 2, 2, c_out)
+    y = reduce(jnp.add, padded).reshape(b, h + 1, w + 1, 2, 2, c_out)
     y = y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h + 2, 2 * w + 2, c_out)  # depth to space
     return y[:, 1:-1, 1:-1]
+
+
+Convolve = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def in_form(form: ConvForm, *, matrix: Convolve, native: Convolve) -> Convolve:
+    """The convolution ``(x, kernel) -> y`` in one of :data:`FORMS`.
+
+    Raises:
+      ValueError: another form.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be 'auto', 'matrix' or 'native', got {form!r}.")
+    if form == "auto":
+        return partial(jax.lax.platform_dependent, tpu=native, default=matrix)
+    return matrix if form == "matrix" else native
 
 
 def _native_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -108,25 +128,27 @@ def _native_conv_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+auto_conv4x4 = in_form("auto", matrix=conv4x4, native=_native_conv)
+auto_conv4x4_transpose = in_form("auto", matrix=conv4x4_transpose, native=_native_conv_transpose)
+
+
 class _Strided(nn.Module):
     """Parameters and bias shared by the two strided layers."""
 
     features: int
-    form: ConvForm = "matrix"
+    form: ConvForm = "auto"
 
     def _apply(
         self,
         x: jax.Array,
         kernel_init: Callable[..., jax.Array],
-        matrix: Callable[..., jax.Array],
-        native: Callable[..., jax.Array],
+        matrix: Convolve,
+        native: Convolve,
     ) -> jax.Array:
-        if self.form not in ("matrix", "native"):
-            raise ValueError(f"form must be 'matrix' or 'native', got {self.form!r}.")
+        convolve = in_form(self.form, matrix=matrix, native=native)
         kernel = self.param("kernel", kernel_init, (4, 4, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        y = (matrix if self.form == "matrix" else native)(x, kernel)
-        return y + bias.reshape(1, 1, 1, -1)
+        return convolve(x, kernel) + bias.reshape(1, 1, 1, -1)
 
 
 class Conv4x4(_Strided):
@@ -188,11 +210,14 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, groups: int = 1) -> jax.Array:
     return y.transpose(1, 2, 3, 0, 4).reshape(b, h, w, -1)
 
 
-def _native_conv3x3(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
+def _native_conv3x3(x: jax.Array, kernel: jax.Array, *, groups: int = 1) -> jax.Array:
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=numbers, feature_group_count=groups
     )
+
+
+auto_conv3x3 = in_form("auto", matrix=conv3x3, native=_native_conv3x3)
 
 
 class Conv3x3(nn.Module):
@@ -200,16 +225,16 @@ class Conv3x3(nn.Module):
 
     features: int
     groups: int = 1
-    form: ConvForm = "matrix"
+    form: ConvForm = "auto"
     use_bias: bool = True
     kernel_init: Callable[..., jax.Array] = HE
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        if self.form not in ("matrix", "native"):
-            raise ValueError(f"form must be 'matrix' or 'native', got {self.form!r}.")
+        matrix, native = partial(conv3x3, groups=self.groups), partial(_native_conv3x3, groups=self.groups)
+        convolve = in_form(self.form, matrix=matrix, native=native)
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1] // self.groups, self.features), jnp.float32)
-        y = conv3x3(x, kernel, groups=self.groups) if self.form == "matrix" else _native_conv3x3(x, kernel, self.groups)
+        y = convolve(x, kernel)
         if not self.use_bias:
             return y
         return y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).reshape(1, 1, 1, -1)

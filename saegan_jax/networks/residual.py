@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
     depth: int
     expansion: int = 2
     group_size: int = 16
-    conv_form: ConvForm = "matrix"
+    conv_form: ConvForm = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -101,7 +101,7 @@ class ResidualGenerator(nn.Module):
     blocks: int = 1
     expansion: int = 2
     group_size: int = 16
-    conv_form: ConvForm = "matrix"
+    conv_form: ConvForm = "auto"
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
@@ -145,7 +145,7 @@ class ResidualDiscriminator(nn.Module):
     blocks: int = 1
     expansion: int = 2
     group_size: int = 16
-    conv_form: ConvForm = "matrix"
+    conv_form: ConvForm = "auto"
     n_classes: int = 0
 
     @nn.compact

@@ -1,4 +1,4 @@
-"""CycleGAN's image to image networks: ``(batch, height, width, channels)`` in [-1, 1], convolutions as matrix products."""
+"""CycleGAN's image to image networks: ``(batch, height, width, channels)`` in [-1, 1]."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,7 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from saegan_jax.networks.layers import HE, HE_TRANSPOSED, RowConv3x3, conv3x3, conv4x4, conv4x4_transpose, row_conv3x3
+from saegan_jax.networks.layers import (
+    HE,
+    HE_TRANSPOSED,
+    RowConv3x3,
+    auto_conv3x3,
+    auto_conv4x4,
+    auto_conv4x4_transpose,
+    row_conv3x3,
+)
 
 EPSILON = 1e-5
 
@@ -67,7 +75,7 @@ class ResNetTranslator(nn.Module):
         channels = x.shape[-1]
         x = nn.relu(_Normed(self.width, 3, partial(row_conv3x3, stride=1), name="stem")(x))
         for stage in range(self.stages):
-            x = nn.relu(_Normed(self.width << (stage + 1), 4, conv4x4, name=f"down_{stage}")(x))
+            x = nn.relu(_Normed(self.width << (stage + 1), 4, auto_conv4x4, name=f"down_{stage}")(x))
         features = self.width << self.stages
         for block in range(self.blocks):
             if self.mixing:
@@ -75,10 +83,10 @@ class ResNetTranslator(nn.Module):
                 positions = x.reshape(b, h * w, c).swapaxes(1, 2)
                 moved = nn.Dense(h * w, use_bias=False, name=f"mixing_{block}")(positions)
                 x = x + instance_norm(moved.swapaxes(1, 2).reshape(b, h, w, c))
-            y = nn.relu(_Normed(features, 3, conv3x3, name=f"block_{block}_0")(x))
-            x = x + _Normed(features, 3, conv3x3, name=f"block_{block}_1")(y)
+            y = nn.relu(_Normed(features, 3, auto_conv3x3, name=f"block_{block}_0")(x))
+            x = x + _Normed(features, 3, auto_conv3x3, name=f"block_{block}_1")(y)
         for stage in reversed(range(self.stages)):
-            up = _Normed(self.width << stage, 4, conv4x4_transpose, HE_TRANSPOSED, name=f"up_{stage}")
+            up = _Normed(self.width << stage, 4, auto_conv4x4_transpose, HE_TRANSPOSED, name=f"up_{stage}")
             x = nn.relu(up(x))
         return nn.tanh(RowConv3x3(channels, name="image")(x))
 
@@ -100,9 +108,9 @@ class PatchDiscriminator(nn.Module):
         # The first layer has a bias, as no normalisation follows that would subtract it.
         kernel = self.param("kernel", HE, (4, 4, x.shape[-1], self.width), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32)
-        x = nn.leaky_relu(conv4x4(x, kernel) + bias.reshape(1, 1, 1, -1), 0.2)
+        x = nn.leaky_relu(auto_conv4x4(x, kernel) + bias.reshape(1, 1, 1, -1), 0.2)
         for stage in range(1, self.stages):
-            x = nn.leaky_relu(_Normed(self.width << stage, 4, conv4x4, name=f"down_{stage}")(x), 0.2)
+            x = nn.leaky_relu(_Normed(self.width << stage, 4, auto_conv4x4, name=f"down_{stage}")(x), 0.2)
         return RowConv3x3(1, name="logits")(x)[..., 0]
 
 

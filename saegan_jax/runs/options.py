@@ -77,6 +77,9 @@ class RunOptions(ImageFiles, DeviceOptions):
 class TrainOptions(RunOptions):
     """One training, rather than a study of many."""
 
+    plan: str | None = None
+    """Train nothing: compile for a slice of TPUs that need not be there, such as v5e:2x4 or v5p:2x2x1, and say whether each
+    step fits, its estimated time and what the chips of --mesh send each other."""
     roll_back: int = 0
     """Times that a training whose numbers are no longer finite goes back to its last checkpoint and on at half the rate."""
 

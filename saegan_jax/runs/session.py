@@ -1,6 +1,7 @@
 """An open run: its folder, data, writers, and the training of its phases."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from saegan_jax.files import write_json
 from saegan_jax.report import image_grid
 from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import RunOptions, StreamOptions, TrainOptions
+from saegan_jax.runs.plan import show_plan
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
@@ -37,7 +39,7 @@ from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
 
 # Where things lie here, not what is trained.
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh", "roll_back")
+LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh", "plan", "roll_back")
 SAMPLE_SEED = 0
 GRID = 64
 JUDGED = 2000  # images whose mean is what an autoencoder must beat
@@ -223,6 +225,8 @@ def open_run(
 ) -> Run:
     """Check everything that can be checked, then open the run folder.
 
+    With ``options.plan`` it is printed instead, and the process ends.
+
     A folder without a run is begun, and one with this run is continued if ``options.resume``; anything else is refused.
 
     Args:
@@ -242,6 +246,9 @@ def open_run(
     for phase, settings in phases.items():
         check_schedule(phase, steps=settings.steps, **intervals)
     batch_sizes = {phase: settings.batch_size for phase, settings in phases.items()}
+    if isinstance(options, TrainOptions) and options.plan is not None:
+        show_plan(options, partial(data, options, None), model=model, phases=phases)
+        sys.exit()
     mesh = open_mesh(options.mesh, n_seeds=options.seeds, batch_sizes=batch_sizes)
     found = data(options, mesh)
     if scores_samples and options.evaluate:

@@ -1,7 +1,7 @@
 """Which device holds what of a training: a mesh, and rules over the names and shapes of a state's leaves."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +35,9 @@ class Placement(NamedTuple):
     batch_spec: PartitionSpec
 
 
-def open_mesh(text: str, *, n_seeds: int, batch_sizes: Mapping[str, int]) -> Mesh | None:
+def open_mesh(
+    text: str, *, n_seeds: int, batch_sizes: Mapping[str, int], devices: Sequence[Any] | None = None
+) -> Mesh | None:
     """The mesh that a command line asks for: ``none``, ``auto``, or sizes of axes as in ``data=4,model=2``.
 
     Args:
@@ -43,6 +45,7 @@ def open_mesh(text: str, *, n_seeds: int, batch_sizes: Mapping[str, int]) -> Mes
         ``auto`` is all devices: as many as can be along ``seed``, the others along ``data``.
       n_seeds: members of the run.
       batch_sizes: by phase.
+      devices: to choose from; by default those of this process.
 
     Returns:
       The mesh on the first devices; None for ``none``.
@@ -53,10 +56,11 @@ def open_mesh(text: str, *, n_seeds: int, batch_sizes: Mapping[str, int]) -> Mes
     """
     if text == "none":
         return None
-    n_devices = jax.device_count()
+    n_devices = jax.device_count() if devices is None else len(devices)
     sizes = automatic_sizes(n_devices, n_seeds) if text == "auto" else parse_sizes(text)
     needed = math.prod(sizes.values())
-    fix = f"it takes {needed} devices, and JAX sees {n_devices}; ask for at most {n_devices}, or auto."
+    there = "JAX sees" if devices is None else "the slice has"
+    fix = f"it takes {needed} devices, and {there} {n_devices}; ask for at most {n_devices}, or auto."
     require(needed <= n_devices, "mesh", text, fix)
     share = sizes.get(SEED, 1)
     fix = f"{n_seeds} seeds cannot be shared equally by seed={share} devices; use a multiple of {share} seeds."
@@ -66,7 +70,8 @@ def open_mesh(text: str, *, n_seeds: int, batch_sizes: Mapping[str, int]) -> Mes
         fix = f"a batch of {size} cannot be shared equally by data={share} devices; use a multiple of {share}."
         require(size % share == 0, f"{phase}.batch_size", size, fix)
     types = (AxisType.Auto,) * len(sizes)
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=types, devices=jax.devices()[:needed])
+    chosen = (jax.devices() if devices is None else devices)[:needed]
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=types, devices=chosen)
 
 
 def automatic_sizes(n_devices: int, n_seeds: int) -> dict[str, int]:

@@ -116,8 +116,19 @@ def test_kernel_of_another_shape_raises(function, kernel):
 
 @pytest.mark.parametrize("layer", [Conv4x4, ConvTranspose4x4])
 def test_unknown_form_raises(layer, key):
-    with pytest.raises(ValueError, match="'matrix' or 'native', got 'fft'"):
+    with pytest.raises(ValueError, match="'auto', 'matrix' or 'native', got 'fft'"):
         layer(2, form="fft").init(key, jnp.zeros((1, 4, 4, 3)))
+
+
+@pytest.mark.parametrize("layer", [Conv4x4(2), ConvTranspose4x4(2), Conv3x3(2)])
+def test_the_platform_of_a_program_decides_the_form(layer, key):
+    """A program for a TPU can be made without one."""
+    x = jnp.zeros((1, 4, 4, 3))
+    traced = jax.jit(jax.grad(lambda params, x: jnp.sum(layer.apply(params, x)))).trace(layer.init(key, x), x)
+    native = {
+        name: "convolution" in traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")
+    }
+    assert native == {"cpu": False, "cuda": False, "tpu": True}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +186,7 @@ def test_3x3_bad_input_raises(key):
     for kernel in ((3, 3, 4, 2), (4, 4, 2, 2)):
         with pytest.raises(ValueError, match=r"kernel must have shape \(3, 3, 2, c_out\)"):
             conv3x3(x, jnp.zeros(kernel), groups=2)
-    with pytest.raises(ValueError, match="'matrix' or 'native', got 'fft'"):
+    with pytest.raises(ValueError, match="'auto', 'matrix' or 'native', got 'fft'"):
         Conv3x3(2, form="fft").init(key, x)
 
 

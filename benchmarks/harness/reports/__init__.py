@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks.harness.reports import bounds, feeding, pictures, scaling, steps
+from benchmarks.harness.reports import aot, bounds, feeding, pictures, scaling, steps
 from benchmarks.harness.reports.parts import Result, by_work
 
 
@@ -33,6 +33,7 @@ REPORTS = {
     "bounds": Report(bounds.markdown),
     "scaling": Report(scaling.markdown, pictures.scaling),
     "feeding": Report(feeding.markdown),
+    "aot": Report(aot.markdown),
 }
 
 

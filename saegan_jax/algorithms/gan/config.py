@@ -47,8 +47,8 @@ class GeneratorConfig:
     """Times the image is halved, so that its sides must be divisible by 2^stages (dcgan, residual)."""
     blocks: int = 1
     """Residual blocks at each size (residual)."""
-    conv_form: ConvForm = "matrix"
-    """Convolutions as matrix products, or XLA's native ones (dcgan, residual)."""
+    conv_form: ConvForm = "auto"
+    """Convolutions as matrix products, or XLA's native ones (dcgan, residual); auto is native on a TPU, matrix elsewhere."""
     d_noise: int = 64
     """Dimensions of the generator's Gaussian noise."""
 
