@@ -37,7 +37,9 @@ def by(things: Sequence[Any], key: Callable[[Any], str], metric: str) -> list[Ro
 
 def faults_of(things: Sequence[Any]) -> list[dict[str, Any]]:
     """What went wrong, the first :data:`MOST_FAULTS`."""
-    return [{name: str(value) for name, value in vars(t).items()} for t in things if t.fault][:MOST_FAULTS]
+    return [
+        {name: str(value) for name, value in vars(t).items() if not isinstance(value, tuple)} for t in things if t.fault
+    ][:MOST_FAULTS]
 
 
 def kill_rows(found: Sequence[Any]) -> list[Row]:

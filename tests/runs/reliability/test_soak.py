@@ -41,3 +41,8 @@ def test_rows_hold_slopes_with_intervals_and_the_speed_at_both_ends():
     assert (made["memory", "slope"].mean, made["handles", "median"].mean) == (0, 10)
     assert (made["speed, first third", "median"].mean, made["speed, last third", "median"].mean) == (1, 3)
     assert made["saves", "median"].mean == 7
+
+
+def test_what_went_wrong_is_told_without_every_sample():
+    found = Soak(samples=(Sample(1.0, 2.0, 3, 4),) * 1000, saves=1, steps=2, rates=(1.0,) * 1000, fault="late")
+    assert rows.faults_of([found]) == [{"saves": "1", "steps": "2", "fault": "late"}]
