@@ -44,6 +44,10 @@ CASES: dict[str, Case] = {
     ),
     "cycle_consistency": ({"x": X, "x_cycled": Y}, {}),
     "identity_mapping": ({"y": X, "y_mapped": Y}, {}),
+    "code_cosine_distance": ({"codes": X, "translated_codes": Y}, {}),
+    "code_squared_error": ({"codes": X, "translated_codes": Y}, {}),
+    "activity_cross_entropy": ({"active": X, "logits": Y}, {}),
+    "semantic_consistency": ({"source_logits": X, "translated_logits": Y}, {}),
     "logits_and_gradient_norm": ({"x": X}, PENALTY),
     "r1_penalty": ({"real": X}, PENALTY),
     "r2_penalty": ({"fake": X}, PENALTY),
@@ -109,6 +113,7 @@ SATURATES = {
     ("heaviside", "x"): "an infinite number is above or below any threshold",
     ("heaviside", "threshold"): "no number is above an infinite threshold",
     ("jumprelu", "threshold"): "no number is above an infinite threshold",
+    ("semantic_consistency", "source_logits"): "the class of an infinite logit is the most probable one",
     ("quantise", "images"): "values outside [0, 1] are clipped, which is documented",
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -81,10 +81,11 @@ def semantic_consistency(source_logits: ArrayLike, translated_logits: ArrayLike)
     ``L_task(f_S, G_TS(X_T), p(f_S, X_T)) + L_task(f_S, G_ST(X_S), p(f_S, X_S))``, ``p(f, X) = argmax f(X)``.
 
     Args: source_logits (batch, classes) of the sources, to which no gradient passes; translated_logits, those of their
-    translations. Returns: (batch,), nats. Raises: ValueError for integer or empty arrays, for shapes that differ, and for
-    fewer than two axes.
+    translations. Returns: (batch,), nats; NaN where a source logit is. Raises: ValueError for integer or empty arrays, for
+    shapes that differ, and for fewer than two axes.
     Source: Hoffman et al., CyCADA: Cycle-consistent adversarial domain adaptation, 2018, section 3, semantic consistency.
     """
     f, g = _rows(source_logits=source_logits, translated_logits=translated_logits)
     label = jnp.argmax(f, axis=-1, keepdims=True)
-    return -jnp.take_along_axis(log_softmax(g, axis=-1), label, axis=-1)[..., 0]
+    loss = -jnp.take_along_axis(log_softmax(g, axis=-1), label, axis=-1)[..., 0]
+    return jnp.where(jnp.isnan(f).any(axis=-1), jnp.nan, loss)  # argmax takes NaN for a class

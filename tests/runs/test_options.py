@@ -87,7 +87,7 @@ OFF = {
     *("cycle", "decoder_norm", "dragan_penalty", "ema_half_life", "final_beta2", "final_gamma", "final_learning_rate"),
     *("gradient_penalty", "history", "identity", "initial_threshold", "lambda_k", "lecam", "mix", "patch_size"),
     *("probe_images", "pulling_away", "r1_gamma", "r2_gamma", "resample_every", "schedule_steps", "sparsity_warmup"),
-    *("code_dropout", "max_skipped", "roll_back", "spike_warmup", "weight_decay"),
+    *("code_dropout", "concept_weight", "max_skipped", "roll_back", "semantic_weight", "spike_warmup", "weight_decay"),
 }
 ACCEPTED: list[tuple[str, Any, set[str]]] = [
     ("zero turns it off, or is a number like others", 0, OFF),
