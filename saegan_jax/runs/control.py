@@ -236,7 +236,8 @@ def draw_controlled(
         shown = np.concatenate([sources[:1], drawn, sources[1:]])
         return Drawn(shown, np.asarray(jnp.concatenate([found[:1], codes, found[1:]])), len(shown))
     if controls.only:
-        return _alone(controls, algorithm, state, noise_key, n, usual)
+        (d_code,) = jax.eval_shape(lambda: draw_codes(state, key, 1)).shape[1:]
+        return _alone(controls, algorithm, state, noise_key, jnp.zeros((n, d_code), jnp.float32), usual)
     if found is None:
         base = algorithm.draw_codes(state, code_key, n)
         changed = edited(controls, base, usual)
@@ -250,12 +251,16 @@ def draw_controlled(
 
 
 def _alone(
-    controls: Controls, algorithm: Algorithm, state: Any, key: jax.Array, n: int, usual: Callable[[], jax.Array]
+    controls: Controls,
+    algorithm: Algorithm,
+    state: Any,
+    key: jax.Array,
+    empty: jax.Array,
+    usual: Callable[[], jax.Array],
 ) -> Drawn:
-    """A row of ``n`` images for each unit, which is alone in their code; all rows have the same noise."""
-    d_code = usual().shape[0]
+    """For each unit a row of images, of the codes ``empty (n, d_code)`` with that unit on; all rows have the same noise."""
+    n, d_code = empty.shape
     values = {unit: value_of(unit, given, d_code, usual, "only") for unit, given in controls.only}
-    empty = jnp.zeros((n, d_code), jnp.float32)
     codes = [with_unit(empty, unit, value) for unit, value in values.items()]
     rows = [np.asarray(algorithm.sample(state, key, n, code=code)) for code in codes]
     return Drawn(np.concatenate(rows), np.asarray(jnp.concatenate(codes)), n)

@@ -35,13 +35,12 @@ def _model(kind: type[Options], preset: Preset, arguments: Sequence[str]) -> SAE
     """The preset's pairs of image and code, where a kind has placements and the command line names no others."""
     if preset.pairs is None or "model" not in kind.__dataclass_fields__:
         return preset.model
+    own = {name: getattr(preset.pairs, name) for name in PLACES}
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in PLACES:
-        first.add_argument(f"--{name.replace('_', '-')}", dest=name, default=getattr(preset.pairs, name))
-    chosen, _ = first.parse_known_args(arguments)
-    return (
-        preset.pairs if all(getattr(chosen, name) == getattr(preset.pairs, name) for name in PLACES) else preset.model
-    )
+        first.add_argument(f"--{name.replace('_', '-')}", dest=name, default=own[name])
+    named, _ = first.parse_known_args(arguments)
+    return preset.pairs if vars(named) == own else preset.model
 
 
 def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:

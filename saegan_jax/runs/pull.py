@@ -38,9 +38,8 @@ def run(options: Pull) -> None:
     out = options.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        downloaded = (
-            Path(folder) / "weights"
-        )  # whole before it has its name: half of it would be in the way of the next try
+        # Whole before it has its name: half of it would be in the way of the next try.
+        downloaded = Path(folder) / "weights"
         download(options.name, downloaded)
         try:
             model = from_pretrained(downloaded)

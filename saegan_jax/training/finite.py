@@ -12,7 +12,18 @@ from saegan_jax.training.phase import Phase
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or a parameter is no longer a finite number."""
+    """A loss or a parameter is no longer a finite number.
+
+    Attributes:
+      what: which, and where; the message says beside it what can be done.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} Training stopped; checkpoints saved before are kept. Lower the learning rate or raise the gradient "
+            "penalties and start anew, or give --roll-back."
+        )
 
 
 class Finite(NamedTuple):
@@ -68,8 +79,7 @@ def check_state(phase: Phase, step: int, finite: Finite) -> None:
         return
     raise NonFiniteError(
         f"{phase.name}: a parameter or optimiser statistic is not finite at step {step}, though every loss before it was, "
-        f"and all were {phase.log_every} steps earlier: {finite.first_bad(0)}. Training stopped; checkpoints saved before are "
-        "kept. Lower the learning rate, or see --roll-back."
+        f"and all were {phase.log_every} steps earlier: {finite.first_bad(0)}."
     )
 
 

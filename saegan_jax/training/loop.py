@@ -127,9 +127,9 @@ def _record_roll_back(phase: Phase, run: _Folder, step: int, failed: NonFiniteEr
     """Put it among the alarms, where :mod:`saegan_jax.training.roll_back` looks for it, and say it."""
     made = rolled_back(run.events(phase)) + 1
     rate = SHARE**made
-    event = {"step": step, "member": None, "kind": ROLL_BACK, "state": "begins", "value": rate, "what": str(failed)}
+    event = {"step": step, "member": None, "kind": ROLL_BACK, "state": "begins", "value": rate, "what": failed.what}
     run.writer.alarm(phase.name, event)
-    warn(f"{failed} Roll-back {made} of {phase.roll_back}: on from step {step}, at {rate:g} of the learning rate.")
+    warn(f"{failed.what} Roll-back {made} of {phase.roll_back}: on from step {step}, at {rate:g} of the learning rate.")
 
 
 def _placement(phase: Phase) -> Placement | None:
