@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -20,6 +19,7 @@ from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.report.audit_defects import defect_curves, rows_of, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.parts import kept_or_made
 from saegan_jax.runs.program import experiment_command, main, prefixed
@@ -137,7 +137,7 @@ def run(options: AuditDefects) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> AuditDefects:
     """The command line as options."""
-    return tyro.cli(AuditDefects, args=arguments)
+    return read_options(AuditDefects, arguments)
 
 
 if __name__ == "__main__":

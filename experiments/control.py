@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -21,6 +20,7 @@ from saegan_jax.evaluation.sample_quality import sample_quality
 from saegan_jax.report.control import rows_of, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, seeds_text
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.control import check_reads_codes
 from saegan_jax.runs.program import experiment_command, main
@@ -126,7 +126,7 @@ def run(options: Control) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Control:
     """The command line as options."""
-    return tyro.cli(Control, args=arguments)
+    return read_options(Control, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -16,6 +15,7 @@ from saegan_jax.errors import require_choice
 from saegan_jax.report.modes import MIXTURE_METRICS, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.modes.case import rows_of, train_case
 from saegan_jax.runs.modes.mixtures import RECIPE, SAMPLES, mixture_case
@@ -84,7 +84,7 @@ def run(options: Gaussians) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Gaussians:
     """The command line as options."""
-    return tyro.cli(Gaussians, args=arguments)
+    return read_options(Gaussians, arguments)
 
 
 if __name__ == "__main__":

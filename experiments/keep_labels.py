@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -14,6 +13,7 @@ from saegan_jax.errors import require, require_choice, require_positive
 from saegan_jax.report.labels import tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, seeds_text
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.label_study import ARMS, Weights, base_options, study_rows, train_arm
 from saegan_jax.runs.program import experiment_command, main
@@ -87,7 +87,7 @@ def run(options: KeepLabels) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> KeepLabels:
     """The command line as options."""
-    return tyro.cli(KeepLabels, args=arguments)
+    return read_options(KeepLabels, arguments)
 
 
 if __name__ == "__main__":

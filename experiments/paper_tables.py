@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -16,6 +15,7 @@ from saegan_jax.errors import require
 from saegan_jax.report.papers import tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row, seeds_text
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.papers import ACTIVE, STUDIES, Rerun, Study, asked_of, run_study
 from saegan_jax.runs.parts import kept_or_made
@@ -91,7 +91,7 @@ def run(options: PaperTables) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> PaperTables:
     """The command line as options."""
-    return tyro.cli(PaperTables, args=arguments)
+    return read_options(PaperTables, arguments)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.report.table import Result, Row, document, each, origin, pivot, present_name
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 from saegan_jax.training.run_folder import read_config
@@ -64,7 +64,7 @@ def publish(options: Publish) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Publish:
     """The command line as options."""
-    return tyro.cli(Publish, args=arguments)
+    return read_options(Publish, arguments)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rich.text import Text
 from saegan_jax import signals
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.reliability import rows
@@ -57,7 +58,7 @@ def run(options: Reliability) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Reliability:
     """The command line as options."""
-    return tyro.cli(Reliability, args=arguments)
+    return read_options(Reliability, arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -15,6 +14,7 @@ from saegan_jax.errors import require
 from saegan_jax.report.labels import code_tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, seeds_text
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.shared_codes import KEYS, QUERIES, code_rows, encoders, pixel_rows, trained_members
@@ -75,7 +75,7 @@ def run(options: SharedCodes) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> SharedCodes:
     """The command line as options."""
-    return tyro.cli(SharedCodes, args=arguments)
+    return read_options(SharedCodes, arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -28,6 +27,7 @@ from saegan_jax.report import shift_curves
 from saegan_jax.report.results import require_json
 from saegan_jax.report.shift import LIVE, rows_of, tables
 from saegan_jax.report.table import Result, Row, seeds_text
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main, prefixed
 from saegan_jax.training.phase import check_batch
@@ -137,7 +137,7 @@ def run(options: Shift) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Shift:
     """The command line as options."""
-    return tyro.cli(Shift, args=arguments)
+    return read_options(Shift, arguments)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -19,6 +18,7 @@ from saegan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from saegan_jax.report.modes import STACKED_METRICS, tables
 from saegan_jax.report.results import require_json
 from saegan_jax.report.table import Result, Row
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.modes.case import Case, rows_of, train_case
 from saegan_jax.runs.modes.stacked import PROTOCOLS, RECIPE, ProtocolName, stacked_case
@@ -123,7 +123,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> StackedMNIST:
     known = [name for name in chosen.protocols if name in PROTOCOLS]  # an unknown one is tyro's to refuse
     recipe = PROTOCOLS[known[0]].recipe if known else RECIPE
     protocols = tuple(name for name, one in PROTOCOLS.items() if one.recipe == recipe)
-    return tyro.cli(StackedMNIST, args=arguments, default=StackedMNIST(protocols=protocols, gan=recipe))
+    return read_options(StackedMNIST, arguments, default=StackedMNIST(protocols=protocols, gan=recipe))
 
 
 if __name__ == "__main__":

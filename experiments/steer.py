@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -18,6 +17,7 @@ from saegan_jax.evaluation.steering import CLASS_MEAN, Found, SteeringSettings, 
 from saegan_jax.report.results import require_json
 from saegan_jax.report.steering import dose_response_curves, rows_of, tables
 from saegan_jax.report.table import Result
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.steering import Steered, measure_members, read_generators, require_outside, write_arms
@@ -141,7 +141,7 @@ def run(options: Steer) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Steer:
     """The command line as options."""
-    return tyro.cli(Steer, args=arguments)
+    return read_options(Steer, arguments)
 
 
 if __name__ == "__main__":

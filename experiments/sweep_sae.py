@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from saegan_jax.report import frontier
 from saegan_jax.report.results import require_json
 from saegan_jax.report.sweep import closing_table, recommend, rows_of, tables
 from saegan_jax.report.table import Result
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.parts import kept_or_made
 from saegan_jax.runs.program import experiment_command, main
@@ -142,7 +142,7 @@ def run(options: SweepSAE) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> SweepSAE:
     """The command line as options."""
-    return tyro.cli(SweepSAE, args=arguments)
+    return read_options(SweepSAE, arguments)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from saegan_jax.data import load
 from saegan_jax.evaluation.features import load_feature_network
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import main
 
@@ -65,7 +65,7 @@ def run(options: TrainFeatures) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> TrainFeatures:
     """The command line as options."""
-    return tyro.cli(TrainFeatures, args=arguments)
+    return read_options(TrainFeatures, arguments)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """The command `saegan`: train a system, and sample, translate with, export or look at what was trained."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from saegan_jax import __version__
-from saegan_jax.errors import ConfigError
+from saegan_jax.errors import ConfigError, require_choice
 from saegan_jax.runs.program import main as run_program
 from saegan_jax.runs.registry import TRAININGS
 
@@ -23,6 +22,8 @@ COMMANDS = {
     "push": "saegan_jax.runs.push",
     "pull": "saegan_jax.runs.pull",
 }
+HELP = ("-h", "--help", "help")
+VERSION = ("--version", "-V", "version")
 USAGE = f"""usage: saegan train SYSTEM [options]    SYSTEM: {", ".join(TRAININGS)}
        saegan sample    --run RUN [options]    images from a trained run, as PNG and .npz
        saegan translate --run RUN [options]    images translated by a CycleGAN, and back
@@ -40,17 +41,10 @@ saegan train SYSTEM --help shows the options that people meet first, --help-all 
 """
 
 
-def chosen(what: str, value: str, choices: Sequence[str]) -> str:
-    """``value``, which must be one of ``choices``.
-
-    Raises:
-      ConfigError: it is not, with the closest choice.
-    """
-    if value in choices:
-        return value
-    close = difflib.get_close_matches(value, choices, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise ConfigError(what, value, f"{hint}choose one of {', '.join(choices)}.")
+def systems() -> str:
+    """What `saegan train` can train, a line for each."""
+    lines = [f"  {name:<9} {(training.options.__doc__ or '').splitlines()[0]}" for name, training in TRAININGS.items()]
+    return "\n".join(["usage: saegan train SYSTEM [options]", "", *lines, "", USAGE.splitlines()[-1], ""])
 
 
 def module_of(arguments: Sequence[str]) -> tuple[Any, list[str], str]:
@@ -59,12 +53,14 @@ def module_of(arguments: Sequence[str]) -> tuple[Any, list[str], str]:
     Raises:
       ConfigError: a command or a system that there is not.
     """
-    command = chosen("command", arguments[0], ("train", *COMMANDS))
+    command = arguments[0]
+    require_choice("command", command, ("train", *COMMANDS, "help", *VERSION[:1]))
     if command != "train":
         return importlib.import_module(COMMANDS[command]), list(arguments[1:]), f"saegan {command}"
     if len(arguments) < 2 or arguments[1].startswith("-"):
         raise ConfigError("system", "", f"say what to train: saegan train {{{','.join(TRAININGS)}}}.")
-    system = chosen("system", arguments[1], tuple(TRAININGS))
+    system = arguments[1]
+    require_choice("system", system, tuple(TRAININGS))
     return importlib.import_module(TRAININGS[system].module), list(arguments[2:]), f"saegan train {system}"
 
 
@@ -82,11 +78,14 @@ def run(arguments: Sequence[str]) -> None:
 def main() -> None:
     """The entry point."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in HELP:
         sys.stdout.write(USAGE)
         sys.exit(0 if arguments else 2)
-    if arguments[0] == "--version":
+    if arguments[0] in VERSION:
         sys.stdout.write(f"saegan_jax {__version__}\n")
+        return
+    if arguments[0] == "train" and arguments[1:2] and arguments[1] in (*HELP, "--help-all"):
+        sys.stdout.write(systems())
         return
     run_program(lambda: run(arguments))
 

@@ -1,6 +1,7 @@
 """Errors that a person reads: each names the field, its value and the fix."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -10,6 +11,16 @@ class ConfigError(ValueError):
     def __init__(self, field: str, value: Any, fix: str) -> None:
         super().__init__(f"{field} = {value!r} cannot be used: {fix}")
         self.field, self.value, self.fix = field, value, fix
+
+
+def closest(value: str, choices: Iterable[str]) -> str:
+    """The words "did you mean X? " of the choice most like ``value``, whatever the case; empty where none is like it."""
+
+    def likeness(choice: str) -> float:
+        return difflib.SequenceMatcher(None, value.casefold(), choice.casefold()).ratio()
+
+    found = max(choices, key=likeness, default="")
+    return f"did you mean {found}? " if found and likeness(found) >= 0.6 else ""
 
 
 def require(condition: bool, field: str, value: Any, fix: str) -> None:
@@ -39,6 +50,4 @@ def require_integer(**fields: int) -> None:
 
 def require_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise :class:`ConfigError` unless ``value`` is one of ``choices``; the message names the one most like it."""
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    require(value in choices, field, value, f"{hint}choose one of {', '.join(choices)}.")
+    require(value in choices, field, value, f"{closest(str(value), choices)}choose one of {', '.join(choices)}.")

@@ -16,6 +16,7 @@ from saegan_jax.evaluation.audit import Audit, AuditSettings, Trained, audit
 from saegan_jax.report.audit import page, rows_of
 from saegan_jax.report.audit_picture import audit_picture
 from saegan_jax.report.table import Result
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.image_sets import ImageSet, read_images
 from saegan_jax.runs.program import program_name
@@ -137,4 +138,4 @@ def run(options: AuditOptions) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> AuditOptions:
     """The command line as options."""
-    return tyro.cli(AuditOptions, args=arguments)
+    return read_options(AuditOptions, arguments)

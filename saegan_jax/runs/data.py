@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -21,8 +20,8 @@ from saegan_jax.data.vector_dataset import VectorDataset, vector_dataset
 from saegan_jax.data.vectors import open_vectors
 from saegan_jax.errors import ConfigError, require, require_choice
 from saegan_jax.report import image_grid
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.image_files import ImageFiles
-from saegan_jax.runs.program import program_name
 
 ACTIONS = ("list", "inspect", "prepare")
 SHOWN = 64
@@ -165,4 +164,4 @@ def parse_options(arguments: Sequence[str] | None = None) -> DataOptions:
     if not words or words[0] not in (*ACTIONS, "--help", "-h"):
         raise ConfigError("action", words[0] if words else "", f"say what to do: saegan data {{{','.join(ACTIONS)}}}.")
     action = [] if words[0].startswith("-") else ["--action", words.pop(0)]
-    return tyro.cli(DataOptions, prog=program_name(), args=[*action, *words])
+    return read_options(DataOptions, [*action, *words])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 from rich.console import Console
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data.normalisation import Normalisation, from_json
 from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import ConfigError
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.restore import Restored, autoencoder_of, restore_run
 from saegan_jax.training.interchange import architecture, export_sae
@@ -89,4 +89,4 @@ def run(options: Export) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Export:
     """The command line as options."""
-    return tyro.cli(Export, args=arguments)
+    return read_options(Export, arguments)

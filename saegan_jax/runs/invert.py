@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.text import Text
 
@@ -20,6 +19,7 @@ from saegan_jax.errors import require, require_positive
 from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
 from saegan_jax.report.sprites import to_pixels
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options, require_writable
 from saegan_jax.runs.control import read_images
 from saegan_jax.runs.restore import Restored, restore_run
@@ -134,4 +134,4 @@ def run(options: Invert) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Invert:
     """The command line as options."""
-    return tyro.cli(Invert, args=arguments)
+    return read_options(Invert, arguments)

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from saegan_jax.errors import require
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.listing import compare_runs, list_runs, listing_console
 from saegan_jax.runs.program import program_name
@@ -82,5 +83,5 @@ def parse_options(arguments: Sequence[str] | None = None) -> ListRuns | CompareR
     """The command line as options: the action first; without one the runs are listed."""
     words = list(arguments or ())
     if words and words[0] in ACTIONS:
-        return tyro.cli(ACTIONS[words[0]], prog=f"{program_name()} {words[0]}", args=words[1:])
-    return tyro.cli(ListRuns, prog=program_name(), args=words)
+        return read_options(ACTIONS[words[0]], words[1:], program=f"{program_name()} {words[0]}")
+    return read_options(ListRuns, words)

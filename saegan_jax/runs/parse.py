@@ -1,18 +1,15 @@
 """The command line as options: the preset first, then what a recipe and a variant want, then what the user set."""
 
-import argparse
 import dataclasses
-import difflib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import tyro
-
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.sae import VARIANTS
 from saegan_jax.algorithms.saegan import SAEGANConfig
-from saegan_jax.errors import require, require_choice
+from saegan_jax.errors import require_choice
+from saegan_jax.runs.arguments import peek, read_options
 from saegan_jax.runs.help import short_help
 from saegan_jax.runs.options import Options
 from saegan_jax.runs.presets import ENERGY, PRESETS, Preset, energy_settings, preset_name
@@ -25,9 +22,7 @@ PLACES = ("generator_input", "discriminator", "generator_output")  # where the a
 
 def _energy(preset: str, model: SAEGANConfig, arguments: Sequence[str]) -> EnergyConfig:
     """The energy-based GAN of a preset, with what its ``--kind`` wants."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--kind", default="ebgan")
-    chosen = first.parse_known_args(arguments)[0].kind
+    chosen = peek(arguments, kind="ebgan").kind
     return energy_settings(preset, model, chosen if chosen in ENERGY["other"] else "ebgan")  # tyro refuses unknown ones
 
 
@@ -36,11 +31,7 @@ def _model(kind: type[Options], preset: Preset, arguments: Sequence[str]) -> SAE
     if preset.pairs is None or "model" not in kind.__dataclass_fields__:
         return preset.model
     own = {name: getattr(preset.pairs, name) for name in PLACES}
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in PLACES:
-        first.add_argument(f"--{name.replace('_', '-')}", dest=name, default=own[name])
-    named, _ = first.parse_known_args(arguments)
-    return preset.pairs if vars(named) == own else preset.model
+    return preset.pairs if vars(peek(arguments, **own)) == own else preset.model
 
 
 def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
@@ -49,15 +40,12 @@ def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
     Raises:
       ConfigError: an unknown preset, variant or recipe.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--dataset")
-    first.add_argument("--preset", default="auto")
-    if "recipe" in kind.__dataclass_fields__:
-        first.add_argument("--recipe", default="preset")
-    first.add_argument("--sae.variant", dest="variant")
-    if "start_from" in kind.__dataclass_fields__:
-        first.add_argument("--from", dest="start_from")
-    chosen, _ = first.parse_known_args(arguments, argparse.Namespace(recipe="preset", start_from=None))
+    chosen = peek(
+        arguments, **{"dataset": None, "preset": "auto", "recipe": "preset", "sae.variant": None, "from": None}
+    )
+    variant = getattr(chosen, "sae.variant")
+    start_from = getattr(chosen, "from") if "start_from" in kind.__dataclass_fields__ else None
+    recipe = chosen.recipe if "recipe" in kind.__dataclass_fields__ else "preset"
     name = preset_name(chosen.dataset, chosen.preset)
     preset = PRESETS[name]
     shared: dict[str, Any] = {
@@ -68,21 +56,19 @@ def defaults(kind: type[Options], arguments: Sequence[str]) -> Options:
         "picture_every": preset.picture_every,
     }
     model = _model(kind, preset, arguments)
-    if chosen.start_from is not None:
-        model = dataclasses.replace(model, sae=read_saved(chosen.start_from).config)
-    elif chosen.variant is not None:
-        require_choice("sae.variant", chosen.variant, tuple(VARIANTS))
-        if chosen.variant != model.sae.variant:  # else the preset's are those of this variant
-            wanted = {"variant": chosen.variant, **VARIANTS[chosen.variant].defaults}
+    if start_from is not None:
+        model = dataclasses.replace(model, sae=read_saved(start_from).config)
+    elif variant is not None:
+        require_choice("sae.variant", variant, tuple(VARIANTS))
+        if variant != model.sae.variant:  # else the preset's are those of this variant
+            wanted = {"variant": variant, **VARIANTS[variant].defaults}
             model = dataclasses.replace(model, sae=dataclasses.replace(preset.model.sae, **wanted))
-    close = difflib.get_close_matches(chosen.recipe, RECIPES, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    require(chosen.recipe in RECIPES, "recipe", chosen.recipe, f"{hint}choose {', '.join(RECIPES)}.")
-    model = dataclasses.replace(model, gan=dataclasses.replace(model.gan, **RECIPES[chosen.recipe]))
+    require_choice("recipe", recipe, tuple(RECIPES))
+    model = dataclasses.replace(model, gan=dataclasses.replace(model.gan, **RECIPES[recipe]))
     parts: dict[str, Any] = {"model": model, "sae": model.sae, "gan": model.gan, "vae": preset.vae}
     if "energy" in kind.__dataclass_fields__:
         parts["energy"] = _energy(name, model, arguments)
-    parts["recipe"] = chosen.recipe
+    parts["recipe"] = recipe
     own = {f.name: parts[f.name] for f in dataclasses.fields(kind) if f.name in parts}
     return kind(**shared, **own)
 
@@ -101,10 +87,9 @@ def parse(kind: type[Options], arguments: Sequence[str] | None = None, *, first:
         short_help(program_name(), start, first)
         sys.exit(0)
     presets = "\n".join(f"  {key}: {value.purpose}" for key, value in PRESETS.items())
-    return tyro.cli(
+    return read_options(
         kind,
-        prog=program_name(),
-        args=["--help" if word == "--help-all" else word for word in arguments],
+        arguments,
         default=start,
         description=f"{kind.__doc__}\n\nPresets (--preset); defaults shown are those of {start.preset}:\n{presets}",
     )

@@ -1,7 +1,6 @@
 """Presets: starting values of all options, by data set and machine."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from saegan_jax.algorithms.gan import GANConfig
 from saegan_jax.algorithms.sae import VARIANTS, SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
-from saegan_jax.errors import require
+from saegan_jax.errors import require_choice
 
 
 @dataclass(frozen=True)
@@ -169,9 +168,7 @@ def preset_name(dataset: str | None, preset: str) -> str:
     """The preset that ``--preset`` and ``--dataset`` together name."""
     if preset == "auto":
         return DATASET_PRESETS.get((dataset or "digits").partition(":")[0], "mnist-cpu")
-    close = difflib.get_close_matches(preset, PRESETS, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    require(preset in PRESETS, "preset", preset, f"{hint}choose auto, {', '.join(PRESETS)}.")
+    require_choice("preset", preset, ("auto", *PRESETS))
     return preset
 
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from saegan_jax.errors import ConfigError, require
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.hub import check_name, download, hub
-from saegan_jax.runs.program import program_name
 from saegan_jax.training.pretrained import from_pretrained
 
 
@@ -54,4 +54,4 @@ def run(options: Pull) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Pull:
     """The command line as options."""
-    return tyro.cli(Pull, prog=program_name(), args=arguments)
+    return read_options(Pull, arguments)

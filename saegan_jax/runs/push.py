@@ -15,10 +15,10 @@ from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report.card import Card, model_card
 from saegan_jax.report.results import versions
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.export import one_member, write_autoencoder
 from saegan_jax.runs.hub import CARD, check_name, hub, upload
-from saegan_jax.runs.program import program_name
 from saegan_jax.runs.records import complete_steps, read_scores, run_config
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.training.generators import GENERATOR_CONFIG, export_generator
@@ -135,4 +135,4 @@ def run(options: Push) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Push:
     """The command line as options."""
-    return tyro.cli(Push, prog=program_name(), args=arguments)
+    return read_options(Push, arguments)

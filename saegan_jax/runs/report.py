@@ -14,6 +14,7 @@ from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report.result_page import result_html
 from saegan_jax.report.table import Result
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options, require_writable
 from saegan_jax.runs.page import FEATURES, Subject, write_page
 from saegan_jax.runs.restore import Restored, autoencoder_of, restore_run
@@ -110,4 +111,4 @@ def load_trained_on(restored: Restored, options: Report) -> Dataset:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Report:
     """The command line as options."""
-    return tyro.cli(Report, args=arguments)
+    return read_options(Report, arguments)

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from saegan_jax.algorithms.base import Algorithm, cannot_sample
 from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.control import Controls, check_reads_codes, draw_controlled, named_images, parse_on
 from saegan_jax.runs.restore import Restored, restore_run
@@ -185,4 +185,4 @@ def run(options: Sample) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Sample:
     """The command line as options."""
-    return tyro.cli(Sample, args=arguments)
+    return read_options(Sample, arguments)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from saegan_jax.errors import ConfigError, require, require_choice
 from saegan_jax.files import write_bytes
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.runs.translations import NAMES, cycled, held_out
@@ -204,4 +204,4 @@ def run(options: Translate) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> Translate:
     """The command line as options."""
-    return tyro.cli(Translate, args=arguments)
+    return read_options(Translate, arguments)

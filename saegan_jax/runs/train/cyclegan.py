@@ -1,6 +1,5 @@
 """CycleGAN between two unpaired domains, plain or through sparse codes: translations, scores, and what the cycle hides."""
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax.sharding import Mesh
 
 from saegan_jax.algorithms.base import Algorithm, Batch
@@ -25,6 +23,7 @@ from saegan_jax.images import to_unit_float
 from saegan_jax.metrics.cycle_robustness import BITS, SIGMAS, paired_error
 from saegan_jax.report import image_grid
 from saegan_jax.report.cycle_robustness import cycle_robustness_picture
+from saegan_jax.runs.arguments import peek, read_options
 from saegan_jax.runs.guides import check_classes, fit_member_guides, guide_classifiers
 from saegan_jax.runs.label_evaluator import SHOWN as SHOWN_SCORES
 from saegan_jax.runs.label_evaluator import label_evaluator
@@ -60,10 +59,8 @@ MNIST = TrainCycleGAN(
 def parse_options(arguments: Sequence[str] | None = None) -> TrainCycleGAN:
     """The command line as options; defaults are those that suit the domains."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--domains", default="digits_inverted_rotated")
-    domains = first.parse_known_args(arguments)[0].domains
-    return tyro.cli(TrainCycleGAN, args=arguments, default=MNIST if domains.startswith("mnist") else DIGITS)
+    domains = peek(arguments, domains="digits_inverted_rotated").domains
+    return read_options(TrainCycleGAN, arguments, default=MNIST if domains.startswith("mnist") else DIGITS)
 
 
 def some_images(key: jax.Array, images: jax.Array, *, n: int) -> jax.Array:

@@ -1,0 +1,257 @@
+"""A command line as an options' dataclass, by tyro; what cannot be read is one sentence that names the option and the fix."""
+
+import argparse
+import dataclasses
+import sys
+import typing
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, TypeVar
+
+import tyro
+
+from saegan_jax.errors import ConfigError, closest, require_choice
+from saegan_jax.runs.program import program_name
+
+T = TypeVar("T")
+DASHES = "-–—"  # word processors make long ones of two short ones
+HELP = ("--help", "--help-all")
+NUMBERS = {int: "a whole number, written without commas", float: "a number, written with a dot and without commas"}
+_UNPREFIXED, _HIDDEN, _POSITIONAL = (
+    typing.get_args(marker[int])[1]  # type: ignore[index]
+    for marker in (tyro.conf.OmitArgPrefixes, tyro.conf.Suppress, tyro.conf.Positional)
+)
+
+
+class Flag(NamedTuple):
+    """An option as it is written.
+
+    Attributes:
+      name: such as ``--gan.steps``.
+      kind: type of its values, or of each; None of a positional one, whose name is that of the field.
+      purpose: its type and, where there is one, its default, for a message.
+      on: of a switch, whether it is on by default; None of what takes a value.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    on: bool | None = None
+
+
+def flags_of(kind: Any, default: Any = None, prefix: str = "") -> Iterator[Flag]:
+    """Every option of a dataclass and of its groups, as tyro names them."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        marks = getattr(hints[field.name], "__metadata__", ())
+        hint = typing.get_args(hints[field.name])[0] if marks else hints[field.name]
+        value = getattr(default, field.name, None) if default is not None else field.default
+        given = next((name for name in (getattr(mark, "name", None) for mark in marks) if isinstance(name, str)), None)
+        name = field.name if given is None else given
+        if _HIDDEN in marks:
+            continue
+        if dataclasses.is_dataclass(hint):
+            inner = prefix if not name or _UNPREFIXED in marks else f"{prefix}{name}."
+            yield from flags_of(hint, value if dataclasses.is_dataclass(value) else None, inner)
+        elif _POSITIONAL not in marks:
+            on = (value is True) if hint is bool else None
+            yield Flag("--" + f"{prefix}{name}".replace("_", "-"), hint, value, on)
+
+
+def peek(arguments: Sequence[str], **defaults: str | None) -> argparse.Namespace:
+    """Options that others depend on, before all are read; ``sae.variant`` is ``--sae.variant``.
+
+    What is wrong with them is left to :func:`read_options`; one without a value has its default here.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, default in defaults.items():
+        parser.add_argument("--" + name.replace("_", "-"), dest=name, nargs="?", default=default, const=default)
+    return parser.parse_known_args([_hyphenated(word) for word in arguments])[0]
+
+
+def _hyphenated(word: str) -> str:
+    """tyro takes ``--log_every`` for ``--log-every``."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
+def read_options(
+    kind: type[T],
+    arguments: Sequence[str] | None = None,
+    *,
+    default: T | None = None,
+    program: str | None = None,
+    description: str | None = None,
+) -> T:
+    """The command line as ``kind``; ``--help`` and ``--help-all`` print every option and end the program.
+
+    Raises:
+      ConfigError: an option that there is not, a value that is missing or none of its kind, or settings that cannot work.
+    """
+    program = program or program_name()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    settings: dict[str, Any] = {} if default is None else {"default": default}
+    if description is not None:
+        settings["description"] = description
+    refusal = _Refusal(words, list(flags_of(kind, default)), program)
+    with refusal.hooked():
+        return tyro.cli(
+            kind, prog=program, args=["--help" if word == "--help-all" else word for word in words], **settings
+        )
+
+
+class _Refusal:
+    """Says what is wrong with the words of a command line."""
+
+    def __init__(self, words: list[str], flags: list[Flag], program: str) -> None:
+        self.words = [_hyphenated(word) for word in words]
+        self.flags = {flag.name: flag for flag in flags}
+        for flag in flags:  # a switch has two names
+            if flag.on is not None:
+                *path, last = flag.name.split(".")
+                no = ".".join([*path, f"no-{last}"]) if path else f"--no-{last.removeprefix('--')}"
+                self.flags[no] = flag
+        self.more = f"{program} --help-all lists every option."
+
+    def hooked(self) -> AbstractContextManager[Any]:
+        """While tyro reads: a version of tyro without its hook says what is wrong in a box of its own."""
+        hook = getattr(getattr(tyro, "_errors", None), "on_parse_error", None)
+        return nullcontext() if hook is None else hook(self)
+
+    def __call__(self, event: Any) -> None:
+        """Raise what :mod:`tyro._errors` is about to print; an event of another kind is left to it."""
+        kinds = {
+            "UnrecognizedArgs": self._unrecognised,
+            "MissingArgs": self._missing,
+            "BadValue": self._bad_value,
+            "InvalidChoice": self._invalid_choice,
+            "InstantiationFailure": self._not_made,
+        }
+        tell = kinds.get(type(event).__name__)
+        if tell is not None:
+            tell(event)
+
+    def _unrecognised(self, event: Any) -> None:
+        self._unknown([_hyphenated(token) for token in event.tokens])
+
+    def _missing(self, event: Any) -> None:
+        self._unknown([_hyphenated(token) for token in event.unrecognized_tokens])
+        argument = event.missing_arguments[0].arg
+        help_text = " ".join(str(argument.field.helptext or "").split())
+        raise ConfigError(_name(argument), "", f"it must be given: {help_text[:1].lower()}{help_text[1:]}")
+
+    def _bad_value(self, event: Any) -> None:
+        if event.reason == "too_few_values":
+            name = _name(event.argument)
+            raise ConfigError(name, "", f"it needs a value{self._example(name)}. {self.more}")
+
+    def _invalid_choice(self, event: Any) -> None:
+        choices = sorted((str(c) for c in event.choices if c != "None"), key=_by_number)
+        declared = [c for c in _declared(self.flags.get(_name(event.argument))) if c in choices]
+        require_choice(_name(event.argument), event.value, tuple(declared or choices))
+
+    def _not_made(self, event: Any) -> None:
+        if event.argument is not None:
+            name = _name(event.argument)
+            given = self._given(name)
+            kind = next((k for k in NUMBERS if self.flags.get(name) and k in _types(self.flags[name].kind)), None)
+            what = f"give {NUMBERS[kind]}{self._example(name)}." if kind else f"{event.message}."
+            raise ConfigError(name, given[0] if len(given) == 1 else tuple(given), what)
+        _raise_cause(event.message)
+
+    def _unknown(self, tokens: list[str]) -> None:
+        """Raise what is wrong with the first of the words that belong to no option."""
+        if not tokens:
+            return
+        named = [token for token in tokens if token[0] in DASHES and not _is_number(token)] if all(tokens) else []
+        if named:
+            word = named[0].partition("=")[0]
+            hint = self._similar(word)
+            raise ConfigError("option", word, f"there is none of this name; {hint}{self.more}")
+        word = tokens[0]
+        before = self.words[self.words.index(word) - 1] if word in self.words[1:] else ""
+        flag = self.flags.get(before)
+        if flag is not None and flag.on is not None:
+            no = "--no-" not in before and ".no-" not in before
+            other = next(name for name, f in self.flags.items() if f is flag and name != before)
+            fix = f"{before} takes no value; leave it out" + (f", or write {other}." if no else ".")
+        elif f"--{word}" in self.flags:
+            fix = f"did you mean --{word}? Options begin with two dashes."
+        else:
+            fix = f"it belongs to no option; each but the longest lists takes one value. {self.more}"
+        raise ConfigError("argument", word, fix)
+
+    def _similar(self, word: str) -> str:
+        """A hint at the option that may be meant: first one of the same last part."""
+        bare = word.lstrip(DASHES)
+        names = [*self.flags, *HELP]
+        same = [name for name in names if name.split(".")[-1].lstrip("-") == bare.lower()]
+        if same:
+            return f"did you mean {' or '.join(same[:3])}? "
+        return closest(f"--{bare}", names)
+
+    def _example(self, name: str) -> str:
+        flag = self.flags.get(name)
+        value = None if flag is None or flag.default in (None, dataclasses.MISSING, "", ()) else flag.default
+        if value is None or dataclasses.is_dataclass(value):
+            return ""
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return f", as in {name} {shown}"
+
+    def _given(self, name: str) -> list[str]:
+        """The words after the last ``name``."""
+        for i in reversed(range(len(self.words))):
+            found, equals, value = self.words[i].partition("=")
+            if found == name:
+                rest = self.words[i + 1 :]
+                end = next((j for j, w in enumerate(rest) if w.startswith("--")), len(rest))
+                return [value] if equals else rest[:end]
+        return []
+
+
+def _name(argument: Any) -> str:
+    """An argument of tyro as it is written."""
+    return str(argument.display_name() if argument.is_positional() else argument.lowered.name_or_flags[0])
+
+
+def _raise_cause(message: str) -> None:
+    """Raise the refusal of a group of settings under the name of its option.
+
+    tyro calls the hook while it handles that error, of which its event has the text alone.
+    """
+    raised = sys.exc_info()[1]
+    if isinstance(raised, ConfigError):
+        raise raised from None
+    cause = None if raised is None else raised.__cause__ or raised.__context__
+    if isinstance(cause, ConfigError):
+        group = getattr(raised, "arg", "")
+        prefix = f"{group}." if isinstance(group, str) and group else ""
+        raise ConfigError(f"{prefix}{cause.field}", cause.value, cause.fix) from None
+    raise ValueError(" ".join(str(message).split()))
+
+
+def _types(hint: Any) -> set[Any]:
+    """The types in a hint, those of its parts included."""
+    return {hint}.union(*(_types(part) for part in typing.get_args(hint))) if typing.get_args(hint) else {hint}
+
+
+def _declared(flag: Flag | None) -> list[str]:
+    """The choices of a literal in the order in which they are written."""
+    return [] if flag is None else [str(part) for part in _types_in_order(flag.kind)]
+
+
+def _types_in_order(hint: Any) -> list[Any]:
+    parts = typing.get_args(hint)
+    return [leaf for part in parts for leaf in _types_in_order(part)] if parts else [hint]
+
+
+def _by_number(text: str) -> tuple[float, str]:
+    return (float(text) if _is_number(text) else 0.0), text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
