@@ -30,6 +30,15 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
     return True
 
 
+def why_not_writable(path: Path) -> str:
+    """Why nothing can be written at ``path``, a file or a folder that need not be there; empty where it can."""
+    above = path if path.is_dir() else next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        return f"{above} is a file, and nothing can be written below it; name another place."
+    allowed = os.access(above, os.W_OK | os.X_OK) and (not path.exists() or os.access(path, os.W_OK))
+    return "" if allowed else f"you may not write in {above}; name another place."
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file, or leave the old one in place."""
     _put(path, content, os.replace)

@@ -6,7 +6,6 @@ tensorflow_datasets is imported inside the functions (0.3 to 0.6 s), so that `im
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib.util
 import math
 import os
@@ -23,7 +22,9 @@ import numpy as np
 from saegan_jax.data import idx
 from saegan_jax.data.dataset import DataError, Dataset, Split, check_size, hold_out
 from saegan_jax.data.sources import CHUNK, OnDisk
+from saegan_jax.errors import closest
 
+OWN = ("folder", "vectors")  # kinds of a user's own data, before the colon
 BUILT_IN = ("digits", "shapes", *idx.SOURCES)
 PathLike = str | os.PathLike[str]
 _PREPARING = threading.Lock()
@@ -67,7 +68,7 @@ def load_tfds(
     """
     import tensorflow_datasets as tfds
 
-    if not (isinstance(name, str) and re.fullmatch(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name)):
+    if not (isinstance(name, str) and re.fullmatch(r"[^\W\d]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name)):
         raise _unknown(name)
 
     def make(*, data_dir: PathLike | None) -> Any:
@@ -78,7 +79,10 @@ def load_tfds(
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown(name) from error
     except Exception as error:  # builders raise what they like: a missing config, a package that only they need
-        raise DataError(f"dataset={name!r} cannot be set up by TFDS: {error}") from error
+        said = " ".join(str(error).split())
+        raise DataError(f"dataset={name!r} cannot be set up by TFDS: {said}") from error
+    if re.split("[/:]", name)[0] != builder.name:  # TFDS reads MNIST as mnist, and the file would have a third name
+        raise _unknown(name)
 
     image_key, label_key = _keys(name, builder.info)
     check_size(name, builder.info.features[image_key].shape, size)
@@ -181,9 +185,17 @@ def _unknown(name: str) -> DataError:
     import tensorflow_datasets as tfds
 
     names = [*BUILT_IN, *tfds.list_builders(with_community_datasets=False)]
-    close = difflib.get_close_matches(str(name), names, n=1)
+    kind, _, place = str(name).replace("=", ":", 1).partition(":")
+    if kind.casefold() in OWN and place:
+        close = f"did you mean {kind.casefold()}:{place}? "
+    elif os.path.isdir(str(name)):
+        close = f"did you mean folder:{name}, a folder of images? "
+    elif str(name).endswith((".npy", ".npz", ".safetensors")):
+        close = f"did you mean vectors:{name}? "
+    else:
+        close = closest(str(name), names)
     return DataError(
-        f"dataset={name!r} is unknown{f': did you mean {close[0]!r}?' if close else '.'} Known are "
+        f"dataset={name!r} is unknown{f': {close}' if close else '. '}Known are "
         f"{', '.join(BUILT_IN)}, the image-classification sets of TFDS by name (such as cifar10 or svhn_cropped), and "
         "those prepared in data_dir."
     )

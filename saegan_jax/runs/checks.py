@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from saegan_jax.errors import require
-from saegan_jax.files import is_remote, is_utf8
+from saegan_jax.files import is_remote, is_utf8, why_not_writable
 from saegan_jax.training.memory import check_members
 from saegan_jax.training.systems import abstract_system
 
@@ -25,9 +24,9 @@ def check_options(options: Any) -> None:
     """Check the fields of an options' dataclass by their names and types; its groups of settings check themselves.
 
     Raises:
-      ConfigError: a path on another machine; a path to write that is the current folder; a text or list that is empty, where
-        the default is not; a number that is not finite; a seed below 0 or beyond 32 bits; no seeds or too many; an interval
-        below 1; a step, member, label or layer below 0.
+      ConfigError: a path on another machine; a path to write that is the current folder, below a file, or where this user may
+        not write; a text or list that is empty, where the default is not; a number that is not finite; a seed below 0 or beyond
+        32 bits; no seeds or too many; an interval below 1; a step, member, label or layer below 0.
     """
     for field in dataclasses.fields(options):
         name, value = field.name, getattr(options, field.name)
@@ -47,7 +46,10 @@ def _check_item(name: str, value: Any) -> None:
         fix = "files are read and written on this machine only; copy them here, or mount that storage and name its folder."
         require(not is_remote(value), name, str(value), fix)
         require(is_utf8(value), name, str(value), "its name is not UTF-8; rename it.")
-        require(name not in WRITTEN or value != Path(), name, str(value), "it is the current folder; name another.")
+        if name in WRITTEN:
+            require(value != Path(), name, str(value), "it is the current folder; name another.")
+            refused = why_not_writable(value)
+            require(not refused, name, str(value), refused)
     elif isinstance(value, float):
         require(math.isfinite(value), name, value, "it must be a finite number.")
     elif name in INTERVALS:
@@ -64,12 +66,8 @@ def require_writable(out: Path, *, suffix: str) -> None:
     """
     require(out.suffix == suffix, "out", str(out), f"give it a name that ends in {suffix}.")
     require(not out.is_dir(), "out", str(out), f"it is a folder; name a file in it, such as {out / f'report{suffix}'}.")
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    require(
-        above.is_dir(), "out", str(out), f"{above} is a file, and nothing can be written below it; name another place."
-    )
-    allowed = os.access(above, os.W_OK | os.X_OK) and (not out.exists() or os.access(out, os.W_OK))
-    require(allowed, "out", str(out), f"you may not write in {above}; name another place.")
+    refused = why_not_writable(out)
+    require(not refused, "out", str(out), refused)
 
 
 def check_memory(

@@ -13,12 +13,12 @@ from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan import SAEGANConfig
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.data.domains import DOMAINS
+from saegan_jax.data.tfds_source import OWN
 from saegan_jax.errors import require, require_choice
 from saegan_jax.runs.image_files import ImageFiles
+from saegan_jax.training.trackers import NONE, TRACKERS
 
 Options = TypeVar("Options", bound="RunOptions")
-OWN = ("folder", "vectors")
-"""Kinds of a user's own data, before the colon in ``--dataset``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +80,14 @@ class TrainOptions(RunOptions):
     plan: str | None = None
     """Train nothing: compile for a slice of TPUs that need not be there, such as v5e:2x4 or v5p:2x2x1, and say whether each
     step fits, its estimated time and what the chips of --mesh send each other."""
+    tracker: str = "none"
+    """Experiment tracker that gets the numbers too: none, wandb or trackio, a package that is installed and set up."""
     roll_back: int = 0
     """Times that a training whose numbers are no longer finite goes back to its last checkpoint and on at half the rate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_choice("tracker", self.tracker, (NONE, *TRACKERS))
         require(self.roll_back >= 0, "roll_back", self.roll_back, "it is a number of times, zero or more.")
 
 

@@ -42,6 +42,13 @@ def keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+def plain(error: Exception) -> str:
+    """What an error says, in one paragraph; of the system's errors the file and the reason, without their number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}."
+    return " ".join(str(error).split())
+
+
 def main(script: Callable[[], None]) -> None:
     """Run a script; an error that its user can correct is one paragraph, not a traceback.
 
@@ -65,7 +72,7 @@ def _run(script: Callable[[], None]) -> None:
         sys.exit(0)
     except (ValueError, OSError, NonFiniteError) as error:
         # As Text: in a string rich would take a name in brackets for markup, and leave it out.
-        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {error}{noise.more()}"), soft_wrap=True)
+        Console(stderr=True).print(Text.assemble(("error:", "red"), f" {plain(error)}{noise.more()}"), soft_wrap=True)
         sys.exit(2)
     except (StoppedError, signals.Stopped) as stop:
         Console(stderr=True).print(Text(f"{stop} {signals.LISTENER.advice()}"), soft_wrap=True)

@@ -167,6 +167,7 @@ def finish(run: Run, rows: dict[str, dict[str, Any]], *, offers_page: bool = Tru
     counts = [sum(e["state"] == "begins" and e["member"] == m for e in alarms) for m in range(run.n_seeds)]
     kinds = ", ".join(sorted({e["kind"] for e in alarms if e["member"] is not None})) or "none began"
     rows = rows | {"alarms": row(counts, "count", kinds)}
+    run.writer.table(rows)
     write_json(run.folder / "summary.json", {"device": str(jax.devices()[0]), "rows": rows, "alarms": alarms})
     several = run.n_seeds > 1
     table = Table(title=Text(str(run.folder)), title_justify="left")

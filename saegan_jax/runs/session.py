@@ -33,13 +33,26 @@ from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
-from saegan_jax.training.run_folder import Longer, check_folder, lock_run, open_folder, tidy, to_json
+from saegan_jax.training.run_folder import Longer, check_folder, flat, lock_run, open_folder, tidy, to_json
 from saegan_jax.training.sharding import DATA, open_mesh
 from saegan_jax.training.systems import draw, gan_members_per_vmap
-from saegan_jax.training.writers import Display, MetricsWriter
+from saegan_jax.training.trackers import NONE, import_tracker, start_tracking
+from saegan_jax.training.writers import Display, MetricsWriter, warn
 
 # Where things lie here, not what is trained.
-LOCAL = ("out", "resume", "manual_dir", "data_dir", "data_on", "preset", "recipe", "mesh", "plan", "roll_back")
+LOCAL = (
+    "out",
+    "resume",
+    "manual_dir",
+    "data_dir",
+    "data_on",
+    "preset",
+    "recipe",
+    "mesh",
+    "plan",
+    "roll_back",
+    "tracker",
+)
 SAMPLE_SEED = 0
 GRID = 64
 JUDGED = 2000  # images whose mean is what an autoencoder must beat
@@ -153,6 +166,7 @@ class Run:
             columns = int(GRID**0.5) if self.n_seeds == 1 else count  # one row a member
             path = self.folder / "samples" / f"{name}-{step:07d}.png"
             image_grid(images.reshape(-1, *images.shape[2:]), path, columns=columns)
+            self.writer.picture(name, step, path)
 
         return picture
 
@@ -246,6 +260,8 @@ def open_run(
     for phase, settings in phases.items():
         check_schedule(phase, steps=settings.steps, **intervals)
     batch_sizes = {phase: settings.batch_size for phase, settings in phases.items()}
+    tracker = options.tracker if isinstance(options, TrainOptions) else NONE
+    import_tracker(tracker)
     if isinstance(options, TrainOptions) and options.plan is not None:
         show_plan(options, partial(data, options, None), model=model, phases=phases)
         sys.exit()
@@ -270,6 +286,9 @@ def open_run(
     }
     longer = may_be_longer(options, model, phases)
     check_folder(folder, config, resume=options.resume, longer=longer)
+    tracked = start_tracking(tracker, folder, flat(config), warn)
+    if tracked is not None:
+        stack.callback(tracked.finish)
     open_folder(folder, config)
     signals.continue_with("--resume")
     noise.log_to(folder / "log.txt")
@@ -280,7 +299,9 @@ def open_run(
         write_json(folder / "config.json", config)
         stack.enter_context(lock_run(folder))  # the lock was on the file before
     tidy(folder)
-    writer, display = MetricsWriter(folder), Display()
+    if tracked is not None:
+        tracked.keep_id(folder)
+    writer, display = MetricsWriter(folder, tracked), Display()
     say_origin(found.dataset, folder, display)
     stack.callback(writer.close)
     stack.callback(display.stop)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from saegan_jax.errors import ConfigError, require
-from saegan_jax.files import create_json, separate_non_finite, unfinished
+from saegan_jax.files import create_json, separate_non_finite, unfinished, why_not_writable
 from saegan_jax.training.checkpoint import require_literal_path
 
 Config = TypeVar("Config")
@@ -96,9 +96,12 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool, longer: 
 
     Raises:
       ConfigError: it holds another configuration, or a run while ``resume`` is off, or none while it is on, or other files;
-        or checkpoints could not be read back from such a path.
+        or it cannot be written, or checkpoints could not be read back from such a path.
     """
     require_literal_path(folder)
+    refused = why_not_writable(folder)
+    require(not folder.is_file(), "out", str(folder), "it is a file; name a folder.")
+    require(not refused, "out", str(folder), refused)
     # What a process was killed in writing before there was a run is nothing that could be lost.
     empty = not folder.exists() or (folder.is_dir() and len(list(folder.iterdir())) == len(unfinished(folder)))
     if empty:
@@ -106,7 +109,6 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool, longer: 
             not resume, "resume", resume, f"{folder} holds no run to continue; leave --resume out, or name its --out."
         )
         return False
-    require(folder.is_dir(), "out", str(folder), "it is a file; name a folder.")
     require(
         (folder / "config.json").exists(), "out", str(folder), "it holds files that are no run; name another --out."
     )

@@ -90,8 +90,9 @@ def parse_sizes(text: str) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for part in text.split(","):
         name, _, size = part.partition("=")
-        require_choice("mesh", name.strip(), AXES)
         fix = "give each axis once with its number of devices, as in data=4,model=2; or auto, or none."
+        require("=" in part, "mesh", text, fix)
+        require_choice("mesh", name.strip(), AXES)
         require(size.strip().isdecimal() and int(size) > 0 and name.strip() not in sizes, "mesh", text, fix)
         sizes[name.strip()] = int(size)
     return sizes

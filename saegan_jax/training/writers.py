@@ -1,6 +1,8 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard events, and the live display."""
 
 import datetime
+import os
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from tensorboardX import SummaryWriter
 
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import from_text, to_text, write_bytes
+from saegan_jax.training.trackers import Tracked
 
 METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
 LINE_EVERY = 30.0  # seconds between two lines of progress where there is no terminal
@@ -65,13 +68,13 @@ def warn(message: str) -> None:
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl and to TensorBoard events; values are numbers, or one number per seed.
+    """Appends to metrics.jsonl, to TensorBoard events and to a tracker, if any; values are numbers, or one number per seed.
 
     Numbers that are not finite are null in the files, and named in the row's field ``non_finite``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tracked: Tracked | None = None) -> None:
+        self.folder, self.tracked = folder, tracked
         self._events: SummaryWriter | None = None
 
     def forget_after(self, phase: str, step: int) -> None:
@@ -97,10 +100,24 @@ class MetricsWriter:
             seeds = {f"/seed_{seed}": v for seed, v in enumerate(value)} if isinstance(value, list) else {"": value}
             for suffix, v in seeds.items():
                 self._events.add_scalar(f"{phase}/{name}{suffix}", v, step)
+        if self.tracked is not None:
+            self.tracked.scalars(phase, step, scalars)
+
+    def picture(self, phase: str, step: int, path: Path) -> None:
+        """A picture of samples has been written."""
+        if self.tracked is not None:
+            self.tracked.picture(phase, step, path)
+
+    def table(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """The rows of the closing table have been computed."""
+        if self.tracked is not None:
+            self.tracked.table(rows)
 
     def alarm(self, phase: str, event: dict[str, Any]) -> None:
         """One beginning or end of an alarm of ``phase``."""
         self._append(ALARMS, {"phase": phase, **event})
+        if self.tracked is not None:
+            self.tracked.alarm(phase, event)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self.folder / name).open("a") as file:
@@ -112,8 +129,18 @@ class MetricsWriter:
             self._events = None
 
     def close(self) -> None:
-        """Flush the TensorBoard events."""
+        """Flush the TensorBoard events, and end the tracked run."""
         self._close_events()
+        if self.tracked is not None:
+            self.tracked.finish()
+
+
+class Screen(Console):
+    """Goes on in silence when whoever read the output has had enough, for instance `head`: a training is not lost by it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 class View(Protocol):
@@ -208,7 +235,7 @@ class Display:
     """Losses, steps a second and time left: a progress bar on a terminal, anywhere else a plain line every 30 seconds."""
 
     def __init__(self, console: Console | None = None, *, every: float = LINE_EVERY) -> None:
-        self.console = console or Console()
+        self.console = console or Screen()
         self._shown: View = Bar(self.console) if self.console.is_terminal else Lines(self.console, every=every)
         self._scores = ""
 

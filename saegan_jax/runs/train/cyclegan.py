@@ -203,7 +203,9 @@ def translation_pictures(job: Run, domains: Domains, algorithm: Algorithm) -> Ca
     def picture(step: int, state: Any) -> None:
         for i, member in enumerate(members_of(state, job.n_seeds)):
             name = f"{step:07d}" + (f"-member{i}" if job.n_seeds > 1 else "")
-            picture_of(domains, algorithm, member, job.folder / "samples" / f"{name}.png")
+            path = job.folder / "samples" / f"{name}.png"
+            picture_of(domains, algorithm, member, path)
+            job.writer.picture("cyclegan" if job.n_seeds == 1 else f"cyclegan/seed_{i}", step, path)
 
     return picture
 
