@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import tyro
 
 from saegan_jax.errors import ConfigError, closest, require_choice
+from saegan_jax.runs.help import field_docs
 from saegan_jax.runs.program import program_name
 
 T = TypeVar("T")
@@ -58,6 +59,12 @@ def flags_of(kind: Any, default: Any = None, prefix: str = "") -> Iterator[Flag]
             yield Flag("--" + f"{prefix}{name}".replace("_", "-"), hint, value, on)
 
 
+def turned_off(name: str) -> str:
+    """The other name of a switch: ``--no-resume``, ``--gan.no-conditional``."""
+    path, dot, last = name.removeprefix("--").rpartition(".")
+    return f"--{path}{dot}no-{last}"
+
+
 def peek(arguments: Sequence[str], **defaults: str | None) -> argparse.Namespace:
     """Options that others depend on, before all are read; ``sae.variant`` is ``--sae.variant``.
 
@@ -93,7 +100,7 @@ def read_options(
     settings: dict[str, Any] = {} if default is None else {"default": default}
     if description is not None:
         settings["description"] = description
-    refusal = _Refusal(words, list(flags_of(kind, default)), program)
+    refusal = _Refusal(kind, words, list(flags_of(kind, default)), program)
     with refusal.hooked():
         return tyro.cli(
             kind, prog=program, args=["--help" if word == "--help-all" else word for word in words], **settings
@@ -103,14 +110,13 @@ def read_options(
 class _Refusal:
     """Says what is wrong with the words of a command line."""
 
-    def __init__(self, words: list[str], flags: list[Flag], program: str) -> None:
+    def __init__(self, kind: Any, words: list[str], flags: list[Flag], program: str) -> None:
+        self.kind = kind
         self.words = [_hyphenated(word) for word in words]
         self.flags = {flag.name: flag for flag in flags}
         for flag in flags:  # a switch has two names
             if flag.on is not None:
-                *path, last = flag.name.split(".")
-                no = ".".join([*path, f"no-{last}"]) if path else f"--no-{last.removeprefix('--')}"
-                self.flags[no] = flag
+                self.flags[turned_off(flag.name)] = flag
         self.more = f"{program} --help-all lists every option."
 
     def hooked(self) -> AbstractContextManager[Any]:
@@ -137,8 +143,8 @@ class _Refusal:
     def _missing(self, event: Any) -> None:
         self._unknown([_hyphenated(token) for token in event.unrecognized_tokens])
         argument = event.missing_arguments[0].arg
-        help_text = " ".join(str(argument.field.helptext or "").split())
-        raise ConfigError(_name(argument), "", f"it must be given: {help_text[:1].lower()}{help_text[1:]}")
+        purpose = field_docs(self.kind).get(argument.field.intern_name, "see --help.")
+        raise ConfigError(_name(argument), "", f"it must be given: {purpose[:1].lower()}{purpose[1:]}")
 
     def _bad_value(self, event: Any) -> None:
         if event.reason == "too_few_values":

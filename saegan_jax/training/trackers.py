@@ -48,9 +48,7 @@ def _wandb(module: Any, name: str, run_id: str, config: dict[str, Any]) -> Sessi
     )
     # Every phase has steps of its own, and a resumed run logs some of them again.
     run.define_metric("*", step_metric="step")
-    return Session(
-        run.log, module.Image, lambda title, text: run.alert(title=title, text=text), lambda: run.finish(quiet=True)
-    )
+    return Session(run.log, module.Image, lambda title, text: run.alert(title=title, text=text), run.finish)
 
 
 def _trackio(module: Any, name: str, run_id: str, config: dict[str, Any]) -> Session:
