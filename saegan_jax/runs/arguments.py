@@ -46,7 +46,8 @@ def flags_of(kind: Any, default: Any = None, prefix: str = "") -> Iterator[Flag]
     for field in dataclasses.fields(kind):
         marks = getattr(hints[field.name], "__metadata__", ())
         hint = typing.get_args(hints[field.name])[0] if marks else hints[field.name]
-        value = getattr(default, field.name, None) if default is not None else field.default
+        usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        value = usual if default is None else getattr(default, field.name, None)
         given = next((name for name in (getattr(mark, "name", None) for mark in marks) if isinstance(name, str)), None)
         name = field.name if given is None else given
         if _HIDDEN in marks:
@@ -163,7 +164,15 @@ class _Refusal:
             kind = next((k for k in NUMBERS if self.flags.get(name) and k in _types(self.flags[name].kind)), None)
             what = f"give {NUMBERS[kind]}{self._example(name)}." if kind else f"{event.message}."
             raise ConfigError(name, given[0] if len(given) == 1 else tuple(given), what)
-        _raise_cause(event.message)
+        raised = sys.exc_info()[1]  # tyro handles it while it calls the hook, and its event has the text alone
+        cause = raised if raised is None or isinstance(raised, ConfigError) else raised.__cause__ or raised.__context__
+        if not isinstance(cause, ConfigError):
+            raise ValueError(" ".join(str(event.message).split()))
+        group = getattr(raised, "arg", "")
+        parts = [*(group.split(".") if isinstance(group, str) and group else ()), cause.field]
+        while len(parts) > 1 and "--" + ".".join(parts).replace("_", "-") not in self.flags:
+            parts.pop(0)  # a group whose options have no prefix
+        raise ConfigError(".".join(parts), cause.value, cause.fix) from None
 
     def _unknown(self, tokens: list[str]) -> None:
         """Raise what is wrong with the first of the words that belong to no option."""
@@ -175,6 +184,9 @@ class _Refusal:
             hint = self._similar(word)
             raise ConfigError("option", word, f"there is none of this name; {hint}{self.more}")
         word = tokens[0]
+        needed = [
+            name for name, flag in self.flags.items() if flag.default is dataclasses.MISSING and name not in self.words
+        ]
         before = self.words[self.words.index(word) - 1] if word in self.words[1:] else ""
         flag = self.flags.get(before)
         if flag is not None and flag.on is not None:
@@ -183,8 +195,10 @@ class _Refusal:
             fix = f"{before} takes no value; leave it out" + (f", or write {other}." if no else ".")
         elif f"--{word}" in self.flags:
             fix = f"did you mean --{word}? Options begin with two dashes."
+        elif needed:
+            fix = f"did you mean {needed[0]} {word}?"
         else:
-            fix = f"it belongs to no option; each but the longest lists takes one value. {self.more}"
+            fix = f"no option takes it. {self.more}"
         raise ConfigError("argument", word, fix)
 
     def _similar(self, word: str) -> str:
@@ -194,7 +208,11 @@ class _Refusal:
         same = [name for name in names if name.split(".")[-1].lstrip("-") == bare.lower()]
         if same:
             return f"did you mean {' or '.join(same[:3])}? "
-        return closest(f"--{bare}", names)
+        bare_names = [name.removeprefix("--") for name in names]
+        hint = closest(bare, bare_names) or closest(bare, [name.split(".")[-1] for name in bare_names])
+        found = hint.removeprefix("did you mean ").removesuffix("? ")
+        meant = [name for name in names if name.removeprefix("--") == found or name.split(".")[-1] == found]
+        return f"did you mean {' or '.join(meant[:3])}? " if hint else ""
 
     def _example(self, name: str) -> str:
         flag = self.flags.get(name)
@@ -218,22 +236,6 @@ class _Refusal:
 def _name(argument: Any) -> str:
     """An argument of tyro as it is written."""
     return str(argument.display_name() if argument.is_positional() else argument.lowered.name_or_flags[0])
-
-
-def _raise_cause(message: str) -> None:
-    """Raise the refusal of a group of settings under the name of its option.
-
-    tyro calls the hook while it handles that error, of which its event has the text alone.
-    """
-    raised = sys.exc_info()[1]
-    if isinstance(raised, ConfigError):
-        raise raised from None
-    cause = None if raised is None else raised.__cause__ or raised.__context__
-    if isinstance(cause, ConfigError):
-        group = getattr(raised, "arg", "")
-        prefix = f"{group}." if isinstance(group, str) and group else ""
-        raise ConfigError(f"{prefix}{cause.field}", cause.value, cause.fix) from None
-    raise ValueError(" ".join(str(message).split()))
 
 
 def _types(hint: Any) -> set[Any]:

@@ -17,7 +17,7 @@ from saegan_jax.report.audit import page, rows_of
 from saegan_jax.report.audit_picture import audit_picture
 from saegan_jax.report.table import Result
 from saegan_jax.runs.arguments import read_options
-from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.checks import check_options, require_folder
 from saegan_jax.runs.image_sets import ImageSet, read_images
 from saegan_jax.runs.program import program_name
 from saegan_jax.runs.restore import autoencoder_of, restore_run
@@ -60,6 +60,7 @@ class AuditOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        require_folder(self.out)
         for name in ("real", "fake"):
             require(bool(getattr(self, name)), name, getattr(self, name), "it is empty; name images.")
         if self.image_size is not None:

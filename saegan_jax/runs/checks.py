@@ -32,7 +32,8 @@ def check_options(options: Any) -> None:
         name, value = field.name, getattr(options, field.name)
         if isinstance(value, str | tuple):
             empty = not value or "" in value if isinstance(value, tuple) else not value
-            require(not empty or field.default == value, name, value, "it is empty; name one, or leave it out.")
+            other = "" if field.default is dataclasses.MISSING else ", or leave it out"
+            require(not empty or field.default == value, name, value, f"it is empty; name one{other}.")
         for item in value if isinstance(value, tuple) else (value,):
             _check_item(name, item)
     seeds = getattr(options, "seeds", 1)
@@ -68,6 +69,11 @@ def require_writable(out: Path, *, suffix: str) -> None:
     require(not out.is_dir(), "out", str(out), f"it is a folder; name a file in it, such as {out / f'report{suffix}'}.")
     refused = why_not_writable(out)
     require(not refused, "out", str(out), refused)
+
+
+def require_folder(out: Path) -> None:
+    """Refuse a file where a folder is to be written, before anything is computed for it."""
+    require(not out.is_file(), "out", str(out), "it is a file; name a folder.")
 
 
 def check_memory(

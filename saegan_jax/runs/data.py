@@ -161,7 +161,9 @@ def run(options: DataOptions) -> None:
 def parse_options(arguments: Sequence[str] | None = None) -> DataOptions:
     """The command line as options: the action first."""
     words = list(arguments or ())
-    if not words or words[0] not in (*ACTIONS, "--help", "-h"):
-        raise ConfigError("action", words[0] if words else "", f"say what to do: saegan data {{{','.join(ACTIONS)}}}.")
+    if not words:
+        raise ConfigError("action", "", f"say what to do: saegan data {{{','.join(ACTIONS)}}}.")
+    if words[0] not in ("--help", "--help-all", "-h"):
+        require_choice("action", words[0], ACTIONS)
     action = [] if words[0].startswith("-") else ["--action", words.pop(0)]
     return read_options(DataOptions, [*action, *words])

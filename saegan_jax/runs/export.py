@@ -15,7 +15,7 @@ from saegan_jax.data.normalisation import Normalisation, from_json
 from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import ConfigError
 from saegan_jax.runs.arguments import read_options
-from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.checks import check_options, require_folder
 from saegan_jax.runs.restore import Restored, autoencoder_of, restore_run
 from saegan_jax.training.interchange import architecture, export_sae
 
@@ -37,6 +37,7 @@ class Export:
 
     def __post_init__(self) -> None:
         check_options(self)
+        require_folder(self.out)
 
 
 def read_normalisation(run: Path, d: int) -> Normalisation:

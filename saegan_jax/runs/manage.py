@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from saegan_jax.errors import require
+from saegan_jax.errors import closest, require
 from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.listing import compare_runs, list_runs, listing_console
@@ -82,6 +82,9 @@ def run(options: ListRuns | CompareRuns | PruneRuns) -> None:
 def parse_options(arguments: Sequence[str] | None = None) -> ListRuns | CompareRuns | PruneRuns:
     """The command line as options: the action first; without one the runs are listed."""
     words = list(arguments or ())
+    if words and not words[0].startswith("-") and not Path(words[0]).exists():
+        hint = "" if words[0] in ACTIONS else closest(words[0], ACTIONS)
+        require(not hint, "action", words[0], f"{hint}It is no folder either, whose runs could be listed.")
     if words and words[0] in ACTIONS:
         return read_options(ACTIONS[words[0]], words[1:], program=f"{program_name()} {words[0]}")
     return read_options(ListRuns, words)

@@ -16,7 +16,7 @@ from saegan_jax.files import write_bytes
 from saegan_jax.report.card import Card, model_card
 from saegan_jax.report.results import versions
 from saegan_jax.runs.arguments import read_options
-from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.checks import check_options, require_folder
 from saegan_jax.runs.export import one_member, write_autoencoder
 from saegan_jax.runs.hub import CARD, check_name, hub, upload
 from saegan_jax.runs.records import complete_steps, read_scores, run_config
@@ -55,6 +55,7 @@ class Push:
 
     def __post_init__(self) -> None:
         check_options(self)
+        require_folder(self.out)
         fix = "it is an identifier of small letters, digits, '-' and '.', such as apache-2.0."
         require(LICENCE.fullmatch(self.licence) is not None, "licence", self.licence, fix)
         fix = "it is one line, the command that trained the run."

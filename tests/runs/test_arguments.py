@@ -73,6 +73,7 @@ CASES = [
     ("--sead 1", f"option = '--sead' cannot be used: there is none of this name; did you mean --seed. {MORE}"),
     ("--Seed=1", "option = '--Seed' .* did you mean --seed"),
     ("--steps 1", "option = '--steps' .* did you mean --part.steps"),
+    ("--lr 1", f"option = '--lr' cannot be used: there is none of this name; {MORE}"),
     ("--part.stpes 1", "option = '--part.stpes' .* did you mean --part.steps"),
     ("-seed 1", "option = '-seed' .* did you mean --seed"),
     ("—seed 1", "option = '—seed' .* did you mean --seed"),
@@ -81,7 +82,7 @@ CASES = [
     ("--resume true", "argument = 'true' .* --resume takes no value; leave it out, or write --no-resume."),
     ("--no-evaluate false", "argument = 'false' .* --no-evaluate takes no value; leave it out."),
     ("seed 1", "argument = 'seed' .* did you mean --seed. Options begin with two dashes."),
-    ("--seed 1 2", f"argument = '2' cannot be used: it belongs to no option; .*{MORE}"),
+    ("--seed 1 2", f"argument = '2' cannot be used: no option takes it. {MORE}"),
 ]
 
 
@@ -100,6 +101,15 @@ def test_what_must_be_given_is_named_after_what_is_misspelt():
         read_options(Whole, [])
     with pytest.raises(ConfigError, match=r"option = '--rnu' .* did you mean --run"):
         read_options(Whole, ["--rnu", "r"])
+    with pytest.raises(ConfigError, match=r"argument = 'r' cannot be used: did you mean --run r\?"):
+        read_options(Whole, ["r"])
+
+
+def test_settings_of_a_group_without_prefix_are_named_as_they_are_written():
+    with pytest.raises(ConfigError, match=r"^sae\.rho = 2\.0 cannot be used"):
+        parse(TrainSAEGAN, ["--sae.rho", "2"])
+    with pytest.raises(ConfigError, match=r"^alignment = -1\.0 cannot be used"):
+        parse(TrainSAEGAN, ["--alignment", "-1"])
 
 
 def test_what_can_be_read_is():
