@@ -19,8 +19,7 @@ DASHES = "-–—"  # word processors make long ones of two short ones
 HELP = ("--help", "--help-all")
 NUMBERS = {int: "a whole number, written without commas", float: "a number, written with a dot and without commas"}
 _UNPREFIXED, _HIDDEN, _POSITIONAL = (
-    typing.get_args(marker[int])[1]  # type: ignore[index]
-    for marker in (tyro.conf.OmitArgPrefixes, tyro.conf.Suppress, tyro.conf.Positional)
+    typing.get_args(marker[int])[1] for marker in (tyro.conf.OmitArgPrefixes, tyro.conf.Suppress, tyro.conf.Positional)
 )
 
 

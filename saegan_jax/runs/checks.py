@@ -76,6 +76,12 @@ def require_folder(out: Path) -> None:
     require(not out.is_file(), "out", str(out), "it is a file; name a folder.")
 
 
+def require_place(out: Path | None) -> None:
+    """Refuse the current folder, into which an output that is not named goes, where nothing can be written into it."""
+    refused = why_not_writable(Path()) if out is None else ""
+    require(not refused, "out", "", refused.replace("name another place", "name it"))
+
+
 def check_memory(
     settings: Any,
     *,

@@ -18,7 +18,7 @@ from saegan_jax.errors import require
 from saegan_jax.files import write_bytes
 from saegan_jax.report import image_grid
 from saegan_jax.runs.arguments import read_options
-from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.checks import check_options, require_place
 from saegan_jax.runs.control import Controls, check_reads_codes, draw_controlled, named_images, parse_on
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.training.systems import draw
@@ -156,6 +156,7 @@ def draw_members(options: Sample, restored: Restored) -> tuple[list[int], np.nda
 
 def run(options: Sample) -> None:
     """Restore, draw, write."""
+    require_place(options.out)
     restored = restore_run(options.run, step=options.step, member=options.member)
     fix = "it is a CycleGAN, which translates images and draws none; saegan translate is its command."
     require(restored.algorithm.sample is not cannot_sample, "run", str(options.run), fix)

@@ -19,7 +19,7 @@ from saegan_jax.files import write_bytes
 from saegan_jax.images import to_unit_float
 from saegan_jax.report import image_grid
 from saegan_jax.runs.arguments import read_options
-from saegan_jax.runs.checks import check_options
+from saegan_jax.runs.checks import check_options, require_place
 from saegan_jax.runs.restore import Restored, restore_run
 from saegan_jax.runs.translations import NAMES, cycled, held_out
 from saegan_jax.training.members import members_of
@@ -163,6 +163,7 @@ def arrange(strips: np.ndarray) -> tuple[np.ndarray, int]:
 
 def run(options: Translate) -> None:
     """Restore, translate, write."""
+    require_place(options.out)
     restored = restore_run(options.run, step=options.step, member=options.member)
     fix = "it translates nothing; give a run of train_cyclegan."
     require(restored.algorithm.translate is not None, "run", str(options.run), fix)

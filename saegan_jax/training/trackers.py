@@ -4,10 +4,12 @@ The package is imported only where it is asked for, and has the user's login, se
 variables. What fails before anything is compiled is refused; what fails later is said once, and the training goes on.
 """
 
+import contextlib
 import importlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +27,13 @@ class Session(NamedTuple):
     """A tracked run.
 
     Attributes:
-      log: ``log(values)``, numbers and pictures by name.
+      log: ``log(values, step)``, numbers and pictures by name; of what has no step None.
       image: ``image(path)``, a PNG as a value of ``log``.
       alert: ``alert(title, text)``.
       finish: nothing is logged any more.
     """
 
-    log: Callable[[dict[str, Any]], Any]
+    log: Callable[[dict[str, Any], int | None], Any]
     image: Callable[[str], Any]
     alert: Callable[[str, str], Any]
     finish: Callable[[], Any]
@@ -46,16 +48,25 @@ def _wandb(module: Any, name: str, run_id: str, config: dict[str, Any]) -> Sessi
         resume="allow",
         settings=module.Settings(console="off", silent=True),  # the screen is that of the training
     )
-    # Every phase has steps of its own, and a resumed run logs some of them again.
+    # Its own steps must grow, but every phase has steps of its own, and a resumed run logs some of them again.
     run.define_metric("*", step_metric="step")
-    return Session(run.log, module.Image, lambda title, text: run.alert(title=title, text=text), run.finish)
+
+    def log(values: dict[str, Any], step: int | None) -> None:
+        run.log(values if step is None else {"step": step, **values})
+
+    return Session(log, module.Image, lambda title, text: run.alert(title=title, text=text), run.finish)
 
 
 def _trackio(module: Any, name: str, run_id: str, config: dict[str, Any]) -> Session:
     project = os.environ.get("TRACKIO_PROJECT", PROJECT)
     # It knows a run by its name.
     run = module.init(project=project, name=f"{name}-{run_id}", config=config, resume="allow", embed=False)
-    return Session(run.log, module.Image, lambda title, text: run.alert(title=title, text=text), run.finish)
+    return Session(
+        lambda values, step: run.log(values, step=step),
+        module.Image,
+        lambda title, text: run.alert(title=title, text=text),
+        run.finish,
+    )
 
 
 TRACKERS: dict[str, Callable[[Any, str, str, dict[str, Any]], Session]] = {"wandb": _wandb, "trackio": _trackio}
@@ -74,7 +85,7 @@ def import_tracker(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        fix = f'it needs the package {name} ({error}): pip install "saegan_jax[tracker]", or leave --tracker out.'
+        fix = f"it needs the package {name} ({error}); pip install {name}, or leave --tracker out."
         raise ConfigError("tracker", name, fix) from None
 
 
@@ -107,18 +118,18 @@ class Tracked:
 
     def scalars(self, phase: str, step: int, values: Mapping[str, float | list[float]]) -> None:
         """One row of the metrics."""
-        self._try(lambda session: session.log({"step": step, **_by_seed(phase, values)}))
+        self._try(lambda session: session.log(_by_seed(phase, values), step))
 
     def picture(self, phase: str, step: int, path: Path) -> None:
         """A picture of samples."""
-        self._try(lambda session: session.log({"step": step, f"{phase}/samples": session.image(str(path))}))
+        self._try(lambda session: session.log({f"{phase}/samples": session.image(str(path))}, step))
 
     def alarm(self, phase: str, event: Mapping[str, Any]) -> None:
         """A beginning of an alarm as an alert, and 1; its end as 0."""
         begins, member = event["state"] == "begins", event.get("member")
         of = "" if member is None else f", seed {member}"
         value = {f"{event['kind']}{'' if member is None else f'/seed_{member}'}": float(begins)}
-        self._try(lambda session: session.log({"step": event["step"], **_by_seed(f"{phase}-alarms", value)}))
+        self._try(lambda session: session.log(_by_seed(f"{phase}-alarms", value), event["step"]))
         if begins:
             self._try(lambda session: session.alert(f"{phase}: {event['kind']}{of}", f"from step {event['step']}"))
 
@@ -126,7 +137,7 @@ class Tracked:
         """The closing table: every row's value, or one per seed, and its floor where it has one."""
         values = {name: row["values"] if len(row["values"]) > 1 else row["values"][0] for name, row in rows.items()}
         floors = {f"{name} floor": row["floor"] for name, row in rows.items() if row["floor"] is not None}
-        self._try(lambda session: session.log(_by_seed("result", values | floors)))
+        self._try(lambda session: session.log(_by_seed("result", values | floors), None))
 
     def finish(self) -> None:
         """The end of the run, or of this part of it."""
@@ -137,7 +148,8 @@ class Tracked:
         if self._session is None:
             return
         try:
-            act(self._session)
+            with contextlib.redirect_stdout(sys.stderr):  # where some of them talk: stdout is for the result
+                act(self._session)
         except Exception as error:  # of a server, a disk, a network, a login: none is worth the training
             self._session = None
             said = " ".join(str(error).split())
@@ -164,7 +176,8 @@ def start_tracking(name: str, folder: Path, config: dict[str, Any], warn: Callab
         return None
     identity = run_id(folder, name)
     try:
-        session = TRACKERS[name](module, folder.resolve().name, identity, config)
+        with contextlib.redirect_stdout(sys.stderr):
+            session = TRACKERS[name](module, folder.resolve().name, identity, config)
     except Exception as error:  # a package of somebody else, which raises what it likes
         said = " ".join(str(error).split())
         fix = f"it cannot start ({type(error).__name__}: {said}); see to its login, use its offline mode, or leave it out."

@@ -1,8 +1,8 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard events, and the live display."""
 
+import contextlib
 import datetime
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -140,7 +140,8 @@ class Screen(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), self.file.fileno())  # or Python complains at its end of what it cannot flush
 
 
 class View(Protocol):

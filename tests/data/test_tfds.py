@@ -181,7 +181,9 @@ def test_size_is_refused_before_anything_is_prepared(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "close"),
-    [("minst", "mnist"), ("digit", "digits"), ("cifar-10", "cifar10"), ("fashionmnist", "fashion_mnist"), ("../x", None),
+    [("minst", "mnist"), ("digit", "digits"), ("cifar-10", "cifar10"), ("MNIST", "mnist"), ("7", None),
+     ("Folder:x", "folder:x"), ("vectors=x", "vectors:x"), ("x.npy", "vectors:x.npy"), ("fashionmnist", "fashion_mnist"),
+     ("../x", None),
      ("huggingface:mnist", None), ("qqqqqqqq", None), ("", None), (None, None)],
 )  # fmt: skip
 def test_unknown_names(name, close, tmp_path):
@@ -192,7 +194,7 @@ def test_unknown_names(name, close, tmp_path):
     assert "digits, shapes, mnist, fashion_mnist, kmnist" in text
     assert "\n" not in text
     if close:
-        assert f"did you mean {close!r}?" in text
+        assert f"did you mean {close}?" in text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import struct
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from saegan_jax.errors import ConfigError
 from saegan_jax.training import writers
-from saegan_jax.training.writers import LINE_EVERY, Display, MetricsWriter, Rate, read_metrics, warn
+from saegan_jax.training.writers import LINE_EVERY, Display, MetricsWriter, Rate, Screen, read_metrics, warn
 
 
 def rows(folder: Path) -> list[tuple[str, int]]:
@@ -191,6 +192,16 @@ def test_the_display_is_silent_at_first_unless_on_a_terminal() -> None:
     for part in ("gan", "20/40", "12.3 steps/s", "loss 2"):
         assert part in shown
     assert "hidden" not in shown
+
+
+def test_a_reader_of_the_output_that_has_had_enough_ends_no_training() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone:
+        display = Display(Screen(file=gone))
+        for _ in range(2):
+            display.console.print("a line")
+        gone.write("and what nobody reads is flushed without an error")
 
 
 def test_scores_are_shown_behind_the_numbers_until_the_phase_ends() -> None:
