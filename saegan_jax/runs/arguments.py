@@ -28,8 +28,8 @@ class Flag(NamedTuple):
 
     Attributes:
       name: such as ``--gan.steps``.
-      kind: type of its values, or of each; None of a positional one, whose name is that of the field.
-      purpose: its type and, where there is one, its default, for a message.
+      kind: type of its value, or of its values.
+      default: of the command at hand; :data:`dataclasses.MISSING` of what must be given.
       on: of a switch, whether it is on by default; None of what takes a value.
     """
 

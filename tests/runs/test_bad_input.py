@@ -1,6 +1,8 @@
 """What cannot work is told in one paragraph, before anything is compiled or written."""
 
 import re
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,7 @@ CASES: list[tuple[str, list[Any], str]] = [
         ["--gan.learnign-rate", 1],
         r"option = .--gan\.learnign-rate. .* did you mean --gan\.learning-rate\?",
     ),
+    ("train_gan", ["--tracker", "wandbb"], r"tracker = 'wandbb' .* did you mean wandb\? choose one of none, wandb"),
     ("train_gan", ["--gan.steps", "many"], r"--gan\.steps = .many. .* a whole number"),
 ]
 
@@ -147,6 +150,15 @@ CASES: list[tuple[str, list[Any], str]] = [
 @pytest.mark.parametrize(("script", "arguments", "message"), CASES, ids=[words(case[1]) for case in CASES])
 def test_settings_that_cannot_work(script: str, arguments: list[Any], message: str) -> None:
     assert re.search(message, paragraph(command(script, *tiny(script, "--out", "run", *arguments))))
+
+
+def test_a_tracker_that_is_missing_or_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tiny("train_gan", "--out", "run", "--tracker", "wandb")
+    monkeypatch.setitem(sys.modules, "wandb", None)  # its import then raises an ImportError
+    assert "tracker = 'wandb' cannot be used: it needs the package wandb" in paragraph(command("train_gan", *given))
+    refusing = types.ModuleType("wandb")  # which has no init
+    monkeypatch.setitem(sys.modules, "wandb", refusing)
+    assert re.search(r"tracker = 'wandb' .* it cannot start \(AttributeError", paragraph(command("train_gan", *given)))
 
 
 def odd_images(height: int = 6, channels: int = 1) -> Dataset:
