@@ -33,7 +33,7 @@ from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
-from saegan_jax.training.run_folder import Longer, check_folder, lock_run, open_folder, tidy, to_json
+from saegan_jax.training.run_folder import Longer, check_folder, lock_run, open_folder, read_config, tidy, to_json
 from saegan_jax.training.sharding import DATA, open_mesh
 from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
@@ -322,6 +322,22 @@ def recorded_options(options: RunOptions, unrecorded: tuple[str, ...] = ()) -> d
     """The options that a run depends on, as JSON values: without those of :data:`LOCAL` and the ``unrecorded`` ones."""
     local: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(options) if f.name in (*LOCAL, *unrecorded)}
     return {key: value for key, value in to_json(dataclasses.replace(options, **local)).items() if key not in local}
+
+
+def require_same_run(options: RunOptions, folder: Path, unrecorded: tuple[str, ...] = ()) -> None:
+    """The run in ``folder`` is that of ``options``, but for those of :data:`LOCAL` and the ``unrecorded`` ones.
+
+    Raises:
+      ConfigError: it has other settings.
+    """
+    found, wanted = read_config(folder)["options"], recorded_options(options, unrecorded)
+    different = sorted(key for key in wanted if wanted[key] != found.get(key))
+    require(
+        not different,
+        "out",
+        str(folder),
+        f"it holds a run with other settings ({', '.join(different)}). Name another --out, or move it away.",
+    )
 
 
 def training_examples(dataset: Dataset, fraction: float) -> InMemory | OnDisk:

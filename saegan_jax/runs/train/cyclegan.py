@@ -154,6 +154,8 @@ def check_autoencoder(domains: Domains, settings: SAEConfig) -> None:
     require(settings.batch_size % 2 == 0, "sae.batch_size", settings.batch_size, fix)
 
 
+UNRECORDED = ("dataset", "beside")
+"""Options that are no part of a run: it reads domains, and what is drawn beside it changes nothing."""
 CHECKS: Mapping[str, Callable[[Domains, Any], None]] = {"cyclegan": check_translators, "sae": check_autoencoder}
 """What is checked of each phase before anything is trained."""
 
@@ -166,8 +168,7 @@ def both_domains(domains: Domains, options: RunOptions, mesh: Mesh | None) -> Ru
         n_classes=None,
         feed=lambda: on_device(TwoDomains(domains.a.train.image, domains.b.train.image), mesh),
         check_phase=lambda name, settings: CHECKS[name](domains, settings),
-        # What is drawn beside it is no part of a run.
-        unrecorded=("dataset", "beside"),
+        unrecorded=UNRECORDED,
     )
 
 
