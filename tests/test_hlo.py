@@ -13,7 +13,7 @@ TEXT = """HloModule jit_f
 ENTRY %main (x: f32[2,3]) -> f32[2,3] {
   %x = f32[2,3]{1,0:T(2,128)} parameter(0)
   %constant.7 = s32[]{:T(128)} constant(16)
-  %loop = (s32[], /*index=1*/f32[2,3]{1,0}) while(%x), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %loop = (s32[], /*index=1*/f32[2,3]{1,0}) while(%x), condition=%cond, body=%body, {"known_trip_count":{"n":"5"}}
   %call = f32[2,3]{1,0} custom-call(%x, %constant.7), custom_call_target="TopK"
   ROOT %branch = bf16[4]{0} conditional(%constant.7, %x, %x), branch_computations={%one, %two}
 }

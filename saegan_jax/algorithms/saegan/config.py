@@ -121,6 +121,12 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
             "another discriminator.",
         )
         require(
+            not codes_out or not self.gan.hidden_weight,
+            "gan.hidden_weight",
+            self.gan.hidden_weight,
+            "it penalises layers of a generator of images; set it to 0, or set generator_output='images'.",
+        )
+        require(
             not codes_out or self.sae.k <= self.sae.d_sae,
             "sae.k",
             self.sae.k,
