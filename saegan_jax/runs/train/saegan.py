@@ -41,10 +41,9 @@ def run(options: TrainSAEGAN) -> None:
             sae_state = job.train("sae", autoencoder.step, start, model.sae, shown=shown)
         else:
             sae_state = start()
-        rows = sae_rows(job, model.sae, sae_state.params)
-
         fit = jax.jit(lambda params, images: fit_members(model, params, images, **members))
         pretrained = fit(sae_state.params, job.data.image)
+        rows = sae_rows(job, model.sae, pretrained.sae)
         algorithm = saegan(model, image_shape=shape, n_classes=n_classes)
         gan_state = job.train(
             "gan",
