@@ -58,8 +58,8 @@ class Listener:
         self._wakeup = -1
         self._reset()
 
-    def _reset(self) -> None:
-        self.expendable: str | None = None
+    def _reset(self, expendable: str | None = None) -> None:
+        self.expendable = expendable
         self.number: int | None = None
         self.deferred: str | None = None
         self.added: tuple[str, ...] | None = None
@@ -70,11 +70,11 @@ class Listener:
         words = command_line()
         return f"To continue: {shlex.join([*words, *(word for word in self.added or () if word not in words)])}"
 
-    def listen(self) -> None:
+    def listen(self, *, expendable: str | None = None) -> None:
         """Take the signals over, unless this is not the main thread, where Python allows no handlers."""
         if self.active or threading.current_thread() is not threading.main_thread():
             return
-        self._reset()
+        self._reset(expendable)  # before the handlers are there: a signal may come between two lines
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[1], False)
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
@@ -142,8 +142,7 @@ os.register_at_fork(after_in_child=LISTENER.forget_in_child)
 
 def listen_while_importing() -> None:
     """Listen for the rest of the process; a signal ends it at once until :func:`listening` is entered."""
-    LISTENER.listen()
-    LISTENER.expendable = "while loading; nothing was written"
+    LISTENER.listen(expendable="while loading; nothing was written")
 
 
 @contextmanager
