@@ -148,3 +148,12 @@ def test_listening_gives_back_what_was_there():
     assert [signal.getsignal(number) for number in signals.NUMBERS] == before
     assert signals.requested() is None
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_what_may_be_lost_is_known_before_the_first_handler_is_there(monkeypatch):
+    listener, known = signals.Listener(), []
+    monkeypatch.setattr(signals.signal, "signal", lambda *_: known.append(listener.expendable))
+    monkeypatch.setattr(signals.signal, "set_wakeup_fd", lambda *_, **__: -1)
+    listener.listen(expendable="while loading")
+    listener.give_back()
+    assert known[:2] == ["while loading"] * 2
