@@ -85,7 +85,17 @@ OFF = {
         "constant_share",
     ),
     *("cycle", "decoder_norm", "dragan_penalty", "ema_half_life", "final_beta2", "final_gamma", "final_learning_rate"),
-    *("gradient_penalty", "history", "identity", "initial_threshold", "lambda_k", "lecam", "mix", "patch_size"),
+    *(
+        "gradient_penalty",
+        "hidden_weight",
+        "history",
+        "identity",
+        "initial_threshold",
+        "lambda_k",
+        "lecam",
+        "mix",
+        "patch_size",
+    ),
     *("probe_images", "pulling_away", "r1_gamma", "r2_gamma", "resample_every", "schedule_steps", "sparsity_warmup"),
     *("code_dropout", "concept_weight", "max_skipped", "roll_back", "semantic_weight", "spike_warmup", "weight_decay"),
 }
