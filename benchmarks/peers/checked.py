@@ -61,10 +61,10 @@ def _arm(record: Record, peer: Peer, agreed: Agreement, flops: float | None) -> 
     )
 
 
-def _built(
+def built(
     work: Work, record: Record, params: Any, pixels: np.ndarray, closing: contextlib.ExitStack
 ) -> tuple[Peer, Agreement]:
-    """A peer that computes what we compute.
+    """A peer that computes what we compute, which has taken three steps.
 
     Raises:
       UnavailableError: it cannot be timed here.
@@ -99,7 +99,7 @@ def checked(work: Work, pixels: np.ndarray, say: Say, *, quick: bool, closing: c
             continue
         say(f"{record.name}: checking that it agrees")
         try:
-            peer, agreed = _built(work, record, params, pixels, closing)
+            peer, agreed = built(work, record, params, pixels, closing)
         except UnavailableError as error:
             found.skipped.append({**about, "reason": str(error)})
             continue
