@@ -76,3 +76,8 @@ def available_bytes() -> int:
     except (OSError, ValueError):  # not Linux, or no limit there ("max")
         pass
     return max(0, min(limits))
+
+
+def reduced_products() -> bool:
+    """Whether JAX computes float32 products with fewer bits: on GPUs in TensorFloat-32, unless all bits are asked for."""
+    return jax.default_backend() == "gpu" and jax.config.jax_default_matmul_precision not in ("highest", "float32")
