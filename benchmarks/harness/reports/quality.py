@@ -75,6 +75,7 @@ def markdown(result: Result) -> str:
 def _notes(result: Result, busy: bool) -> list[str]:
     settings = result["settings"]
     notes = [
+        "Settings are those of the data set's presets, chosen on the same validation images.",
         f"A mark is reached at the first evaluation at or below it: steps are known to within {settings['every']:,}, and "
         "nothing is interpolated. `> N` is a training that ended at N above the mark.",
         "The floor is what as many training images score.",
@@ -107,6 +108,9 @@ def picture(result: Result) -> bytes:
     for mark in result["settings"]["marks"]:
         axes.axhline(mark, color="0.6", linewidth=0.8, linestyle="--")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=7)
     axes.set_xlabel("steps of the GAN" if busy else "s of training, compiling left out", fontsize=8)
     axes.set_ylabel("Frechet distance over the floor", fontsize=8)
     axes.tick_params(labelsize=7)
