@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -128,6 +129,7 @@ def run(
 ) -> None:
     """Time the contrasts that the options ask for, and write what was found."""
     console = Console()
+    config: Any = jax.config  # whose options JAX defines as it goes
     chosen = matching("--only", options.only, contrasts, also=[PRODUCTS])
     jobs = {name: partial(time_contrast, name, one, works, options) for name, one in chosen.items()}
     if fnmatch.fnmatch(PRODUCTS, options.only):
@@ -136,7 +138,7 @@ def run(
     settings = {
         "repeats": options.repeats,
         "seconds": options.seconds,
-        "precision": str(jax.config.jax_default_matmul_precision or "default"),
+        "precision": str(config.jax_default_matmul_precision or "default"),
         "chosen_among": [rows_here(), WIDTH],
         "quick": options.quick,
     }

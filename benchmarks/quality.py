@@ -192,7 +192,8 @@ def open_setting(options: Options) -> Setting:
 
 
 def _settings(setting: Setting) -> dict[str, Any]:
-    options, config = setting.options, jax.config
+    options = setting.options
+    config: Any = jax.config  # whose options JAX defines as it goes
     return {
         "dataset": options.dataset,
         "seeds": options.seeds,

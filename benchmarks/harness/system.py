@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -80,4 +81,5 @@ def available_bytes() -> int:
 
 def reduced_products() -> bool:
     """Whether JAX computes float32 products with fewer bits: on GPUs in TensorFloat-32, unless all bits are asked for."""
-    return jax.default_backend() == "gpu" and jax.config.jax_default_matmul_precision not in ("highest", "float32")
+    config: Any = jax.config
+    return jax.default_backend() == "gpu" and config.jax_default_matmul_precision not in ("highest", "float32")
