@@ -29,6 +29,7 @@ from saegan_jax.report import image_grid
 from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import RunOptions, StreamOptions, TrainOptions
 from saegan_jax.runs.plan import show_plan
+from saegan_jax.training.busy import busy
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
@@ -139,7 +140,7 @@ class Run:
         if not self.options.evaluate:
             return None
         self.display.stop()  # rich before 14 allows one live display at a time
-        with self.display.console.status("training the feature network, or opening the cached one"):
+        with busy(self.display.console, "training the feature network, or opening the cached one"):
             network = load_feature_network(self.dataset, allow_random=True)
         return sample_evaluator(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
 
