@@ -22,7 +22,7 @@ from benchmarks.harness.session import Outcome, Part, command, say_line, work_th
 from benchmarks.harness.timing import Say
 from benchmarks.peers.quality import NAMES, Theirs, agreed, not_here
 from benchmarks.peers.registry import PEERS, prepare
-from benchmarks.workloads.quality import OURS, Ours, Recipe, flops_of, peer_work, recipe, scorer
+from benchmarks.workloads.quality import OURS, Ours, Recipe, flops_of, peer_work, plain_arm, recipe, scorer
 from benchmarks.workloads.scan import examples
 from saegan_jax.data import DataError, Dataset, load
 from saegan_jax.errors import ConfigError
@@ -118,10 +118,10 @@ class Made(NamedTuple):
 
 
 def _make_ours(arm: str, setting: Setting) -> Made:
-    settings_of, programs_of = OURS[arm]
-    settings = settings_of(setting.recipe)
-    programs = programs_of(settings, examples(setting.dataset.train.image), every=setting.options.every)
-    return Made(lambda seed: Ours(programs, seed=seed), flops_of(settings, setting.dataset), [])
+    entry = OURS[arm]
+    images = examples(setting.dataset.train.image)
+    programs = entry.programs(entry.settings(setting.recipe), images, every=setting.options.every)
+    return Made(lambda seed: Ours(programs, seed=seed), flops_of(entry.arm(setting.recipe), setting.dataset), [])
 
 
 def _make_theirs(arm: str, setting: Setting) -> Made:
@@ -130,7 +130,7 @@ def _make_theirs(arm: str, setting: Setting) -> Made:
     work, record = peer_work(setting.dataset, config), PEERS[arm]
     agreement = agreed(work, record, images)
     start = partial(_theirs, work, record, images)
-    return Made(start, flops_of(config, setting.dataset), agreement)
+    return Made(start, flops_of(plain_arm(setting.recipe), setting.dataset), agreement)
 
 
 def _theirs(work: Any, record: Any, images: Any, seed: int) -> Trainee:

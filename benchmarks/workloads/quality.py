@@ -82,13 +82,20 @@ def peer_work(dataset: Dataset, config: GANConfig) -> Work:
     return gans.work("plain", config, image_shape=dataset.image_shape)
 
 
-def flops_of(settings: GANConfig | SAEGANConfig, dataset: Dataset) -> tuple[float, float] | None:
+def plain_arm(found: Recipe) -> Arm:
+    """The plain GAN as an arm whose operations are counted."""
+    return Arm("", PLAIN_GAN, SAEGANConfig(gan=found.plain, generator_input="gaussian", discriminator="pixels"))
+
+
+def pairs_arm(found: Recipe) -> Arm:
+    """The GAN of pairs, with its autoencoder and its prior."""
+    return Arm("", SAE_GAN, found.pairs)
+
+
+def flops_of(arm: Arm, dataset: Dataset) -> tuple[float, float] | None:
     """Operations before the first step and of a step, on a CPU; elsewhere libraries compute what XLA does not count."""
     if jax.default_backend() != "cpu":
         return None
-    arm = Arm("", SAE_GAN, settings)
-    if isinstance(settings, GANConfig):
-        arm = Arm("", PLAIN_GAN, SAEGANConfig(gan=settings, generator_input="gaussian", discriminator="pixels"))
     n = len(dataset.train.label)
     counted = cost(arm, image_shape=dataset.image_shape, n_classes=dataset.num_classes, n_images=n)
     return counted.before, counted.step
@@ -212,8 +219,22 @@ class Ours:
         self._state = None
 
 
-OURS: Mapping[str, tuple[Callable[[Recipe], Any], Callable[..., Plain | Pairs]]] = {
-    "plain GAN": (lambda found: found.plain, Plain),
-    "pairs of image and code": (lambda found: found.pairs, Pairs),
+class Entry(NamedTuple):
+    """An arm of ours.
+
+    Attributes:
+      settings: of a recipe.
+      programs: that train them.
+      arm: whose operations are counted.
+    """
+
+    settings: Callable[[Recipe], Any]
+    programs: Callable[..., Plain | Pairs]
+    arm: Callable[[Recipe], Arm]
+
+
+OURS: Mapping[str, Entry] = {
+    "plain GAN": Entry(lambda found: found.plain, Plain, plain_arm),
+    "pairs of image and code": Entry(lambda found: found.pairs, Pairs, pairs_arm),
 }
-"""Arms of ours: which settings of a recipe, and the programs that train them."""
+"""Arms of ours by name."""
