@@ -94,6 +94,10 @@ FLOAT32 = Tolerances()
 # One leaky ReLU on the other side changes the gradient of its channel: by 4e-4 of that of the first layer at 64x64, where
 # float64 showed one such unit on either side. With one gradient in a thousand of random sign, an update is 0.06 off.
 FLOAT32_KINKS = Tolerances(later_scalar=2e-2, gradient=2e-3, update=0.15)
+# Ten bits of mantissa in products, as on GPUs by default; between the other two, and not measured yet.
+TENSORFLOAT32 = Tolerances(
+    scalar=1e-2, later_scalar=0.1, gradient=5e-2, later_gradient=0.2, update=0.5, floor=2e-2, least=0.1
+)
 # Eight bits of mantissa: each product is off by up to 0.4 %, and small gradients are noise.
 BFLOAT16 = Tolerances(scalar=5e-2, later_scalar=0.2, gradient=0.2, later_gradient=0.5, update=0.7, floor=0.1, least=0.5)
 

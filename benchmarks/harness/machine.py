@@ -1,5 +1,7 @@
 """What the machine can do at best: matrix products, and copies between its memory and itself."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,18 +25,18 @@ def array_bytes() -> int:
     return max(2**20, min(wanted, available_bytes() // 8))
 
 
-def xla_product(shape: tuple[int, int, int], dtype: str = "float32") -> Arm:
-    """The product ``(m, k) x (k, n)`` of ``dtype`` in XLA, at JAX's default precision: 2 m k n operations a call."""
+def xla_product(shape: tuple[int, int, int], dtype: str = "float32", *, precision: str | None = None) -> Arm:
+    """The product ``(m, k) x (k, n)`` of ``dtype`` in XLA, at JAX's default precision or another: 2 m k n operations a call."""
     m, k, n = shape
     a, b = (jax.random.normal(jax.random.key(i), s, dtype) for i, s in enumerate(((m, k), (k, n))))
-    product, compile_s = stopwatch(lambda: jax.jit(jnp.matmul).lower(a, b).compile())
+    product, compile_s = stopwatch(lambda: jax.jit(partial(jnp.matmul, precision=precision)).lower(a, b).compile())
 
     def run(calls: int) -> None:
         for _ in range(calls):
             out = product(a, b)
         out.block_until_ready()
 
-    name = "xla" if dtype == "float32" else f"xla {dtype}"
+    name = " ".join(filter(None, ("xla", dtype if dtype != "float32" else "", precision)))
     return Arm(f"{name} {m}x{k}x{n}", run, 1, 2.0 * m * k * n, compile_s, dtype=dtype)
 
 

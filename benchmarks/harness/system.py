@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -76,3 +77,9 @@ def available_bytes() -> int:
     except (OSError, ValueError):  # not Linux, or no limit there ("max")
         pass
     return max(0, min(limits))
+
+
+def reduced_products() -> bool:
+    """Whether JAX computes float32 products with fewer bits: on GPUs in TensorFloat-32, unless all bits are asked for."""
+    config: Any = jax.config
+    return jax.default_backend() == "gpu" and config.jax_default_matmul_precision not in ("highest", "float32")

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.harness.agreement import BFLOAT16, Agreement, Peer, agree
+from benchmarks.harness.agreement import BFLOAT16, TENSORFLOAT32, Agreement, Peer, agree
 from benchmarks.harness.errors import DisagreementError, UnavailableError
+from benchmarks.harness.system import reduced_products
 from benchmarks.harness.timing import Arm, Say
 from benchmarks.peers.registry import Record, not_installed, peers_of
 from benchmarks.workloads.work import Reference, Work, start
@@ -38,7 +39,8 @@ def check(work: Work, record: Record, peer: Peer, pixels: np.ndarray) -> Agreeme
     """
     places = (t * work.batch_size + np.arange(work.batch_size) for t in range(AGREEMENT_STEPS))
     batches = (pixels[place % len(pixels)] for place in places)
-    tolerances = BFLOAT16 if record.dtype == "bfloat16" else work.tolerances
+    exact = TENSORFLOAT32 if reduced_products() else work.tolerances
+    tolerances = BFLOAT16 if record.dtype == "bfloat16" else exact
     return agree(Reference(work), peer, batches, work=work.name, arm=record.name, tolerances=tolerances)
 
 
@@ -61,10 +63,10 @@ def _arm(record: Record, peer: Peer, agreed: Agreement, flops: float | None) -> 
     )
 
 
-def _built(
+def built(
     work: Work, record: Record, params: Any, pixels: np.ndarray, closing: contextlib.ExitStack
 ) -> tuple[Peer, Agreement]:
-    """A peer that computes what we compute.
+    """A peer that computes what we compute, which has taken three steps.
 
     Raises:
       UnavailableError: it cannot be timed here.
@@ -99,7 +101,7 @@ def checked(work: Work, pixels: np.ndarray, say: Say, *, quick: bool, closing: c
             continue
         say(f"{record.name}: checking that it agrees")
         try:
-            peer, agreed = _built(work, record, params, pixels, closing)
+            peer, agreed = built(work, record, params, pixels, closing)
         except UnavailableError as error:
             found.skipped.append({**about, "reason": str(error)})
             continue

@@ -69,8 +69,8 @@ def _pytorch(mode: str) -> Build:
     return partial(_here, "torch", {"mode": mode})
 
 
-EAGER, CHANNELS_LAST, COMPILED, BF16 = (
-    "PyTorch, eager", "PyTorch, channels last", "PyTorch, compiled", "PyTorch, bf16",
+EAGER, CHANNELS_LAST, COMPILED, GRAPHS, BF16 = (
+    "PyTorch, eager", "PyTorch, channels last", "PyTorch, compiled", "PyTorch, CUDA graphs", "PyTorch, bf16",
 )  # fmt: skip
 KERAS_TENSORFLOW, KERAS_JAX, FLAX = "Keras, TensorFlow", "Keras, JAX", "Flax, loop"
 TORCH = ("torch",)
@@ -81,6 +81,16 @@ PEERS = {
         Record(CHANNELS_LAST, _pytorch("channels_last"), TORCH, suits=lambda work: work.convolutional),
         # Compiling needs a C++ compiler and a supported Python.
         Record(COMPILED, _pytorch("compile"), TORCH, first_step_compiles=True, may_fail=True, quick=False),
+        # torch.compile's mode "reduce-overhead"; without a GPU there is nothing to capture.
+        Record(
+            GRAPHS,
+            _pytorch("graphs"),
+            TORCH,
+            suits=lambda work: jax.default_backend() != "cpu",
+            first_step_compiles=True,
+            may_fail=True,
+            quick=False,
+        ),
         Record(BF16, _pytorch("bf16"), TORCH, dtype="bfloat16"),
         # Each turn is one `fit`, whose start takes up to a tenth of a second on TensorFlow.
         Record(

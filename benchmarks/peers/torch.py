@@ -2,18 +2,21 @@
 
 The eager variants differentiate with ``torch.autograd``, the compiled one with ``torch.func`` inside ``torch.compile``,
 because compiled autograd functions cannot be differentiated twice. The bf16 one is eager under autocast, weights and Adam in
-float32. Everything is on the GPU where JAX's default backend is one, and on the CPU otherwise.
+float32. Of the one with CUDA graphs each compiled function is captured once and replayed. Everything is on the GPU where JAX's
+default backend is one, and on the CPU otherwise.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.agreement import Observation
@@ -23,7 +26,8 @@ from benchmarks.workloads import gan as gans
 from benchmarks.workloads import sae as saes
 from benchmarks.workloads.package import STATISTICS_DECAY, GANConfig, SAEConfig
 
-Mode = Literal["eager", "channels_last", "compile", "bf16"]
+Mode = Literal["eager", "channels_last", "compile", "graphs", "bf16"]
+COMPILED: tuple[Mode, ...] = ("compile", "graphs")
 Params = dict[str, torch.Tensor]
 
 
@@ -32,11 +36,17 @@ def _leaves(arrays: Mapping[str, np.ndarray], mode: Mode) -> Params:
     if mode == "channels_last":
         last = torch.channels_last
         tensors = {name: t.contiguous(memory_format=last) if t.ndim == 4 else t for name, t in tensors.items()}
-    return {name: t.requires_grad_(mode != "compile") for name, t in tensors.items()}
+    return {name: t.requires_grad_(mode not in COMPILED) for name, t in tensors.items()}
 
 
 def _numpy(params: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {name: t.detach().cpu().numpy().copy() for name, t in params.items()}
+
+
+def _kept(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``(gradients, (scalar, aux))``, the latter two copied out of the memory that the next replay writes to."""
+    gradients, rest = function(*arguments)
+    return gradients, tree_map(torch.clone, rest)
 
 
 class _Peer:
@@ -45,7 +55,7 @@ class _Peer:
     steps_per_call = 1
 
     def __init__(self, images: np.ndarray, batch_size: int, mode: Mode):
-        if mode == "compile":
+        if mode in COMPILED:
             torch.compiler.reset()  # or the works of one run add up to its limit of recompilations
         self.before = resident_bytes()
         self.mode, self.batch_size, self.device = mode, batch_size, device()
@@ -63,8 +73,9 @@ class _Peer:
 
     def _value_and_grad(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """``loss(params, *rest) -> (scalar, aux)`` to ``f(params, *rest) -> (list of gradients, (scalar, aux))``."""
-        if self.mode == "compile":
-            return torch.compile(torch.func.grad_and_value(loss, has_aux=True), fullgraph=True, dynamic=False)
+        if self.mode in COMPILED:
+            compiled = self._compiled(torch.func.grad_and_value(loss, has_aux=True), fullgraph=True)
+            return compiled if self.mode == "compile" else partial(_kept, compiled)
 
         def eager(params: Params, *rest: Any) -> Any:
             with self._precision():
@@ -72,6 +83,16 @@ class _Peer:
             return dict(zip(params, torch.autograd.grad(value, list(params.values())), strict=True)), (value, aux)
 
         return eager
+
+    def _compiled(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        mode = "reduce-overhead" if self.mode == "graphs" else None
+        compiled: Callable[..., Any] = torch.compile(function, dynamic=False, mode=mode, **options)
+        return compiled
+
+    def _begin(self) -> None:
+        """Before every step: what an earlier replay of a graph gave may be written over."""
+        if self.mode == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.mode == "bf16" else nullcontext()
@@ -119,7 +140,7 @@ class _Peer:
 
     def flops(self) -> float | None:
         """See :class:`benchmarks.harness.agreement.Peer`; None for compiled programs, whose fused kernels are not counted."""
-        if self.mode == "compile":
+        if self.mode in COMPILED:
             return None
         with FlopCounterMode(display=False) as counter:
             self.run(1)
@@ -134,7 +155,7 @@ class _Peer:
             torch.cuda.reset_peak_memory_stats()
             self.run(2)
             return torch.cuda.max_memory_allocated()
-        return None if self.mode == "compile" else growth(self.before, lambda: self.run(2))
+        return None if self.mode in COMPILED else growth(self.before, lambda: self.run(2))
 
     def close(self) -> None:
         """Nothing is held but memory."""
@@ -191,6 +212,7 @@ class SAEPeer(_Peer):
         )
 
     def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
+        self._begin()
         config = self.config
         gradients, (loss, aux) = self.gradients(self.params, images.flatten(1), self.statistics)
         reconstruction, sparsity, l0, dead, self.statistics = aux
@@ -225,10 +247,10 @@ class GANPeer(_Peer):
 
     def __init__(self, config: GANConfig, trees: tuple[Any, Any], images: np.ndarray, mode: Mode):
         super().__init__(images, config.batch_size, mode)
-        if config.loss not in ("relativistic", "non_saturating") or config.final_learning_rate != 1:
-            raise ValueError(f"This peer has no loss {config.loss!r} or learning-rate schedule; add it first.")
+        if config.loss not in ("relativistic", "non_saturating"):
+            raise ValueError(f"This peer has no loss {config.loss!r}; add it first.")
         height, width, channels = images.shape[1:]
-        self.config, self.shape = config, (channels, height, width)
+        self.config, self.shape, self.steps = config, (channels, height, width), 0
         self.side = gans.smallest(config, images.shape[1:])
         self.g = _leaves(gans.generator_layout(trees[0], *self.side), mode)
         self.d = _leaves(gans.discriminator_layout(trees[1], *self.side), mode)
@@ -239,7 +261,7 @@ class GANPeer(_Peer):
         self.adam_d = self._adam(self.d, config.learning_rate, **options)
         self.discriminator_gradients = self._value_and_grad(self._discriminator_loss)
         self.generator_gradients = self._value_and_grad(self._generator_loss)
-        self.generate = torch.compile(self._generator, dynamic=False) if mode == "compile" else self._generator
+        self.generate = self._compiled(self._generator) if mode in COMPILED else self._generator
 
     def _images(self, x: torch.Tensor) -> torch.Tensor:
         """Features of the last dense layer as the smallest images."""
@@ -267,7 +289,7 @@ class GANPeer(_Peer):
 
     def _logits_and_norms(self, p: Params, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and squared gradient norms per example; the latter differentiable in ``p``."""
-        if self.mode == "compile":
+        if self.mode in COMPILED:
 
             def summed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
                 logits = self._discriminator(p, x)
@@ -305,6 +327,8 @@ class GANPeer(_Peer):
         return F.softplus(-fake).mean(), ()
 
     def _train(self, images: torch.Tensor, *draws: torch.Tensor) -> None:
+        self._begin()
+        self._set_rate()
         real, (d_noise, g_noise) = images.mul_(2).sub_(1), draws
         with torch.no_grad(), self._precision():
             fake = self.generate(self.g, d_noise)
@@ -317,6 +341,25 @@ class GANPeer(_Peer):
         names = ("real_logits", "fake_logits", "r1", "r2")
         self.info = {"discriminator_loss": loss_d.detach(), "generator_loss": loss_g.detach()}
         self.info |= dict(zip(names, aux, strict=True)) | {"generator_extra": loss_g.new_zeros(())}
+
+    def _set_rate(self) -> None:
+        """The learning rate of this step, along half a cosine."""
+        config = self.config
+        share = min(self.steps / (config.schedule_steps or config.steps), 1.0)
+        moved = 0.5 * (1 - math.cos(math.pi * share)) * (config.final_learning_rate - 1)
+        for optimiser in (self.adam_g, self.adam_d):
+            optimiser.param_groups[0]["lr"] = config.learning_rate * (1 + moved)
+        self.steps += 1
+
+    def sample(self, n: int, *, seed: int, batch_size: int = 500) -> np.ndarray:
+        """``(n, height, width, channels)`` float32 in [0, 1] by the averaged weights; ``seed`` fixes the noise."""
+        source = torch.Generator(self.device).manual_seed(seed)
+        size, found = (batch_size, self.config.d_noise), []
+        with torch.no_grad(), self._precision():
+            for _ in range(-(-n // batch_size)):
+                z = torch.randn(size, device=self.device, generator=source)
+                found.append(self._generator(self.ema, z).permute(0, 2, 3, 1).add(1).div(2).cpu().numpy())
+        return np.concatenate(found)[:n]
 
     def _draws(self) -> tuple[torch.Tensor, ...]:
         shape = self.batch_size, self.config.d_noise

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.harness.errors import UnavailableError
 from benchmarks.harness.results import cores
+from benchmarks.harness.system import reduced_products
 from benchmarks.harness.timing import Arm
 
 
@@ -31,12 +32,13 @@ def device() -> torch.device:
 
 
 def configure() -> None:
-    """As many threads as XLA has, exact float32 products, and no kernels compiled by an earlier run."""
+    """As many threads as XLA has, float32 products as exact as XLA's, and no kernels compiled by an earlier run."""
     import torch._inductor.config
 
     warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")  # says that caches are off
     torch.set_num_threads(cores())
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("high" if reduced_products() else "highest")
+    torch.backends.cudnn.allow_tf32 = reduced_products()
     torch._inductor.config.force_disable_caches = True
     torch.manual_seed(0)
 

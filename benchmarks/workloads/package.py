@@ -8,15 +8,17 @@ from saegan_jax.algorithms.base import Algorithm, Batch, Examples
 from saegan_jax.algorithms.cyclegan import CycleGANConfig, TranslationConfig
 from saegan_jax.algorithms.energy import EnergyConfig
 from saegan_jax.algorithms.gan import GANConfig, GANInfo, GANState, gan
-from saegan_jax.algorithms.sae import STATISTICS_DECAY, SAEConfig, SAEInfo, SAEState, sae
-from saegan_jax.algorithms.saegan import SAEGANConfig
+from saegan_jax.algorithms.registry import build as build_system
+from saegan_jax.algorithms.sae import STATISTICS_DECAY, SAEConfig, SAEInfo, SAEState, Start, sae
+from saegan_jax.algorithms.saegan import SAEGANConfig, fit_pretrained, saegan
 from saegan_jax.algorithms.vae import VAEConfig
 from saegan_jax.errors import ConfigError
 from saegan_jax.images import to_unit_float
 from saegan_jax.training.aot import Forecast, compiler_versions, forecast, forecast_system, stay_on_host, topology
 from saegan_jax.training.sharding import Placement, open_mesh
 from saegan_jax.training.stream import Feed, many_streamed_steps
-from saegan_jax.training.sweep import CPU_MEMBERS_PER_VMAP
+from saegan_jax.training.sweep import CPU_MEMBERS_PER_VMAP, data_center
+from saegan_jax.training.systems import draw
 from saegan_jax.training.transforms import Chunk, compile_chunk, ensemble, many_steps
 
 __all__ = [
@@ -39,11 +41,16 @@ __all__ = [
     "SAEGANConfig",
     "SAEInfo",
     "SAEState",
+    "Start",
     "TranslationConfig",
     "VAEConfig",
+    "build_system",
     "compile_chunk",
     "compiler_versions",
+    "data_center",
+    "draw",
     "ensemble",
+    "fit_pretrained",
     "forecast",
     "forecast_system",
     "gan",
@@ -51,6 +58,7 @@ __all__ = [
     "many_streamed_steps",
     "open_mesh",
     "sae",
+    "saegan",
     "stay_on_host",
     "to_unit_float",
     "topk_mask",

@@ -1,15 +1,17 @@
-"""What ``python -m benchmarks.aot`` compiles for TPUs that are not there: every system once, and how the costs split."""
+"""Every system once, and how the costs split: ``python -m benchmarks.aot`` compiles it for TPUs that are not there, and
+``python -m benchmarks.forms`` times it on the device that is there."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from benchmarks.workloads import gan as gans
+from benchmarks.workloads.images import images_for
 from benchmarks.workloads.package import (
     CycleGANConfig,
     EnergyConfig,
@@ -20,13 +22,17 @@ from benchmarks.workloads.package import (
     SAEGANConfig,
     TranslationConfig,
     VAEConfig,
+    build_system,
     forecast,
     forecast_system,
     topk_mask,
 )
+from benchmarks.workloads.scan import Scanned
+from benchmarks.workloads.selection import Selected, by_sorting
 
 SMALL, COLOUR, VECTORS = (28, 28, 1), (64, 64, 3), (64, 64, 1)
 ONE = "data=1"
+MOST_IMAGES, LARGEST_DATA = 8192, 256 * 2**20
 
 
 class Case(NamedTuple):
@@ -48,6 +54,16 @@ class Case(NamedTuple):
         return f"{self.slice.partition(':')[0]}, {self.mesh}"
 
 
+class Program(Protocol):
+    """A compiled program on the device that is there."""
+
+    compiled: Any
+    compile_s: float
+
+    def run(self, calls: int) -> None:
+        """That many calls; returns when their results are there."""
+
+
 class Planned(NamedTuple):
     """A work.
 
@@ -55,17 +71,28 @@ class Planned(NamedTuple):
       forecast: ``forecast(chip=..., mesh=...)``.
       batch_size: examples of one member's step.
       n_seeds: members.
+      program: ``program(steps=...)``, of so many steps a call; None for a work that cannot be run without something trained.
     """
 
     forecast: Callable[..., Forecast]
     batch_size: int
     n_seeds: int = 1
+    program: Callable[..., Program] | None = None
 
 
 def system(settings: Any, *, batch_size: int, image_shape: tuple[int, int, int] = SMALL, n_seeds: int = 1) -> Planned:
     """A step of a system in the registry."""
     given: dict[str, Any] = {"image_shape": image_shape, "batch_size": batch_size, "n_seeds": n_seeds}
-    return Planned(partial(forecast_system, settings, **given), batch_size, n_seeds)
+    return Planned(
+        partial(forecast_system, settings, **given), batch_size, n_seeds, partial(scanned, settings, **given)
+    )
+
+
+def scanned(settings: Any, *, image_shape: tuple[int, int, int], batch_size: int, n_seeds: int, steps: int) -> Scanned:
+    """A scan over steps of a system that needs nothing trained, on synthetic images."""
+    pixels = images_for(image_shape, batch_size=batch_size, wanted=MOST_IMAGES, most_bytes=LARGEST_DATA)
+    algorithm, members = build_system(settings, image_shape=image_shape, n_classes=0), n_seeds if n_seeds > 1 else None
+    return Scanned(algorithm, pixels, batch_size=batch_size, steps=steps, members=members)
 
 
 def of_gan(settings: GANConfig, **options: Any) -> Planned:
@@ -84,16 +111,9 @@ def select(search: Callable[[jax.Array], jax.Array], *, chip: str, mesh: Mesh) -
     return forecast(step, {}, rows, chip=chip, placed=placed)
 
 
-def by_sorting(x: jax.Array, *, k: int) -> jax.Array:
-    """The mask by ``lax.top_k``: as it is stable, the last index that it gives ends those that are tied."""
-    values, index = jax.lax.top_k(x, k)
-    level, place = values[:, -1:], jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
-    return (x > level) | ((x == level) & (place <= index[:, -1:]))
-
-
 def selection(search: Callable[[jax.Array], jax.Array]) -> Planned:
     """A way to choose."""
-    return Planned(partial(select, search), 4096)
+    return Planned(partial(select, search), 4096, program=partial(Selected, search))
 
 
 K = 32

@@ -8,10 +8,12 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from tiny_works import GAN, SHAPE, tiny_gan, tiny_mlp, tiny_sae, tiny_topk
+from tiny_works import GAN, OBLONG, SHAPE, tiny_gan, tiny_mlp, tiny_sae, tiny_topk
 
+from benchmarks.harness.agreement import BFLOAT16, FLOAT32_KINKS, TENSORFLOAT32
 from benchmarks.harness.errors import DisagreementError, UnavailableError
 from benchmarks.harness.worker import Remote
+from benchmarks.peers import checked
 from benchmarks.peers.checked import check
 from benchmarks.peers.registry import (
     BF16,
@@ -19,6 +21,7 @@ from benchmarks.peers.registry import (
     COMPILED,
     EAGER,
     FLAX,
+    GRAPHS,
     KERAS_JAX,
     KERAS_TENSORFLOW,
     PEERS,
@@ -137,7 +140,23 @@ def test_only_peers_that_suit_a_work_are_timed_beside_it():
     assert CHANNELS_LAST in {record.name for record in peers_of(tiny_gan())}
     assert CHANNELS_LAST not in {record.name for record in peers_of(tiny_sae())}
     assert peers_of(tiny_sae()._replace(peers=False)) == []
-    assert [record.name for record in peers_of(tiny_gan())] == list(PEERS)
+    assert [record.name for record in peers_of(tiny_gan())] == [name for name in PEERS if name != GRAPHS]
+
+
+def test_float32_is_checked_as_exactly_as_it_is_computed(monkeypatch):
+    asked = []
+
+    def agree(*_, tolerances, **__):
+        asked.append(tolerances)
+
+    monkeypatch.setattr(checked, "agree", agree)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for precision in (None, "highest"):
+        with jax.default_matmul_precision(precision):
+            for name in (EAGER, BF16):
+                check(tiny_gan(), PEERS[name], None, images(64, OBLONG))
+    assert asked == [TENSORFLOAT32, BFLOAT16, FLOAT32_KINKS, BFLOAT16]
+    assert GRAPHS in {record.name for record in peers_of(tiny_gan())}
 
 
 def test_a_large_dictionary_is_left_to_accelerators():

@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from benchmarks import bounds, feeding, run, scaling
+from benchmarks import bounds, feeding, forms, run, scaling
 from benchmarks.harness import session
 from benchmarks.harness.results import RESULTS
 from benchmarks.harness.session import command
 
-MODULES = {"run": run, "bounds": bounds, "scaling": scaling, "feeding": feeding}
+MODULES = {"run": run, "bounds": bounds, "scaling": scaling, "feeding": feeding, "forms": forms}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,9 @@ def test_some_axis_has_to_be_named(capsys):
     assert "name one or more of batch, width, d_sae, seeds" in refused(capsys, "scaling", "--axes")
 
 
-@pytest.mark.parametrize(("name", "option"), [("run", "--only"), ("feeding", "--only"), ("bounds", "--work")])
+@pytest.mark.parametrize(
+    ("name", "option"), [("run", "--only"), ("feeding", "--only"), ("forms", "--only"), ("bounds", "--work")]
+)
 def test_a_pattern_has_to_match(capsys, name, option):
     assert f"{option} 'nothing*' cannot be used: it matches nothing; there are" in refused(
         capsys, name, option, "nothing*"

@@ -15,6 +15,9 @@ from benchmarks.harness.results import RESULTS, read_result
 from benchmarks.harness.rows import row, summary
 
 PUBLISHED = sorted(RESULTS.glob("*.json"))
+UNPUBLISHED = {"forms"}
+"""Kinds that want an accelerator, of which none has been measured; test_forms.py reads their tables."""
+KINDS = [kind for kind in REPORTS if kind not in UNPUBLISHED]
 
 
 @pytest.fixture
@@ -102,11 +105,11 @@ def test_published_results_have_the_form_and_their_table(path):
 
 
 def test_every_kind_of_result_is_published():
-    assert {json.loads(path.read_text()).get("report", "steps") for path in PUBLISHED} == set(REPORTS)
+    assert {json.loads(path.read_text()).get("report", "steps") for path in PUBLISHED} == set(KINDS)
     assert (RESULTS / "steps_cpu-summary.md").exists()
 
 
-@pytest.mark.parametrize("kind", REPORTS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_incomplete_result_is_marked(kind):
     published = (json.loads(path.read_text()) for path in PUBLISHED)
     result = next(result for result in published if result.get("report", "steps") == kind)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks.harness.reports import aot, bounds, feeding, pictures, scaling, steps
+from benchmarks.harness.reports import aot, bounds, feeding, forms, pictures, quality, scaling, steps
 from benchmarks.harness.reports.parts import Result, by_work
 
 
@@ -34,6 +34,8 @@ REPORTS = {
     "scaling": Report(scaling.markdown, pictures.scaling),
     "feeding": Report(feeding.markdown),
     "aot": Report(aot.markdown),
+    "forms": Report(forms.markdown, pictures.steps),
+    "quality": Report(quality.markdown, quality.picture),
 }
 
 

@@ -15,7 +15,8 @@ OURS, FLOAT32, BFLOAT16, LIMIT = "C0", "0.6", "0.8", "C3"
 Metrics = Mapping[str, Mapping[str, Any]]
 
 
-def _png(drawing: Figure, result: Result) -> bytes:
+def png(drawing: Figure, result: Result) -> bytes:
+    """A drawing under the title of its result."""
     state = ", incomplete" if "incomplete" in result else ""
     drawing.suptitle(f"{result['name']}{state}, {result['device']}", fontsize=10, parse_math=False)
     buffer = io.BytesIO()
@@ -84,7 +85,7 @@ def steps(result: Result, *, columns: int = 2) -> bytes:
         line.set_label("a step's operations at the measured product rate")
         keys.append(line)
     drawing.legend(handles=keys, loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False)
-    return _png(drawing, result)
+    return png(drawing, result)
 
 
 def _line(arms: Mapping[str, Metrics], metric: str) -> tuple[list[int], list[float]]:
@@ -137,4 +138,4 @@ def scaling(result: Result, *, columns: int = 2) -> bytes:
     if drawing.axes:
         handles, labels = drawing.axes[0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return _png(drawing, result)
+    return png(drawing, result)
