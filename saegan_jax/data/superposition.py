@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.scipy.stats import norm
+from numpy.typing import NDArray
 
 from saegan_jax.errors import require, require_integer, require_non_negative, require_positive
 
@@ -20,11 +22,11 @@ class WorldConfig:
     """What the features are. The defaults are a small relative of SynthSAEBench-16k, see :func:`world`."""
 
     features: int = 512
-    """Features, the commonest first."""
+    """Features."""
     d: int = 64
     """Dimensions of an activation; fewer than features is superposition."""
     roots: int = 4
-    """Trees of features; the features after the trees belong to none."""
+    """Trees of features; the rarest features, which the trees leave, belong to none."""
     branching: int = 4
     """Children of a feature, of which at most one is active, and only while it is."""
     depth: int = 3
@@ -69,12 +71,12 @@ class WorldConfig:
 
     @property
     def generations(self) -> tuple[int, ...]:
-        """Features of each generation of all trees, the roots first; they follow each other in this order."""
+        """Features of each generation of all trees, the roots first."""
         return tuple(self.roots * self.branching**i for i in range(self.depth + 1))
 
 
 class World(NamedTuple):
-    """Features and their laws.
+    """Features and their laws, in the order of :func:`ranks`.
 
     Attributes:
       atoms: ``(features, d)``, unit rows.
@@ -92,15 +94,30 @@ class World(NamedTuple):
     std: jax.Array
 
 
+def ranks(config: WorldConfig) -> NDArray[np.int64]:
+    """``(features,)``: how many features are meant to be commoner than each, the features in the order that a world keeps.
+
+    Commonness goes through the trees breadth first, and then to the features of none. A world keeps first the roots, then the
+    first child of every root, the second one of every root, and so on: in this order siblings are compared fast.
+    """
+    b, start = config.branching, 0
+    parts = [np.arange(config.roots)]
+    for n in config.generations[:-1]:
+        within = parts[-1].reshape(1, -1) - start
+        parts.append((start + n + within * b + np.arange(b).reshape(-1, 1)).reshape(-1))
+        start += n
+    return np.concatenate([*parts, np.arange(sum(config.generations), config.features)])
+
+
 def firing_probabilities(config: WorldConfig) -> jax.Array:
-    """``(features,)``, what each is meant to fire with: ``(i + 1)^-exponent``, stretched to lie from ``most`` to ``least``."""
+    """``(features,)`` by rank, what each is meant to fire with: ``(i + 1)^-exponent``, stretched to lie from ``most`` to ``least``."""
     raw = jnp.arange(1, config.features + 1, dtype=jnp.float32) ** -config.exponent
     span = jnp.maximum(raw[0] - raw[-1], 1e-12)
     return config.least + (config.most - config.least) * (raw - raw[-1]) / span
 
 
 def compensated(config: WorldConfig, p: jax.Array) -> jax.Array:
-    """``(features,)``: raised for what the trees take away, ``p / p_parent (1 + sum of the siblings' p / p_parent)``, below 1."""
+    """``(features,)`` by rank: raised for what the trees take away, ``p / p_parent (1 + sum of the siblings' p / p_parent)``, below 1."""
     parts, start = [p[: config.roots]], 0
     for n in config.generations[:-1]:
         parents = p[start : start + n].reshape(n, 1)
@@ -142,13 +159,13 @@ def world(key: jax.Array, config: WorldConfig) -> World:
     atoms = atoms / jnp.linalg.norm(atoms, axis=-1, keepdims=True)
     causes = config.correlation * jax.random.normal(cause_key, (config.features, config.rank))
     length = jnp.sqrt(jnp.sum(causes**2, axis=1, keepdims=True))
-    bias = jax.random.normal(bias_key, (config.d,))
+    bias, order = jax.random.normal(bias_key, (config.d,)), ranks(config)
     return World(
         atoms=moved_apart(atoms, steps=config.apart_steps, rate=config.apart_rate),
         bias=config.bias * bias / jnp.linalg.norm(bias),
-        threshold=norm.isf(compensated(config, firing_probabilities(config))),
+        threshold=norm.isf(compensated(config, firing_probabilities(config)))[order],
         causes=causes * jnp.minimum(1.0, math.sqrt(0.99) / jnp.maximum(length, 1e-12)),
-        mean=jnp.linspace(config.first_mean, config.last_mean, config.features),
+        mean=jnp.linspace(config.first_mean, config.last_mean, config.features)[order],
         std=jnp.abs(config.spread + config.spread * jax.random.normal(std_key, (config.features,))),
     )
 
@@ -180,10 +197,10 @@ def _within_trees(config: WorldConfig, mean: jax.Array, h: jax.Array, lot: jax.A
     parts, start, b = [h[:, : config.roots]], 0, config.branching
     for n in config.generations[:-1]:
         own = slice(start + n, start + n + n * b)
-        children, drawn = (a[:, own].reshape(-1, n, b) for a in (h, lot))
+        children, drawn = (a[:, own].reshape(-1, b, n) for a in (h, lot))
         drawn = jnp.where(children > 0, drawn, -1.0)
-        first = jnp.arange(b).reshape(1, 1, b) == jnp.argmax(drawn, axis=2, keepdims=True)
         scale = parts[-1] / mean[start : start + n].reshape(1, -1)  # 0 where the parent is not active
-        parts.append(jnp.where(first, children * scale.reshape(-1, n, 1), 0.0).reshape(-1, n * b))
+        kept = jnp.where(drawn == drawn.max(axis=1, keepdims=True), children, 0.0)
+        parts.append((kept * scale.reshape(-1, 1, n)).reshape(-1, n * b))
         start += n
     return jnp.concatenate([*parts, h[:, sum(config.generations) :]], axis=1)

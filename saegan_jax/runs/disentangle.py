@@ -195,10 +195,10 @@ def gaussian_vae(study: Study, shapes: ShapesWithFactors, say: Say) -> Made:
 
 
 ARMS: Mapping[str, Arm] = {
-    **{name: partial(sparse, name) for name in VARIANTS},
-    "untrained topk": untrained,
     DENSE: dense,
     PCA: pca,
+    "untrained topk": untrained,
+    **{name: partial(sparse, name) for name in ("topk", *(other for other in VARIANTS if other != "topk"))},
     "Gaussian VAE": gaussian_vae,
 }
 """What makes codes, by name."""
