@@ -52,11 +52,11 @@ def note_of(study: Study, n_test: int) -> str:
     """What the numbers are of."""
     return (
         f"{seeds_text(study.seeds)}. Shapes, 32x32x3; {study.d} codes in every arm; {study.steps:,} steps of batch "
-        f"{study.batch_size}. TopK kinds have k = {study.k}; other penalties were chosen for an L0 near it on validation images, "
-        f"without factors, with a seed of its own. Forests are fitted to the codes of {study.fitted:,} training images and "
-        f"scored on {n_test:,} test images; PCA's codes are the same for every seed and only its forests differ. The VAE has a "
-        "hidden layer and so more weights. Changes are paired by seed; their intervals hold for all arms of a column together "
-        "(Holm)."
+        f"{study.batch_size}. TopK kinds have k = {study.k}; other penalties were chosen for an L0 near it on validation "
+        f"images, without factors, with a seed of their own. Forests are fitted to the codes of {study.fitted:,} training "
+        f"images and scored on {n_test:,} test images; PCA's codes are the same for every seed and only its forests differ. "
+        "The VAE has a hidden layer and so more weights. Changes are paired by seed; their intervals hold for all arms of a "
+        "column together (Holm)."
     )
 
 

@@ -11,6 +11,7 @@ import optax
 from jax.scipy.stats import norm
 from numpy.typing import NDArray
 
+from saegan_jax.algorithms.optimisers import apply_gradients
 from saegan_jax.errors import require, require_integer, require_non_negative, require_positive
 
 HIGHEST = 1 - 1e-6
@@ -67,7 +68,9 @@ class WorldConfig:
         nodes = sum(self.generations)
         require(nodes <= self.features, "features", self.features, f"the trees alone have {nodes:,}; use fewer roots.")
         shared = self.rank * self.correlation**2
-        require(shared < 0.9, "correlation", self.correlation, f"rank times its square is {shared:.2g}; keep it below 0.9.")
+        require(
+            shared < 0.9, "correlation", self.correlation, f"rank times its square is {shared:.2g}; keep it below 0.9."
+        )
 
     @property
     def generations(self) -> tuple[int, ...]:
@@ -110,14 +113,14 @@ def ranks(config: WorldConfig) -> NDArray[np.int64]:
 
 
 def firing_probabilities(config: WorldConfig) -> jax.Array:
-    """``(features,)`` by rank, what each is meant to fire with: ``(i + 1)^-exponent``, stretched to lie from ``most`` to ``least``."""
+    """``(features,)`` by rank: ``(i + 1)^-exponent``, stretched to lie from ``most`` to ``least``."""
     raw = jnp.arange(1, config.features + 1, dtype=jnp.float32) ** -config.exponent
     span = jnp.maximum(raw[0] - raw[-1], 1e-12)
     return config.least + (config.most - config.least) * (raw - raw[-1]) / span
 
 
 def compensated(config: WorldConfig, p: jax.Array) -> jax.Array:
-    """``(features,)`` by rank: raised for what the trees take away, ``p / p_parent (1 + sum of the siblings' p / p_parent)``, below 1."""
+    """``(features,)`` by rank, raised for what the trees take: ``p / q (1 + s / q)``, q the parent's, s the siblings' sum."""
     parts, start = [p[: config.roots]], 0
     for n in config.generations[:-1]:
         parents = p[start : start + n].reshape(n, 1)
@@ -137,8 +140,7 @@ def moved_apart(atoms: jax.Array, *, steps: int, rate: float) -> jax.Array:
 
     def step(carry: tuple[jax.Array, optax.OptState], _: None) -> tuple[tuple[jax.Array, optax.OptState], None]:
         w, state = carry
-        updates, state = optimiser.update(jax.grad(overlap)(w), state)
-        w = w + updates  # type: ignore[operator]
+        w, state = apply_gradients(optimiser, jax.grad(overlap)(w), state, w)
         return (w / jnp.linalg.norm(w, axis=-1, keepdims=True), state), None
 
     (moved, _), _ = jax.lax.scan(step, (atoms, optimiser.init(atoms)), None, length=steps)

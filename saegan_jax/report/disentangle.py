@@ -40,7 +40,7 @@ def rows_of(
     for arm, mine in values.items():
         for metric, unit in METRICS.items():
             against = {b: changes[b, metric][arm] for b in baselines if arm in changes.get((b, metric), {})}
-            extra = {"against": against} if against else {}
+            extra: dict[str, Any] = {"against": against} if against else {}
             extra |= {"settings": settings[arm]} if metric == "fvu" else {}
             floor = chance if metric == "informativeness" else None
             rows.append(Row.of(arm, metric, mine[metric], unit=unit, floor=floor, **extra))
@@ -59,9 +59,7 @@ def tables(result: Result) -> str:
     parts = [origin(result), result.extra["note"], pivot(result.rows, columns=titles), legend]
     baselines = dict.fromkeys(b for row in result.rows for b in row.get("against", {}))
     for baseline in baselines:
-        columns: dict[str, str | Text] = {
-            TITLES.get(metric, metric): _change(metric, baseline) for metric in COMPARED
-        }
+        columns: dict[str, str | Text] = {TITLES.get(metric, metric): _change(metric, baseline) for metric in COMPARED}
         rows = [row for row in result.rows if row.arm != baseline]
         title = f"## Change against {baseline}"
         parts += [title, pivot(rows, corner="arm", columns=columns, drop_empty=True)]

@@ -1,4 +1,4 @@
-"""Which codes tell the known factors of the shapes apart: arms of a study. A new one is a function and a line of :data:`ARMS`."""
+"""Which codes tell the known factors of the shapes apart: arms of a study. A new one is a function and a line of `ARMS`."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -123,8 +123,8 @@ def _encoded(config: SAEConfig, study: Study, states: SAEState, shapes: ShapesWi
     metrics = score_members([Member(config, seed) for seed in study.all_seeds], states, jnp.asarray(test))
     made = []
     for i, params in enumerate(unstacked(states.params, study.seeds)):
-        codes = (encode_all(config, params, jnp.asarray(images)) for images in (train, test))
-        made.append(Encoded(*codes, float(metrics.l0[i]), float(metrics.fvu[i])))
+        fitted, held = (encode_all(config, params, jnp.asarray(images)) for images in (train, test))
+        made.append(Encoded(fitted, held, float(metrics.l0[i]), float(metrics.fvu[i])))
     return Made(made, to_json(config))
 
 
@@ -152,7 +152,7 @@ def untrained(study: Study, shapes: ShapesWithFactors, say: Say) -> Made:
 
 
 def _unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
 def _fvu(x: NDArray[np.float32], x_hat: NDArray[np.float32]) -> float:
@@ -161,12 +161,12 @@ def _fvu(x: NDArray[np.float32], x_hat: NDArray[np.float32]) -> float:
 
 def pca(study: Study, shapes: ShapesWithFactors, say: Say) -> Made:
     """Principal components: the same codes for every seed, so that only the forests differ."""
-    from sklearn.decomposition import PCA as Components  # slow to import
+    from sklearn import decomposition  # slow to import
 
     train, test = _unit(shapes.dataset.train.image), _unit(shapes.dataset.test.image)
-    fitted = Components(study.d, svd_solver="covariance_eigh").fit(train)
-    codes = [fitted.transform(x).astype(np.float32) for x in (train[: study.fitted], test)]
-    one = Encoded(*codes, float(study.d), _fvu(test, fitted.inverse_transform(codes[1])))
+    fitted = decomposition.PCA(study.d, svd_solver="randomized", random_state=0).fit(train)
+    codes, held = (fitted.transform(x).astype(np.float32) for x in (train[: study.fitted], test))
+    one = Encoded(codes, held, float(study.d), _fvu(test, fitted.inverse_transform(held)))
     return Made([one] * study.seeds, {"n_components": study.d})
 
 
@@ -188,9 +188,9 @@ def gaussian_vae(study: Study, shapes: ShapesWithFactors, say: Say) -> Made:
     train, test = (jnp.asarray(split.image) for split in (shapes.dataset.train, shapes.dataset.test))
     made = []
     for state in unstacked(states, study.seeds):
-        codes = [np.asarray(encode(state, images)) for images in (train[: study.fitted], test)]
+        codes, held = (np.asarray(encode(state, images)) for images in (train[: study.fitted], test))
         decoded = np.asarray(reconstruct(config, state, any_to_unit_float(test))).reshape(len(test), -1)
-        made.append(Encoded(*codes, float(study.d), _fvu(_unit(shapes.dataset.test.image), decoded)))
+        made.append(Encoded(codes, held, float(study.d), _fvu(_unit(shapes.dataset.test.image), decoded)))
     return Made(made, to_json(config))
 
 

@@ -93,7 +93,9 @@ def probe_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, 
     anywhere = ", largest over positions" if positions > 1 else ""
     fitted = f"logistic regression on the codes of {len(found.train.label):,} training images{anywhere}"
     rows = {
-        "SAE probe": row(scores[0], "share of test images", f"{fitted}; commonest class {commonest:.3g}{noise(scores[0])}")
+        "SAE probe": row(
+            scores[0], "share of test images", f"{fitted}; commonest class {commonest:.3g}{noise(scores[0])}"
+        )
     }
     for k, values in zip(ks, scores[1:], strict=True):
         note = f"mean of {found.n_classes} classes, the best for each; chance 0.5{noise(values)}"

@@ -124,9 +124,7 @@ def config_of(arm: Arm, size: Size) -> SAEConfig:
     settings = dict(VARIANTS[arm.variant].wants((1, size.world.d, 1))) | {"k": size.k} | dict(arm.settings)
     if size.learning_rate is not None:
         settings["learning_rate"] = size.learning_rate
-    return SAEConfig(
-        variant=arm.variant, d_sae=size.d_sae, batch_size=size.batch_size, steps=size.steps, **settings
-    )
+    return SAEConfig(variant=arm.variant, d_sae=size.d_sae, batch_size=size.batch_size, steps=size.steps, **settings)
 
 
 def draw_batch(config: WorldConfig, n: int, key: jax.Array, world: World) -> Batch:
@@ -200,7 +198,7 @@ def counted(config: SAEConfig, size: Size, params: Any, nearest: Any, made: Worl
 
     @jax.jit
     def program(params: Any, nearest: jax.Array, made: World, key: jax.Array) -> Counted:
-        one = lambda both: count(config, size, size.scored, *both, made, key)  # noqa: E731
+        one = lambda both: count(config, size, size.scored, both[0], both[1], made, key)  # noqa: E731
         return jax.lax.map(one, (params, nearest))
 
     return jax.tree.map(np.asarray, program(params, jnp.asarray(nearest), made, _key(part)))
