@@ -14,19 +14,20 @@ from saegan_jax.runs.disentangle import ARMS, DENSE, PCA, Study, chosen
 
 def test_changes_are_paired_by_seed_and_the_baseline_has_none_against_itself():
     seeds = [0.10, 0.20, 0.30, 0.40, 0.50]
+    near = [0.99, 1.01, 1.0, 1.01, 0.99]
     values = {
         DENSE: dict.fromkeys(METRICS, seeds),
         PCA: dict.fromkeys(METRICS, [0.2] * 5),
-        "topk": dict.fromkeys(METRICS, [2 * v for v in seeds]),
-        "l1": dict.fromkeys(METRICS, [*seeds[:4], None]),
+        "topk": {metric: [2 * v * f for v, f in zip(seeds, near, strict=True)] for metric in METRICS},
+        "l1": {metric: [*seeds[:4], None] for metric in METRICS},
     }
-    rows = rows_of(values, dict.fromkeys(values, {}), baselines=(DENSE, PCA), chance=0.2)
+    rows = rows_of(values, {arm: {} for arm in values}, baselines=(DENSE, PCA), chance=0.2)
     found = {(row.arm, row.metric): row for row in rows}
     for metric in COMPARED:
         against = found["topk", metric]["against"]
         # Twice as much in every seed, however much the seeds differ.
-        assert against[DENSE]["change"] == pytest.approx(1)
-        assert (against[DENSE]["low"], against[DENSE]["high"]) == pytest.approx((1, 1))
+        assert against[DENSE]["change"] == pytest.approx(1, abs=0.001)
+        assert 0.95 < against[DENSE]["low"] < 1 < against[DENSE]["high"] < 1.05
         assert against[DENSE]["verdict"] == "better"
         assert against[PCA]["verdict"] == "undecided"
         assert set(found[DENSE, metric]["against"]) == {PCA}
@@ -37,7 +38,7 @@ def test_changes_are_paired_by_seed_and_the_baseline_has_none_against_itself():
     lines = tables(result).splitlines()
     (heading,) = (i for i, line in enumerate(lines) if line == f"## Change against {DENSE}")
     line = next(line for line in lines[heading:] if line.startswith("| topk"))
-    assert line.count("+100 % [+100, +100] **better**") == len(COMPARED)
+    assert line.count("+100 % [") == len(COMPARED)
 
 
 @pytest.fixture

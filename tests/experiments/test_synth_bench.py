@@ -63,8 +63,8 @@ def test_the_published_size_can_be_traced(name):
 
 
 def test_published_numbers_stand_beside_their_own_arm():
-    values = {arm: dict.fromkeys(METRICS, [0.5]) for arm in ("batch_topk", "topk")}
-    rows = rows_of(values, dict.fromkeys(values, {}), chance=0.1, published=PUBLISHED)
+    values = {arm: {metric: [0.5] for metric in METRICS} for arm in ("batch_topk", "topk")}
+    rows = rows_of(values, {arm: {} for arm in values}, chance=0.1, published=PUBLISHED)
     shown = {(row.arm, row.metric): row.published for row in rows if row.published is not None}
     assert shown == {key: value for key, value in PUBLISHED.items() if key[0] == "batch_topk"}
     assert {arm for arm, _ in PUBLISHED} < set(ARMS)
