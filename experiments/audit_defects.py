@@ -23,6 +23,7 @@ from saegan_jax.report.table import Result
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.parts import kept_or_made
 from saegan_jax.runs.program import experiment_command, main, prefixed
+from saegan_jax.training.busy import busy
 from saegan_jax.training.run_folder import to_json
 
 ASKED = ("dataset", "defects", "sizes", "train", "pool", "draws", "splits")
@@ -107,10 +108,10 @@ def run(options: AuditDefects) -> None:
     fix = f"{dataset.name} has {have} training images, and train={options.train} and pool={options.pool} want more."
     require(options.train + options.pool <= have, "pool", options.pool, fix)
     trials: dict[tuple[str, int], list[Trial]] = {}
-    with console.status("the feature network") as status:
+    with busy(console, "the feature network") as tell:
         network = load_feature_network(dataset)
         for seed in range(options.seed, options.seed + options.seeds):
-            say = prefixed(status.update, f"seed {seed}: ")
+            say = prefixed(tell, f"seed {seed}: ")
             make = partial(part_of, options, dataset, network, seed, say)
             asked = asked_of(options, seed) | {"features": network.hash}
             part = kept_or_made(options.out / f"seed-{seed}.json", asked, make, console)

@@ -21,6 +21,7 @@ from saegan_jax.runs.options import TrainSAEGAN
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.session import to_json_options
+from saegan_jax.training.busy import busy
 from saegan_jax.training.phase import check_batch
 
 SPENT = {
@@ -106,7 +107,7 @@ def run(options: Compare) -> None:
     for fraction in options.fractions:
         images = len(share(dataset.train, fraction).label)
         check_batch("gan", options.model.gan.batch_size, images, steps=options.model.gan.steps)
-    with console.status("counting parameters and operations"):
+    with busy(console, "counting parameters and operations"):
         names = arm_names(options.arms, controls=options.controls)
         sized = size_arms(names, options, dataset, match=options.match)
         plans = plan(sized, dataset, options.fractions, equal=options.equal, log_every=options.log_every)

@@ -25,6 +25,7 @@ from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.control import check_reads_codes
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.restore import Restored, restore_run
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import members_of
 
 
@@ -98,11 +99,11 @@ def run(options: Control) -> None:
     names = {one.options.dataset for one in restored.values()}
     require(len(names) == 1, "runs", sorted(names), "they are of several data sets; measure one data set at a time.")
     dataset = load(names.pop(), manual_dir=options.manual_dir, data_dir=options.data_dir)
-    with console.status("training the feature network, or opening the cached one") as status:
+    with busy(console, "training the feature network, or opening the cached one") as say:
         network = load_feature_network(dataset)
         scores = {}
         for name, one in restored.items():
-            status.update(f"turning units on and off: {name}")
+            say(f"turning units on and off: {name}")
             scores[name] = measure_run(options, one.algorithm, one, dataset, network)
             decoder = decoder_alone(one.algorithm, one.settings.sae, image_shape=one.image_shape)
             scores[f"{name}, decoder"] = measure_run(options, decoder, one, dataset, network)

@@ -32,6 +32,7 @@ from saegan_jax.runs.options import TrainSAE
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.program import experiment_command, main, prefixed
 from saegan_jax.runs.subjects import read_subject, train_subject
+from saegan_jax.training.busy import busy
 from saegan_jax.training.run_folder import to_json
 
 
@@ -90,15 +91,15 @@ def run(options: PriorGap) -> None:
     """Train or read, fit, measure, write and show."""
     console, samplers = Console(), ordered(options.samplers)
     if options.run is None:
-        with console.status("training the autoencoder") as status:
-            subject = train_subject(options, status.update)
+        with busy(console, "training the autoencoder") as say:
+            subject = train_subject(options, say)
     else:
         subject = read_subject(options.run, samplers, manual_dir=options.manual_dir, data_dir=options.data_dir)
-    with console.status("training the feature network, or opening the cached one") as status:
+    with busy(console, "training the feature network, or opening the cached one") as say:
         network = load_feature_network(subject.dataset)
         settings = GapSettings(samplers=samplers, n_clusters=options.n_clusters, draws=options.draws, seed=options.seed)
         bench, n = Bench(subject, settings, network, Drawer(subject)), len(subject.params)
-        measured = [measure_member(bench, i, prefixed(status.update, f"member {i + 1} of {n}: ")) for i in range(n)]
+        measured = [measure_member(bench, i, prefixed(say, f"member {i + 1} of {n}: ")) for i in range(n)]
     result = Result.here(
         f"samplers of sparse codes, {subject.dataset.name}",
         experiment_command("prior_gap"),

@@ -19,6 +19,7 @@ from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.reliability import rows
 from saegan_jax.runs.reliability.parts import PARTS, Asked
+from saegan_jax.training.busy import busy
 
 Part = Literal["kills", "damage", "non-finite", "fuzz", "soak"]
 
@@ -45,8 +46,8 @@ def run(options: Reliability) -> None:
     signals.continue_with()  # the same command, from its beginning
     # Processes that are killed share no accelerator; this one has imported JAX and read the variable already.
     jax.config.update("jax_platforms", os.environ.setdefault("JAX_PLATFORMS", "cpu"))
-    with console.status("the first training") as status:
-        found = PARTS[options.part](options, status.update)
+    with busy(console, "the first training") as say:
+        found = PARTS[options.part](options, say)
     extra = {"part": options.part, "note": found.note, "faults": rows.faults_of(found.things)}
     result = Result.here(f"reliability, {options.part}", experiment_command("reliability"), found.rows, **extra)
     path = options.results or Path("runs") / f"reliability_{options.part.replace('-', '_')}.json"

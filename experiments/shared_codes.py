@@ -31,7 +31,7 @@ class SharedCodes:
     seeds: int = 3
     """Autoencoders of every arm."""
     sae: SAEConfig = field(default_factory=lambda: replace(MNIST.sae, steps=1500))
-    """Settings of the autoencoders; the dense ones have all units active."""
+    """Settings of the autoencoders; of the dense ones k is d_sae, so that all positive units are kept."""
     manual_dir: Path | None = None
     """Folder that holds the four official MNIST gz files, to prepare the data set without the network."""
     data_dir: Path | None = None

@@ -30,6 +30,7 @@ from saegan_jax.report.shift import LIVE, rows_of, tables
 from saegan_jax.report.table import Result, Row, seeds_text
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main, prefixed
+from saegan_jax.training.busy import busy
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.run_folder import to_json
 
@@ -112,13 +113,13 @@ def run(options: Shift) -> None:
     configs = {name: MODELS[name](options.sae, dataset.image_shape) for name in options.models}
     seeds = range(options.seed, options.seed + options.seeds)
     rows: list[Row] = []
-    with console.status("starting") as status:
+    with busy(console, "starting") as say:
         for name, config in configs.items():
-            scores = score_autoencoders(config, seeds, train, tests, prefixed(status.update, f"{name}: "))
+            scores = score_autoencoders(config, seeds, train, tests, prefixed(say, f"{name}: "))
             rows += rows_of(name, scores)
             console.print(f"{name}: done")
         for n in (options.sae.k, options.sae.d_sae):
-            status.update(f"PCA of {n} components")
+            say(f"PCA of {n} components")
             rows += rows_of(f"PCA {n}", score_pca(n, train, tests))
     held = ", ".join(map(str, options.hold_out_classes))
     result = Result.here(

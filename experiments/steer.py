@@ -21,6 +21,7 @@ from saegan_jax.report.table import Result
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import experiment_command, main
 from saegan_jax.runs.steering import Steered, measure_members, read_generators, require_outside, write_arms
+from saegan_jax.training.busy import busy
 from saegan_jax.training.run_folder import to_json
 
 REAL = 1000  # images that "real" is measured against
@@ -119,11 +120,11 @@ def run(options: Steer) -> None:
     require_outside(options.run, out=folder, results=path)
     steered = read_generators(options.run, step=options.step, member=options.member, layer=options.layer)
     dataset = load(steered.options.dataset, manual_dir=options.manual_dir, data_dir=options.data_dir)
-    with console.status("training the feature network, or opening the cached one") as status:
+    with busy(console, "training the feature network, or opening the cached one") as say:
         network = load_feature_network(dataset)
         some = np.random.default_rng(0).permutation(len(dataset.test.image))[:REAL]
         compiled = programs(steered.cut, network, dataset.test.image[some])
-        found = measure_members(settings, compiled, steered, status.update)
+        found = measure_members(settings, compiled, steered, say)
     known = {name: value for name, value in asdict(options).items() if not (value is None or isinstance(value, Path))}
     result = Result.here(
         f"steering {steered.name}, layer {steered.layer} ({steered.shape})",

@@ -29,6 +29,7 @@ PURE = {
     "activations",
     "errors",
     "stats",
+    "hlo",
     "spmd",
 }
 WORLDLY = {

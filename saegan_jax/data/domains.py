@@ -64,6 +64,11 @@ class Domains:
         """(h, w, c) of both domains."""
         return self.a.image_shape
 
+    @property
+    def both(self) -> dict[str, Dataset]:
+        """The domains by the letters that name them in a direction."""
+        return {"a": self.a, "b": self.b}
+
 
 def invert_rotate(images: Images) -> Images:
     """White for black, then a quarter turn counterclockwise: uint8 or floats in [0, 1], ``(n, s, s, c)``."""

@@ -50,28 +50,43 @@ def code_cosine_distance(codes: ArrayLike, translated_codes: ArrayLike) -> Array
     return 1 - jnp.sum(h * g, axis=-1) / jnp.where(norms == 0, jnp.ones_like(norms), norms)
 
 
-def code_squared_error(codes: ArrayLike, translated_codes: ArrayLike) -> Array:
-    """``mean_j (h'_j - h_j)^2``, per example; give codes that were divided by each unit's scale.
+def _mean_of_compared(terms: Array, compared: ArrayLike | None) -> Array:
+    """Mean over the last axis, of the units that are ``compared`` (all by default); 0 where none is."""
+    if compared is None:
+        return jnp.mean(terms, axis=-1)
+    chosen = jnp.asarray(compared)
+    if chosen.dtype != jnp.bool_ or chosen.shape != terms.shape[-1:]:
+        raise ValueError(
+            f"compared is {chosen.dtype} of shape {chosen.shape}, but must be bool of shape {terms.shape[-1:]}: one for "
+            "each unit."
+        )
+    count = jnp.maximum(jnp.sum(chosen), 1).astype(terms.dtype)
+    return jnp.sum(jnp.where(chosen.reshape((1,) * (terms.ndim - 1) + chosen.shape), terms, 0), axis=-1) / count
 
-    Args: codes (batch, d_sae) of the sources; translated_codes, those of their translations. Returns: (batch,), in the
-    square of the codes' unit. Raises: ValueError for integer or empty arrays, for shapes that differ, and for fewer than
-    two axes.
+
+def code_squared_error(codes: ArrayLike, translated_codes: ArrayLike, *, compared: ArrayLike | None = None) -> Array:
+    """``mean_j (h'_j - h_j)^2`` over the compared units j, per example; give codes that were divided by their scale.
+
+    Args: codes (batch, d_sae) of the sources; translated_codes, those of their translations; compared (d_sae,), bool, all
+    units by default. Returns: (batch,), in the square of the codes' unit; 0 where no unit is compared. Raises: ValueError
+    for integer or empty arrays, for shapes that differ, and for fewer than two axes.
     Source: f-constancy of Taigman, Polyak and Wolf, Unsupervised cross-domain image generation, 2017.
     """
     h, g = _rows(codes=codes, translated_codes=translated_codes)
-    return jnp.mean(jnp.square(g - h), axis=-1)
+    return _mean_of_compared(jnp.square(g - h), compared)
 
 
-def activity_cross_entropy(active: ArrayLike, logits: ArrayLike) -> Array:
-    """``mean_j softplus(z_j) - y_j z_j``, per example: the Bernoulli cross-entropy of which units are active.
+def activity_cross_entropy(active: ArrayLike, logits: ArrayLike, *, compared: ArrayLike | None = None) -> Array:
+    """``mean_j softplus(z_j) - y_j z_j`` over the compared units j: the Bernoulli cross-entropy of which are active.
 
     Args: active (batch, d_sae), 1 where a unit of the source is active and 0 elsewhere, as floats; logits of the activity of
-    the translation's units, of that shape. Returns: (batch,), nats a unit. Raises: ValueError for integer or empty arrays,
-    for shapes that differ, and for fewer than two axes.
+    the translation's units, of that shape; compared (d_sae,), bool, all units by default. Returns: (batch,), nats a unit, per
+    example; 0 where no unit is compared. Raises: ValueError for integer or empty arrays, for shapes that differ, and for
+    fewer than two axes.
     Source: f-constancy of Taigman, Polyak and Wolf, Unsupervised cross-domain image generation, 2017, here of activity.
     """
     y, z = _rows(active=active, logits=logits)
-    return jnp.mean(softplus(z) - y * z, axis=-1)
+    return _mean_of_compared(softplus(z) - y * z, compared)
 
 
 def semantic_consistency(source_logits: ArrayLike, translated_logits: ArrayLike) -> Array:

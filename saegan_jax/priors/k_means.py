@@ -9,6 +9,12 @@ LLOYD_STEPS = 30
 
 def k_means(x: jax.Array, key: jax.Array, *, n_clusters: int) -> jax.Array:
     """The cluster of each row of ``x (n, d)``: int32 ``(n,)`` in [0, n_clusters)."""
+    centres = k_means_centres(x, key, n_clusters=n_clusters)
+    return jnp.argmin(distances(x, jnp.sum(x**2, axis=1), centres), axis=1).astype(jnp.int32)
+
+
+def k_means_centres(x: jax.Array, key: jax.Array, *, n_clusters: int) -> jax.Array:
+    """Centres ``(n_clusters, d)`` of the rows of ``x (n, d)``, by Lloyd's algorithm from k-means++."""
     squares = jnp.sum(x**2, axis=1)
 
     def lloyd(_: jax.Array, centres: jax.Array) -> jax.Array:
@@ -17,8 +23,7 @@ def k_means(x: jax.Array, key: jax.Array, *, n_clusters: int) -> jax.Array:
         means = jnp.matmul(inside.T, x, precision=lax.Precision.HIGHEST) / jnp.maximum(size, 1.0)
         return jnp.where(size > 0, means, centres)
 
-    centres = lax.fori_loop(0, LLOYD_STEPS, lloyd, k_means_plus_plus(x, squares, key, n_clusters=n_clusters))
-    return jnp.argmin(distances(x, squares, centres), axis=1).astype(jnp.int32)
+    return lax.fori_loop(0, LLOYD_STEPS, lloyd, k_means_plus_plus(x, squares, key, n_clusters=n_clusters))
 
 
 def k_means_operations(n: int, d: int, *, n_clusters: int) -> float:

@@ -20,6 +20,7 @@ from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.image_sets import ImageSet, read_images
 from saegan_jax.runs.program import program_name
 from saegan_jax.runs.restore import autoencoder_of, restore_run
+from saegan_jax.training.busy import busy
 from saegan_jax.training.interchange import CONFIG_FILE, import_sae
 from saegan_jax.training.members import members_of
 from saegan_jax.training.run_folder import to_json
@@ -105,7 +106,7 @@ def run(options: AuditOptions) -> None:
     fix = f"it has {' and '.join(there)} already; name another folder, or add --overwrite."
     require(options.overwrite or not there, "out", str(options.out), fix)
     folders = {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
-    with console.status("reading images") as status:
+    with busy(console, "reading images") as say:
         sets: dict[str, ImageSet] = {
             name: read_images(getattr(options, name), name, image_size=options.image_size, **folders)
             for name in ("real", "fake")
@@ -117,7 +118,7 @@ def run(options: AuditOptions) -> None:
             sae=None if options.sae is None else read_sae(options.sae),
             labels=sets["real"].labels,
             seed=options.seed,
-            say=status.update,
+            say=say,
         )
     result = Result.here(
         f"audit of {options.fake}",

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from saegan_jax.algorithms.cyclegan import CycleGANConfig, Guides, TwoDomains, fit_guides
+from saegan_jax.algorithms.cyclegan import CycleGANConfig, Guides, TwoDomains, code_statistics
 from saegan_jax.algorithms.cyclegan.guides import CLASSIFIER_FEATURES, CLASSIFIER_WIDTH
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.data import Dataset
@@ -22,7 +22,7 @@ EPOCHS_OF_MANY = 3
 
 
 def guide_recipe(dataset: Dataset) -> FeatureRecipe:
-    """How a classifier that is trained against is trained: narrower than one that scores."""
+    """How a classifier that is trained against is trained: of other layers than one that scores."""
     few = len(dataset.train.label) < FEW
     return replace(
         FeatureRecipe.for_image(dataset.image_shape),
@@ -35,9 +35,7 @@ def guide_recipe(dataset: Dataset) -> FeatureRecipe:
 
 def guide_classifiers(config: CycleGANConfig, domains: Domains) -> dict[str, FeatureNetwork]:
     """The classifiers that ``config`` asks for, by domain: trained on its labels, or from the cache."""
-    if not config.semantic_weight:
-        return {}
-    chosen = {"a": domains.a, "b": domains.b} if config.semantic_labels == "both" else {"a": domains.a}
+    chosen = {name: domains.both[name] for name in config.labelled_domains}
     return {
         name: load_feature_network(dataset, seed=SEED, recipe=guide_recipe(dataset)) for name, dataset in chosen.items()
     }
@@ -59,16 +57,16 @@ def fit_member_guides(
     *,
     n_seeds: int,
 ) -> Guides:
-    """:func:`fit_guides` of every member, stacked where there are several: each has an autoencoder, all share classifiers."""
-    images = TwoDomains(jnp.asarray(domains.a.train.image), jnp.asarray(domains.b.train.image))
+    """The guides of every member, stacked where there are several: each has an autoencoder, all share classifiers."""
     weights = {name: jax.tree.map(jnp.asarray, network.params) for name, network in classifiers.items()}
-
-    def one(params: Any, images: TwoDomains) -> Guides:
-        return fit_guides(config, sae, params, images, weights)
-
-    if n_seeds == 1:
-        return jax.jit(one)(sae_params, images)
+    if n_seeds > 1:
+        weights = jax.tree.map(lambda leaf: jnp.stack([leaf] * n_seeds), weights)
     if not config.concept_weight:
-        single = one((), images)
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * n_seeds), single)
-    return jax.jit(lambda params, images: jax.lax.map(partial(one, images=images), params))(sae_params, images)
+        return Guides((), (), weights)
+    images = TwoDomains(jnp.asarray(domains.a.train.image), jnp.asarray(domains.b.train.image))
+
+    def fit(params: Any, images: TwoDomains) -> TwoDomains:
+        one = partial(code_statistics, sae, images=images)
+        return one(params) if n_seeds == 1 else jax.lax.map(one, params)
+
+    return Guides(sae_params, jax.jit(fit)(sae_params, images), weights)

@@ -8,7 +8,7 @@ import numpy as np
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan.config import DIRECTIONS
 from saegan_jax.data.domains import Domains
-from saegan_jax.runs.translations import Labellers, held_out, translate_images
+from saegan_jax.runs.translations import Labellers, held_out, label_kept, translate_images
 from saegan_jax.training.callbacks import Scores
 from saegan_jax.training.members import members_of
 
@@ -22,7 +22,7 @@ def label_evaluator(
 ) -> Callable[[int, Any], Scores]:
     """``score(step, state) -> Scores``: ``label_kept_ab`` and ``label_kept_ba`` of at most 500 validation images a domain.
 
-    Always of the same images. Floors are the shares of the sources themselves that their domain's classifier reads rightly.
+    Always of the same images.
 
     Args:
       domains: whose validation images are translated.
@@ -31,11 +31,6 @@ def label_evaluator(
       n_seeds: members in the state.
     """
     held = {direction: held_out(domains, direction, n=IMAGES, split="validation") for direction in DIRECTIONS}
-    readers = {"ab": (label_of.a, label_of.b), "ba": (label_of.b, label_of.a)}
-    floors = {}
-    for name, direction in zip(SHOWN, DIRECTIONS, strict=True):
-        source, _ = readers[direction]
-        floors[name] = float(np.mean(source(np.asarray(held[direction].image)) == held[direction].label))
 
     def score(step: int, state: Any) -> Scores:
         values: dict[str, list[float]] = {name: [] for name in SHOWN}
@@ -43,9 +38,7 @@ def label_evaluator(
             for name, direction in zip(SHOWN, DIRECTIONS, strict=True):
                 images, label, _ = held[direction]
                 there = np.asarray(translate_images(member, images, algorithm=algorithm, direction=direction))
-                finite = bool(np.isfinite(there).all())
-                share = float(np.mean(readers[direction][1](there) == label)) if finite else float("nan")
-                values[name].append(share)
-        return Scores(values, floors)
+                values[name].append(label_kept(there, label, label_of.of[direction[1]]))
+        return Scores(values, {})
 
     return score

@@ -3,24 +3,25 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax.algorithms.cyclegan.config import DIRECTIONS, ConceptDistance
+from saegan_jax.algorithms.cyclegan.config import DIRECTIONS, ConceptDistance, Direction, other
 from saegan_jax.data.domains import Domains
 from saegan_jax.errors import require_positive
 from saegan_jax.evaluation.features import FeatureNetwork
 from saegan_jax.metrics import frechet_distance
+from saegan_jax.metrics.cycle_robustness import paired_error
 from saegan_jax.report.table import Row
 from saegan_jax.runs.label_evaluator import IMAGES
 from saegan_jax.runs.options import TrainCycleGAN
 from saegan_jax.runs.restore import restore_run
-from saegan_jax.runs.session import holds_run
-from saegan_jax.runs.train.cyclegan import MNIST
+from saegan_jax.runs.session import holds_run, require_same_run
+from saegan_jax.runs.train.cyclegan import MNIST, UNRECORDED
 from saegan_jax.runs.train.cyclegan import run as train
-from saegan_jax.runs.translations import SCORED, held_out, scorers, translate_images
+from saegan_jax.runs.translations import SCORED, cycled, held_out, label_kept, scorers
 from saegan_jax.training.members import members_of
 from saegan_jax.training.writers import read_metrics
 
@@ -62,7 +63,7 @@ def random_concept(options: TrainCycleGAN, weights: Weights) -> TrainCycleGAN:
 
 
 def dense_concept(options: TrainCycleGAN, weights: Weights) -> TrainCycleGAN:
-    """The same with all units active."""
+    """The same with a code of as many units as the autoencoder has: TopK then keeps all that are positive, as a ReLU does."""
     return concept(replace(options, sae=replace(options.sae, k=options.sae.d_sae)), weights)
 
 
@@ -100,10 +101,17 @@ METRICS = {
 
 
 def train_arm(options: TrainCycleGAN, name: str, weights: Weights, folder: Path) -> Path:
-    """Train an arm in its folder, from where an earlier call was stopped; a finished one is only scored again."""
+    """Train an arm in its folder, from where an earlier call was stopped; a finished one is only scored again.
+
+    Raises:
+      ConfigError: the folder holds a run of other settings.
+    """
     out = folder / name
-    if not (out / "summary.json").exists():
-        train(replace(ARMS[name](options, weights), out=out, resume=holds_run(out)))
+    arm = replace(ARMS[name](options, weights), out=out, resume=holds_run(out))
+    if (out / "summary.json").exists():
+        require_same_run(arm, out, UNRECORDED)
+    else:
+        train(arm)
     return out
 
 
@@ -122,30 +130,41 @@ def base_options(*, steps: int, sae_steps: int, seed: int, seeds: int, **places:
     )
 
 
-def measured(images: np.ndarray, label: np.ndarray, target: FeatureNetwork, real: np.ndarray) -> dict[str, float]:
-    """Labels kept, and the Frechet distance to ``real`` test images of the target domain."""
-    logits, features = target.run(images)
+class Target(NamedTuple):
+    """The domain that a direction leads to: its classifier, and the features ``(n, d)`` of its test images."""
+
+    network: FeatureNetwork
+    real: np.ndarray
+
+
+def targets_of(domains: Domains) -> dict[Direction, Target]:
+    """The target of each direction."""
+    networks = scorers(domains)
+    real = {name: network.features(domains.both[name].test.image[:SCORED]) for name, network in networks.items()}
+    return {direction: Target(networks[direction[1]], real[direction[1]]) for direction in DIRECTIONS}
+
+
+def measured(images: np.ndarray, label: np.ndarray, target: Target) -> dict[str, float]:
+    """Labels kept, and the Frechet distance to test images of the target domain; NaN where images are not finite."""
+    finite = bool(np.isfinite(images).all())
     return {
-        "label_kept": float(np.mean(logits.argmax(axis=1) == label)),
-        "frechet": frechet_distance(target.features(real), features),
+        "label_kept": label_kept(images, label, target.network.predict_labels),
+        "frechet": frechet_distance(target.real, target.network.features(images)) if finite else float("nan"),
     }
 
 
-def arm_rows(name: str, run: Path, domains: Domains) -> list[Row]:
+def arm_rows(name: str, run: Path, domains: Domains, targets: Mapping[Direction, Target]) -> list[Row]:
     """Rows of one arm's run: test images through every member's final translators, and the last validation scores."""
     restored = restore_run(run)
-    networks = scorers(domains)
+    held = {direction: held_out(domains, direction) for direction in DIRECTIONS}
     values: dict[str, list[float]] = {metric: [] for metric in METRICS}
     for member in members_of(restored.state, restored.n_seeds):
         errors = []
-        for direction in DIRECTIONS:
-            held, other = held_out(domains, direction), "ba" if direction == "ab" else "ab"
-            there = translate_images(member, held.image, algorithm=restored.algorithm, direction=direction)
-            back = translate_images(member, there, algorithm=restored.algorithm, direction=other)
-            target, real = target_of(domains, networks, direction)
-            for metric, value in measured(np.asarray(there), held.label, target, real).items():
+        for direction, (image, label, _) in held.items():
+            found = cycled(restored.algorithm, member, image, direction)
+            for metric, value in measured(found.there, label, targets[direction]).items():
                 values[f"{metric}_{direction}"].append(value)
-            errors.append(float(jnp.abs(back - held.image).mean()))
+            errors.append(float(paired_error(image, jnp.asarray(found.back)).mean()))
         values["cycle"].append(float(np.mean(errors)))
     last = [row for row in read_metrics(run) if row["phase"] == "cyclegan-scores"][-1]
     for direction in DIRECTIONS:
@@ -153,25 +172,18 @@ def arm_rows(name: str, run: Path, domains: Domains) -> list[Row]:
     return [Row.of(name, metric, found, unit=METRICS[metric]) for metric, found in values.items()]
 
 
-def target_of(
-    domains: Domains, networks: tuple[FeatureNetwork, FeatureNetwork], direction: str
-) -> tuple[FeatureNetwork, np.ndarray]:
-    """The classifier and the test images of the domain that ``direction`` leads to."""
-    if direction == "ab":
-        return networks[1], domains.b.test.image[:SCORED]
-    return networks[0], domains.a.test.image[:SCORED]
-
-
-def reference_rows(domains: Domains) -> list[Row]:
+def reference_rows(domains: Domains, targets: Mapping[Direction, Target]) -> list[Row]:
     """The same measures of sources that are left untranslated, and of validation images of the target domain itself."""
-    networks, rows = scorers(domains), []
-    for direction in DIRECTIONS:
-        held, (target, real) = held_out(domains, direction), target_of(domains, networks, direction)
+    rows = []
+    for direction, target in targets.items():
+        held = held_out(domains, direction)
         validation = held_out(domains, direction, n=IMAGES, split="validation")
-        own = held_out(domains, "ba" if direction == "ab" else "ab", split="validation")
-        unchanged = measured(np.asarray(held.image), held.label, target, real)
-        unchanged["validation"] = measured(np.asarray(validation.image), validation.label, target, real)["label_kept"]
-        found = {UNTRANSLATED: unchanged, REAL: measured(np.asarray(own.image), own.label, target, real)}
+        own = held_out(domains, other(direction), split="validation")
+        unchanged = measured(np.asarray(held.image), held.label, target)
+        unchanged["validation"] = label_kept(
+            np.asarray(validation.image), validation.label, target.network.predict_labels
+        )
+        found = {UNTRANSLATED: unchanged, REAL: measured(np.asarray(own.image), own.label, target)}
         rows += [
             Row.of(arm, f"{metric}_{direction}", [value], unit=METRICS[f"{metric}_{direction}"])
             for arm, values in found.items()
@@ -182,7 +194,8 @@ def reference_rows(domains: Domains) -> list[Row]:
 
 def study_rows(arms: Iterable[str], folder: Path, domains: Domains) -> list[Row]:
     """Rows of the references and of all arms that were trained in ``folder``."""
-    rows = reference_rows(domains)
+    targets = targets_of(domains)
+    rows = reference_rows(domains, targets)
     for name in arms:
-        rows += arm_rows(name, folder / name, domains)
+        rows += arm_rows(name, folder / name, domains, targets)
     return rows

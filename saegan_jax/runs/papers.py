@@ -20,6 +20,7 @@ from saegan_jax.evaluation.probe import Probe, fit_probe, linear_probe
 from saegan_jax.metrics import dictionary_match
 from saegan_jax.report.table import Row
 from saegan_jax.runs.program import prefixed
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import unstacked
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, encode_all, train_members
@@ -274,7 +275,7 @@ def asked_of(rerun: Rerun, study: Study) -> dict[str, Any]:
 
 def run_study(study: Study, rerun: Rerun, dataset: Dataset, console: Console) -> dict[str, Any]:
     """The rows of one published result, as JSON values."""
-    with console.status(study) as status:
-        rows = STUDIES[study].run(rerun, dataset, prefixed(status.update, f"{study}: "))
+    with busy(console, study) as say:
+        rows = STUDIES[study].run(rerun, dataset, prefixed(say, f"{study}: "))
     console.print(f"{study}: done")
     return {"rows": [row.to_json() for row in rows]}

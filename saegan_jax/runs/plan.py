@@ -8,6 +8,7 @@ from rich.console import Console
 from saegan_jax.runs.options import TrainOptions
 from saegan_jax.runs.registry import TRAININGS
 from saegan_jax.training.aot import ESTIMATES, Forecast, compiler_versions, forecast_system, stay_on_host, topology
+from saegan_jax.training.busy import busy
 from saegan_jax.training.estimate import CHIPS
 from saegan_jax.training.sharding import open_mesh
 
@@ -40,7 +41,7 @@ def show_plan(options: TrainOptions, data: Callable[[], Any], *, model: Any, pha
     say(console, f"{options.plan}, mesh {axes}; {versions}. {ESTIMATES} Nothing is trained or written.")
     for name, settings in phases.items():
         found.check_phase(name, settings)
-        with console.status(f"compiling {name}, which may take minutes"):
+        with busy(console, f"compiling {name}, which may take minutes"):
             told = forecast_system(
                 model if name == result else settings,
                 image_shape=found.image_shape,

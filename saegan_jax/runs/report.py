@@ -17,6 +17,7 @@ from saegan_jax.report.table import Result
 from saegan_jax.runs.checks import check_options, require_writable
 from saegan_jax.runs.page import FEATURES, Subject, write_page
 from saegan_jax.runs.restore import Restored, autoencoder_of, restore_run
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import members_of
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.run_folder import read_config
@@ -70,7 +71,8 @@ def run(options: Report) -> None:
         require(bool(result.rows), "result", str(options.run), "it has no rows: there is nothing to show.")
         write_bytes(out, result_html(result).encode())
     else:
-        write_page(read_subject(options), out, features=options.features, seed=options.seed)
+        with busy(Console(), "writing the page"):
+            write_page(read_subject(options), out, features=options.features, seed=options.seed)
     Console().print(Text(f"{out}: {out.stat().st_size / 1e6:.1f} MB, to be opened in a browser"), soft_wrap=True)
 
 

@@ -21,6 +21,7 @@ from saegan_jax.metrics import SAEMetrics
 from saegan_jax.report import dictionary_picture, training_curves
 from saegan_jax.runs.session import SAMPLE_SEED, Run
 from saegan_jax.stats import over_seeds
+from saegan_jax.training.busy import busy
 from saegan_jax.training.sweep import score
 from saegan_jax.training.systems import draw
 from saegan_jax.training.writers import read_alarms, read_metrics
@@ -95,7 +96,7 @@ def sample_rows(run: Run, algorithm: Algorithm, state: Any) -> dict[str, dict[st
     if not run.options.evaluate:
         return {}
     run.display.stop()  # rich before 14 allows one live display at a time
-    with run.display.console.status("scoring samples"):
+    with busy(run.display.console, "scoring samples"):
         network = load_feature_network(run.dataset, seed=0, allow_random=True)
         # Settings chosen by the first network's verdict may suit only it.
         second = load_feature_network(run.dataset, seed=1, allow_random=True)

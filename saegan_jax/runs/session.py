@@ -29,11 +29,12 @@ from saegan_jax.report import image_grid
 from saegan_jax.runs.checks import check_memory
 from saegan_jax.runs.options import RunOptions, StreamOptions, TrainOptions
 from saegan_jax.runs.plan import show_plan
+from saegan_jax.training.busy import busy
 from saegan_jax.training.callbacks import Callback, Scores
 from saegan_jax.training.loop import train
 from saegan_jax.training.memory import data_budget
 from saegan_jax.training.phase import Phase, check_batch, check_schedule
-from saegan_jax.training.run_folder import Longer, check_folder, lock_run, open_folder, tidy, to_json
+from saegan_jax.training.run_folder import Longer, check_folder, lock_run, open_folder, read_config, tidy, to_json
 from saegan_jax.training.sharding import DATA, open_mesh
 from saegan_jax.training.systems import draw, gan_members_per_vmap
 from saegan_jax.training.writers import Display, MetricsWriter
@@ -139,7 +140,7 @@ class Run:
         if not self.options.evaluate:
             return None
         self.display.stop()  # rich before 14 allows one live display at a time
-        with self.display.console.status("training the feature network, or opening the cached one"):
+        with busy(self.display.console, "training the feature network, or opening the cached one"):
             network = load_feature_network(self.dataset, allow_random=True)
         return sample_evaluator(network, self.dataset, algorithm, n_seeds=self.n_seeds, seed=SAMPLE_SEED)
 
@@ -322,6 +323,22 @@ def recorded_options(options: RunOptions, unrecorded: tuple[str, ...] = ()) -> d
     """The options that a run depends on, as JSON values: without those of :data:`LOCAL` and the ``unrecorded`` ones."""
     local: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(options) if f.name in (*LOCAL, *unrecorded)}
     return {key: value for key, value in to_json(dataclasses.replace(options, **local)).items() if key not in local}
+
+
+def require_same_run(options: RunOptions, folder: Path, unrecorded: tuple[str, ...] = ()) -> None:
+    """The run in ``folder`` is that of ``options``, but for those of :data:`LOCAL` and the ``unrecorded`` ones.
+
+    Raises:
+      ConfigError: it has other settings.
+    """
+    found, wanted = read_config(folder)["options"], recorded_options(options, unrecorded)
+    different = sorted(key for key in wanted if wanted[key] != found.get(key))
+    require(
+        not different,
+        "out",
+        str(folder),
+        f"it holds a run with other settings ({', '.join(different)}). Name another --out, or move it away.",
+    )
 
 
 def training_examples(dataset: Dataset, fraction: float) -> InMemory | OnDisk:

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saegan_jax.algorithms.cyclegan import CycleGANConfig, TwoDomains, fit_guides
+from saegan_jax.algorithms.cyclegan import TwoDomains, code_statistics
 from saegan_jax.algorithms.cyclegan.config import DIRECTIONS
 from saegan_jax.algorithms.cyclegan.guides import centred_codes
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder, sae
 from saegan_jax.data.domains import Domains
 from saegan_jax.evaluation.shared_codes import neighbour_agreement
+from saegan_jax.images import to_unit_float
 from saegan_jax.report.table import Row
 from saegan_jax.runs.train.cyclegan import mixed_batches
-from saegan_jax.runs.translations import held_out, scorers
+from saegan_jax.runs.translations import held_out, label_kept, scorers
 from saegan_jax.training.members import unstacked
 from saegan_jax.training.systems import member_keys
 from saegan_jax.training.transforms import many_fresh_steps
@@ -28,6 +29,11 @@ UNITS = {
     "agreement_ba": "the same of B among images of A",
 }
 """Measures and their units."""
+READ = {
+    "agreement_ab": "share of validation images of A that the classifier of B reads as their label; higher is better",
+    "agreement_ba": "the same of B by the classifier of A",
+}
+"""Units of what stands beside them: no nearest images, but the classifiers that score translations."""
 
 
 def encoders(sae_config: SAEConfig) -> Mapping[str, tuple[SAEConfig, bool]]:
@@ -61,8 +67,8 @@ def agreement(domains: Domains, codes_of: Any) -> dict[str, float]:
     for direction in DIRECTIONS:
         source, target = direction
         queries = held_out(domains, direction, n=QUERIES, split="validation")
-        keys = getattr(domains, target).train
-        images = jnp.asarray(keys.image[:KEYS]).astype(jnp.float32) / 255
+        keys = domains.both[target].train
+        images = to_unit_float(jnp.asarray(keys.image[:KEYS]))
         codes = [np.asarray(codes_of(name, x)) for name, x in ((source, queries.image), (target, images))]
         found[METRIC.format(direction)] = neighbour_agreement(codes[0], queries.label, codes[1], keys.label[:KEYS])
     return found
@@ -70,15 +76,15 @@ def agreement(domains: Domains, codes_of: Any) -> dict[str, float]:
 
 def pixel_rows(domains: Domains) -> list[Row]:
     """Pixels, centred in each domain; and, beside them, the classifiers' reading of untranslated validation images."""
-    means = {name: getattr(domains, name).train.image[:KEYS].mean(axis=0) / 255 for name in "ab"}
+    means = {name: domain.train.image[:KEYS].mean(axis=0) / 255 for name, domain in domains.both.items()}
     found = agreement(domains, lambda name, x: (np.asarray(x) - means[name]).reshape(len(x), -1))
-    networks, rows = dict(zip("ab", scorers(domains), strict=True)), []
+    networks, rows = scorers(domains), []
     for direction in DIRECTIONS:
         metric = METRIC.format(direction)
         held = held_out(domains, direction, n=QUERIES, split="validation")
-        read = float(np.mean(networks[direction[1]].predict_labels(held.image) == held.label))
+        read = label_kept(np.asarray(held.image), held.label, networks[direction[1]].predict_labels)
         rows.append(
-            Row.of("left untranslated, by the classifier of the other domain", metric, [read], unit=UNITS[metric])
+            Row.of("left untranslated, by the classifier of the other domain", metric, [read], unit=READ[metric])
         )
         rows.append(Row.of("pixels", metric, [found[metric]], unit=UNITS[metric]))
     return rows
@@ -88,12 +94,11 @@ def code_rows(arm: str, config: SAEConfig, members: list[Any], domains: Domains)
     """Rows of one autoencoder, its codes centred as concept consistency centres them."""
     functions = autoencoder(config, image_shape=domains.image_shape)
     images = TwoDomains(jnp.asarray(domains.a.train.image), jnp.asarray(domains.b.train.image))
-    guided = CycleGANConfig(concept_weight=1.0)
-    fit = jax.jit(lambda params, images: fit_guides(guided, config, params, images, {}))
+    fit = jax.jit(lambda params, images: code_statistics(config, params, images))
     encode = jax.jit(lambda params, statistics, x: centred_codes(functions, params, statistics, x))
     values: dict[str, list[float]] = {metric: [] for metric in UNITS}
     for params in members:
-        statistics = fit(params, images).statistics._asdict()
+        statistics = fit(params, images)._asdict()
         found = agreement(domains, lambda name, x, p=params, s=statistics: encode(p, s[name], x))
         for metric, value in found.items():
             values[metric].append(value)

@@ -15,6 +15,7 @@ from saegan_jax.data import Dataset
 from saegan_jax.evaluation.autoencoders import SweepScores, Swept, score_sweep
 from saegan_jax.report.sweep import METRICS
 from saegan_jax.runs.program import prefixed
+from saegan_jax.training.busy import busy
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import SWEPT, Member, grid, train_members
 
@@ -147,8 +148,8 @@ def run_variant(sweep: Sweep, members: list[Member], dataset: Dataset, console: 
     """Train and score all members of one variant: what its file holds."""
     config = members[0].config
     title = f"{config.variant}: {len(members)} members"
-    with console.status(f"{title}, compiling") as status:
-        say = prefixed(status.update, f"{title}, ")
+    with busy(console, f"{title}, compiling") as tell:
+        say = prefixed(tell, f"{title}, ")
         swept, seconds = train_variant(sweep, members, dataset, say)
         scores = score_sweep(swept, dataset, probe_images=sweep.probe_images, say=say)
     console.print(f"{title} of {config.steps} steps in {seconds:.0f} s")

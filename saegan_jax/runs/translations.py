@@ -10,6 +10,7 @@ import numpy as np
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.cyclegan import Direction
+from saegan_jax.algorithms.cyclegan.config import other
 from saegan_jax.data.domains import Domains
 from saegan_jax.evaluation.features import FeatureNetwork, FeatureRecipe, load_feature_network
 from saegan_jax.images import to_unit_float
@@ -23,17 +24,16 @@ NOISE_SEED = 0
 
 
 class Labellers(NamedTuple):
-    """Classifiers of images ``(n, h, w, c)`` in [0, 1], one a domain, and what the table says of them."""
+    """Classifiers of images ``(n, h, w, c)`` in [0, 1] by domain, ``a`` and ``b``, and what the table says of them."""
 
-    a: Callable[[np.ndarray], np.ndarray]
-    b: Callable[[np.ndarray], np.ndarray]
+    of: Mapping[str, Callable[[np.ndarray], np.ndarray]]
     note: str
 
 
-def scorers(domains: Domains) -> tuple[FeatureNetwork, FeatureNetwork]:
-    """A classifier of each domain, trained on its labels and cached."""
+def scorers(domains: Domains) -> dict[str, FeatureNetwork]:
+    """A classifier of each domain, ``a`` and ``b``, trained on its labels and cached."""
     small = FeatureRecipe(epochs=40, batch_size=64)
-    return load_feature_network(domains.a), load_feature_network(domains.b, recipe=small)
+    return {"a": load_feature_network(domains.a), "b": load_feature_network(domains.b, recipe=small)}
 
 
 def labellers(domains: Domains) -> Labellers:
@@ -42,14 +42,20 @@ def labellers(domains: Domains) -> Labellers:
     if domains.source is not None and undo is not None:
         network = load_feature_network(domains.source)
         return Labellers(
-            network.predict_labels,
-            lambda images: network.predict_labels(np.ascontiguousarray(undo(images))),
+            {
+                "a": network.predict_labels,
+                "b": lambda images: network.predict_labels(np.ascontiguousarray(undo(images))),
+            },
             f"classifier {network.hash[:8]}, accuracy {network.accuracy:.4f}, true map undone",
         )
-    a, b = scorers(domains)
-    return Labellers(
-        a.predict_labels, b.predict_labels, f"classifiers {a.hash[:8]} {a.accuracy:.4f}, {b.hash[:8]} {b.accuracy:.4f}"
-    )
+    networks = scorers(domains)
+    known = ", ".join(f"{network.hash[:8]} {network.accuracy:.4f}" for network in networks.values())
+    return Labellers({name: network.predict_labels for name, network in networks.items()}, f"classifiers {known}")
+
+
+def label_kept(images: np.ndarray, label: np.ndarray, reader: Callable[[np.ndarray], np.ndarray]) -> float:
+    """The share of ``images (n, h, w, c)`` that ``reader`` gives their ``label (n,)``; NaN where images are not finite."""
+    return float(np.mean(reader(images) == label)) if np.isfinite(images).all() else float("nan")
 
 
 class Cycled(NamedTuple):
@@ -67,14 +73,10 @@ def translate_images(state: Any, images: jax.Array, *, algorithm: Algorithm, dir
     return algorithm.translate(state, images, direction)
 
 
-def _other(direction: Direction) -> Direction:
-    return "ba" if direction == "ab" else "ab"
-
-
 def cycled(algorithm: Algorithm, state: Any, images: jax.Array, direction: Direction) -> Cycled:
     """Translate, and translate back."""
     there = translate_images(state, images, algorithm=algorithm, direction=direction)
-    back = translate_images(state, there, algorithm=algorithm, direction=_other(direction))
+    back = translate_images(state, there, algorithm=algorithm, direction=other(direction))
     return Cycled(*(np.asarray(x) for x in (images, there, back)))
 
 
@@ -95,11 +97,9 @@ def held_out(
     split: Literal["validation", "test"] = "test",
 ) -> Held:
     """At most ``n`` images of the source domain's split, those that ``seed`` chooses, with their counterparts."""
-    source, other = (
-        getattr(domain, split) for domain in ((domains.a, domains.b) if direction == "ab" else (domains.b, domains.a))
-    )
+    source, target = (getattr(domains.both[letter], split) for letter in direction)
     chosen = np.random.default_rng(seed).permutation(len(source.label))[:n]
-    truth = None if domains.to_b is None else to_unit_float(jnp.asarray(other.image[chosen]))
+    truth = None if domains.to_b is None else to_unit_float(jnp.asarray(target.image[chosen]))
     return Held(to_unit_float(jnp.asarray(source.image[chosen])), source.label[chosen], truth)
 
 
@@ -126,10 +126,9 @@ def scores(
         held = held_out(domains, direction)
         results = [cycled(algorithm, member, held.image, direction) for member in members]
         if label_of is not None:
-            target, source = (label_of.b, label_of.a) if direction == "ab" else (label_of.a, label_of.b)
-            values = [np.mean(target(np.nan_to_num(r.there)) == held.label) for r in results]
-            ceiling = float(np.mean(source(np.asarray(held.image)) == held.label))
-            untouched = float(np.mean(target(np.asarray(held.image)) == held.label))
+            source, target = (label_of.of[letter] for letter in direction)
+            values = [label_kept(r.there, held.label, target) for r in results]
+            ceiling, untouched = (label_kept(np.asarray(held.image), held.label, of) for of in (source, target))
             note = f"{label_of.note}; of the sources themselves {ceiling:.3f}, left untranslated {untouched:.3f}"
             rows[f"label kept, {arrow}"] = row(values, "share", note, floor=ceiling)
         if held.truth is not None:
@@ -148,7 +147,7 @@ def scores(
         for i, member in enumerate(members):
             curve = cycle_robustness(
                 functools.partial(translate_images, member, algorithm=algorithm, direction=direction),
-                functools.partial(translate_images, member, algorithm=algorithm, direction=_other(direction)),
+                functools.partial(translate_images, member, algorithm=algorithm, direction=other(direction)),
                 held.image,
                 jax.random.key(NOISE_SEED),
             )

@@ -4,11 +4,12 @@ Estimates of a cost model, not timings. The compiler notes ``estimated_cycles`` 
 Sorts, calls of its libraries and the sending between chips have none and are missing from the sum.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from saegan_jax.hlo import Computation, Instruction, parse, sizes
 
 
 class Chip(NamedTuple):
@@ -41,14 +42,8 @@ them a bfloat16 product of 4,096 x 4,096 x 65,536 runs at 98, 98 and 90 % of the
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 FREE_CALLS = ("ConcatBitcast", "GatherScatterIndicesBitpacked", "AllocateBuffer", "Sharding", "SPMDFullToShardShape")
 """Targets of custom calls that only name memory."""
-_HEADER = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s*\(.*->.*\{\s*$")
-_LINE = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (\(.*?\)|\S+) ([a-z][a-z0-9\-]*)\(")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_CALLED = re.compile(r"\b(?:to_apply|condition|body|calls|true_computation|false_computation)=%?([\w.\-]+)")
-_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _GROUPS = re.compile(r"replica_groups=(?:\{\{([0-9,]*)\}|\[\d+,(\d+)\])")
-_ARRAY = re.compile(r"\b[a-z]+(\d+)[a-z0-9]*\[([0-9,]*)\]")
-_LIMIT = re.compile(r"constant\((\d+)\)")
 
 
 class Estimate(NamedTuple):
@@ -96,63 +91,53 @@ def estimate(text: str, *, n_chips: int) -> Estimate:
     Raises:
       ValueError: the text of something else.
     """
-    computations: dict[str, list[str]] = {}
-    entry, current = "", []
-    for line in text.splitlines():
-        if header := _HEADER.match(line):
-            current = computations.setdefault(header[2], [])
-            entry = header[2] if header[1] else entry
-        else:
-            current.append(line)
-    if not entry:
-        raise ValueError("the program text has no ENTRY computation; it is not that of an optimised HLO module.")
+    computations, entry = parse(text)
     return _computation(computations, entry, n_chips)
 
 
-def _computation(computations: Mapping[str, list[str]], name: str, n_chips: int) -> Estimate:
+def _computation(computations: Mapping[str, Computation], name: str, n_chips: int) -> Estimate:
     total = Estimate()
-    for line in computations.get(name, ()):
-        if match := _LINE.match(line):
-            total = total.plus(_instruction(computations, line, match[2], match[1], n_chips))
+    for one in computations[name].values():
+        total = total.plus(_instruction(computations, one, n_chips))
     return total
 
 
-def _instruction(computations: Mapping[str, list[str]], line: str, opcode: str, shape: str, n_chips: int) -> Estimate:
-    cycles = sum(map(float, _CYCLES.findall(line)))
-    called = _CALLED.findall(line)
-    kind = opcode.removesuffix("-start")
-    if opcode == "while":
-        condition, body = called
-        trips = _trips(computations[condition])
-        inside = _computation(computations, body, n_chips)
+def _instruction(computations: Mapping[str, Computation], one: Instruction, n_chips: int) -> Estimate:
+    cycles = sum(map(float, _CYCLES.findall(one.attributes)))
+    called = one.called()
+    kind = one.opcode.removesuffix("-start")
+    if one.opcode == "while":
+        trips = one.trips() or _trips(computations[called["condition"]])
+        inside = _computation(computations, called["body"], n_chips)
         return Estimate(open_loops=() if trips else (inside.cycles,)).plus(inside, trips or 1.0)
-    if opcode == "conditional":
-        branches = called or re.findall(r"[\w.\-]+", "".join(_BRANCHES.findall(line)))
-        return max((_computation(computations, one, n_chips) for one in branches), key=lambda one: one.cycles)
-    if opcode in ("call", "async-start"):
-        return Estimate(cycles).plus(_computation(computations, called[0], n_chips) if called else Estimate())
+    if one.opcode == "conditional":
+        branches = [_computation(computations, name, n_chips) for name in one.branches()]
+        return max(branches, key=lambda branch: branch.cycles)
+    if one.opcode in ("call", "async-start"):
+        name = called.get("to_apply") or called.get("calls")
+        return Estimate(cycles).plus(_computation(computations, name, n_chips) if name else Estimate())
     if kind in COLLECTIVES:
-        return Estimate(cycles, {kind: 1.0}, _sent(kind, line, shape, started=kind != opcode, n_chips=n_chips))
-    target = "".join(re.findall(r'custom_call_target="([^"]*)"', line))
-    if opcode == "sort" or (opcode == "custom-call" and target not in FREE_CALLS and not cycles):
-        return Estimate(cycles, missing={target or opcode: 1.0})
+        return Estimate(cycles, {kind: 1.0}, _sent(kind, one, n_chips=n_chips))
+    target = one.target()
+    if one.opcode == "sort" or (one.opcode == "custom-call" and target not in FREE_CALLS and not cycles):
+        return Estimate(cycles, missing={target or one.opcode: 1.0})
     return Estimate(cycles)
 
 
-def _trips(condition: list[str]) -> int | None:
+def _trips(condition: Computation) -> int | None:
     """How often a loop that counts up from 0 to a constant runs; None for another one."""
-    root = next((line for line in condition if line.lstrip().startswith("ROOT")), "")
-    limits = [found for line in condition for found in _LIMIT.findall(line)]
-    return int(limits[0]) if "direction=LT" in root and len(limits) == 1 else None
+    counts_up = any(one.root and "direction=LT" in one.attributes for one in condition.values())
+    limits = [int(one.inside) for one in condition.values() if one.opcode == "constant" and one.inside.isdecimal()]
+    return limits[0] if counts_up and len(limits) == 1 else None
 
 
-def _sent(kind: str, line: str, shape: str, *, started: bool, n_chips: int) -> float:
+def _sent(kind: str, one: Instruction, *, n_chips: int) -> float:
     """Bytes that a chip sends in a ring of its group."""
-    found = _GROUPS.search(line)
+    found = _GROUPS.search(one.attributes)
     n = n_chips if found is None else (len(found[1].split(",")) if found[1] else int(found[2] or n_chips))
-    sizes = [int(bits) / 8 * math.prod(map(int, filter(None, dims.split(",")))) for bits, dims in _ARRAY.findall(shape)]
+    made = sizes(one.shape)
     # The result of these, started early, has the operand beside the array that is made.
-    both = started and kind in ("all-gather", "collective-permute")
-    size = max(sizes, default=0.0) if both else sum(sizes)
+    both = one.opcode != kind and kind in ("all-gather", "collective-permute")
+    size = max(made, default=0.0) if both else sum(made)
     share = (n - 1) / n
     return {"all-reduce": 2 * share, "reduce-scatter": n - 1, "collective-permute": 1.0}.get(kind, share) * size

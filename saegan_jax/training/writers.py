@@ -1,7 +1,6 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard events, and the live display."""
 
 import datetime
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +15,9 @@ from tensorboardX import SummaryWriter
 
 from saegan_jax.errors import ConfigError
 from saegan_jax.files import from_text, to_text, write_bytes
+from saegan_jax.training.busy import LINE_EVERY, Ticker
 
 METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
-LINE_EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 Scalars = dict[str, float | list[float]]
 
 
@@ -174,31 +173,25 @@ class Position(NamedTuple):
 
 
 class Lines:
-    """A plain line at every ``every`` seconds, from a thread, so that a slow step or a long compilation shows too."""
+    """A plain line at every ``every`` seconds, also while a step is slow or a program is compiled."""
 
     def __init__(self, console: Console, *, every: float) -> None:
         self._console, self._every = console, every
         self._position = Position("", 0, 0)
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ticker: Ticker | None = None
 
     def start(self, phase: str, step: int, steps: int) -> None:
         self.end()
-        self._position, self._ended = Position(phase, step, steps), threading.Event()
-        self._thread = threading.Thread(target=self._print, name="progress", daemon=True)
-        self._thread.start()
-
-    def _print(self) -> None:
-        while not self._ended.wait(self._every):
-            self._console.print(Text(self._position.line()), soft_wrap=True)
+        self._position = Position(phase, step, steps)
+        self._ticker = Ticker(self._console, lambda: self._position.line(), every=self._every)
 
     def update(self, step: int, rate: float, numbers: str) -> None:
         self._position = self._position._replace(step=step, rate=rate, numbers=numbers)
 
     def end(self) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._ticker is not None:
+            self._ticker.end()
+            self._ticker = None
 
     def stop(self) -> None:
         self.end()

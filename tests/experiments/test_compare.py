@@ -62,6 +62,15 @@ def test_arms_by_name():
     assert (sigmoid.sae.variant, sigmoid.sae.beta) == ("kl", 0.0)
     changed = settings_of("codes+random+augment", model)
     assert (changed.encoder, changed.gan.augment) == ("random", ("translation", "cutout"))
+    labels = settings_of("joint+kmeans", model)
+    assert (labels.encoder, labels.sampler, labels.sae.k, labels.sae.d_sae) == (
+        "kmeans",
+        "bootstrap",
+        1,
+        model.sae.d_sae,
+    )
+    assert settings_of("pixels+hidden-l1", model).gan.hidden_penalty == "l1"
+    assert settings_of("pixels", model).gan.hidden_weight == 0 < settings_of("joint+hidden-l2", model).gan.hidden_weight
     assert settings_of("sparse-clusters", model).sampler == "clusters"
     dropped = settings_of("joint+dropout+dense", replace(model, alignment=0.0))
     assert (dropped.discriminator, dropped.code_dropout, dropped.standardise) == ("joint", 1.0, True)

@@ -1,10 +1,12 @@
 """Autoencoders of two domains and what their codes tell: members, arms, rows and their table."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from two_domains import DOMAINS, bright, dark
 
 from experiments.shared_codes import SharedCodes
 from saegan_jax.algorithms.sae import SAEConfig
@@ -12,7 +14,8 @@ from saegan_jax.data.domains import load_domains
 from saegan_jax.errors import ConfigError
 from saegan_jax.report.labels import code_tables
 from saegan_jax.report.table import Result
-from saegan_jax.runs.shared_codes import agreement, code_rows, encoders, trained_members
+from saegan_jax.runs import shared_codes
+from saegan_jax.runs.shared_codes import UNITS, agreement, code_rows, encoders, pixel_rows, trained_members
 
 CONFIG = SAEConfig(variant="topk", d_sae=16, k=4, sigmoid_output=True, batch_size=32, steps=3)
 
@@ -46,6 +49,23 @@ def test_the_true_map_as_a_code_tells_labels_across_domains() -> None:
     mapped = agreement(domains, lambda name, x: flat(to_a(np.asarray(x)) if name == "b" else x))
     assert min(mapped.values()) > 0.9
     assert max(agreement(domains, lambda name, x: flat(x)).values()) < 0.5
+
+
+def test_rows_of_pixels_and_of_the_classifiers_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels of the two domains are inverted: pixels tell none but a false one, and these classifiers read all others."""
+    networks = {"a": SimpleNamespace(predict_labels=dark), "b": SimpleNamespace(predict_labels=bright)}
+    monkeypatch.setattr(shared_codes, "scorers", lambda domains: networks)
+    read, pixels = "left untranslated, by the classifier of the other domain", "pixels"
+    found = {(row.arm, row.metric): row for row in pixel_rows(DOMAINS)}
+    assert {name: row.mean for name, row in found.items()} == {
+        (read, "agreement_ab"): 0.9, (read, "agreement_ba"): 1.0,
+        (pixels, "agreement_ab"): 0.1, (pixels, "agreement_ba"): 0.0,
+    }  # fmt: skip
+    for metric in UNITS:
+        assert "nearest" not in found[read, metric].unit
+        assert found[pixels, metric].unit == UNITS[metric]
+    # The legend of the table is that of the codes.
+    assert UNITS["agreement_ab"] in code_tables(Result.here("codes", "command", found.values(), note="note"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from saegan_jax.errors import ConfigError
 from saegan_jax.training import writers
-from saegan_jax.training.writers import LINE_EVERY, Display, MetricsWriter, Rate, read_metrics, warn
+from saegan_jax.training.busy import LINE_EVERY
+from saegan_jax.training.writers import Display, MetricsWriter, Rate, read_metrics, warn
 
 
 def rows(folder: Path) -> list[tuple[str, int]]:

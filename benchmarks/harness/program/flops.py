@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from benchmarks.harness.program.text import Instruction, arrays, dimensions, elements, numbers
+from saegan_jax.hlo import Instruction, arrays, dimensions, elements, numbers
 
 KINDS = (
     "convolution",

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.harness.program import flops as counts
-from benchmarks.harness.program.text import Computation, Instruction, elements, parse, size
+from saegan_jax.hlo import Computation, Instruction, elements, parse, size
 
 UNKNOWN_LOOP = "loop of unknown length, its body counted once"
 CONTAINERS = frozenset({"while", "conditional", "call", "async-start", "async-update", "async-done"})

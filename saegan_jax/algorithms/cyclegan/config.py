@@ -14,6 +14,12 @@ ConceptEncoder = Literal["trained", "random"]
 SemanticLabels = Literal["source", "both"]
 Direction = Literal["ab", "ba"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+"""The first letter is the domain of the source, the second that of the translation."""
+
+
+def other(direction: Direction) -> Direction:
+    """The way back."""
+    return "ba" if direction == "ab" else "ab"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +114,13 @@ class GuideConfig:
     def guided(self) -> bool:
         """Whether a frozen network is read."""
         return self.concept_weight > 0 or self.semantic_weight > 0
+
+    @property
+    def labelled_domains(self) -> tuple[str, ...]:
+        """The domains whose labels train a classifier: none, ``a``, or ``a`` and ``b``."""
+        if not self.semantic_weight:
+            return ()
+        return ("a", "b") if self.semantic_labels == "both" else ("a",)
 
 
 @dataclass(frozen=True, kw_only=True)

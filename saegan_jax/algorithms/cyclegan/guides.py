@@ -41,6 +41,11 @@ class CodeStatistics:
     threshold: jax.Array
     inverse_spread: jax.Array
 
+    @property
+    def compared(self) -> jax.Array:
+        """Which units are not left out, ``(d_sae,)`` bool."""
+        return (self.inverse_scale > 0) & (self.inverse_spread > 0)
+
 
 @flax.struct.dataclass
 class Guides:
@@ -62,12 +67,12 @@ class Distance(NamedTuple):
 
     Attributes:
       source, translation: ``(functions, params, statistics, images in [0, 1]) -> (batch, d_sae)``.
-      loss: ``loss(source, translation) -> (batch,)``.
+      loss: ``loss(source, translation, compared) -> (batch,)``; ``compared (d_sae,)``, bool, are the units of which it is.
     """
 
     source: Callable[..., jax.Array]
     translation: Callable[..., jax.Array]
-    loss: Callable[[jax.Array, jax.Array], jax.Array]
+    loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def centred_codes(functions: Autoencoder, params: Any, statistics: CodeStatistics, images: jax.Array) -> jax.Array:
@@ -87,10 +92,25 @@ def activity_logits(functions: Autoencoder, params: Any, statistics: CodeStatist
     return (a - statistics.threshold.reshape(1, -1)) * statistics.inverse_spread.reshape(1, -1)
 
 
+def cosine(source: jax.Array, translation: jax.Array, compared: jax.Array) -> jax.Array:
+    """:func:`saegan_jax.losses.code_cosine_distance`: units that are left out are 0 in both codes, and add nothing to it."""
+    return losses.code_cosine_distance(source, translation)
+
+
+def squared(source: jax.Array, translation: jax.Array, compared: jax.Array) -> jax.Array:
+    """:func:`saegan_jax.losses.code_squared_error` of the compared units."""
+    return losses.code_squared_error(source, translation, compared=compared)
+
+
+def cross_entropy(source: jax.Array, translation: jax.Array, compared: jax.Array) -> jax.Array:
+    """:func:`saegan_jax.losses.activity_cross_entropy` of the compared units."""
+    return losses.activity_cross_entropy(source, translation, compared=compared)
+
+
 DISTANCES: dict[ConceptDistance, Distance] = {
-    "cosine": Distance(centred_codes, centred_codes, losses.code_cosine_distance),
-    "squared": Distance(centred_codes, centred_codes, losses.code_squared_error),
-    "activity": Distance(activity, activity_logits, losses.activity_cross_entropy),
+    "cosine": Distance(centred_codes, centred_codes, cosine),
+    "squared": Distance(centred_codes, centred_codes, squared),
+    "activity": Distance(activity, activity_logits, cross_entropy),
 }
 """Distances of a translation's codes from those of its source, by name."""
 
@@ -136,7 +156,7 @@ def concept_loss(parts: GuideParts, guides: Guides, real: TwoDomains, fake: TwoD
     def one(x: jax.Array, translated: jax.Array, source: CodeStatistics, target: CodeStatistics) -> jax.Array:
         wanted = distance.source(parts.autoencoder, params, source, to_unit(x))
         found = distance.translation(parts.autoencoder, params, target, to_unit(translated))
-        return distance.loss(jax.lax.stop_gradient(wanted), found).mean()
+        return distance.loss(jax.lax.stop_gradient(wanted), found, source.compared & target.compared).mean()
 
     return one(real.a, fake.b, statistics.a, statistics.b) + one(real.b, fake.a, statistics.b, statistics.a)
 
@@ -154,7 +174,7 @@ def semantic_loss(parts: GuideParts, guides: Guides, real: TwoDomains, fake: Two
         outputs: Any = network.apply({"params": params[domain]}, to_unit(images))
         return outputs[0]
 
-    b = "b" if parts.config.semantic_labels == "both" else "a"
+    b = parts.config.labelled_domains[-1]
     there = losses.semantic_consistency(logits("a", real.a), logits(b, fake.b)).mean()
     return there + losses.semantic_consistency(logits(b, real.b), logits("a", fake.a)).mean()
 
@@ -172,17 +192,28 @@ def fit_guides(
       config: see :class:`CycleGANConfig`.
       sae: settings of the autoencoder.
       sae_params: its parameters; not read without concept consistency.
-      images: of each domain ``(n, height, width, channels)``, training images, uint8 or float32 in [0, 1].
+      images: training images, see :func:`code_statistics`.
       classifiers: parameters by domain, see :class:`Guides`.
     """
     if not config.concept_weight:
         return Guides((), (), classifiers)
+    return Guides(sae_params, code_statistics(sae, sae_params, images), classifiers)
+
+
+def code_statistics(sae: SAEConfig, params: Any, images: TwoDomains) -> TwoDomains:
+    """:class:`TwoDomains` of :class:`CodeStatistics`, of at most :data:`MOST_IMAGES` images of each domain.
+
+    Args:
+      sae: settings of the autoencoder.
+      params: its parameters.
+      images: of each domain ``(n, height, width, channels)``, uint8 or float32 in [0, 1].
+    """
     height, width, channels = images.a.shape[1:]
     functions = autoencoder(sae, image_shape=(height, width, channels))
     some = [any_to_unit_float(x[:: -(-x.shape[0] // MOST_IMAGES)]) for x in images]
-    found = TwoDomains(*(_behaviour(functions, sae, sae_params, x) for x in some))
+    found = TwoDomains(*(_behaviour(functions, sae, params, x) for x in some))
     shared = (found.a.density >= LEAST_DENSITY) & (found.b.density >= LEAST_DENSITY)
-    return Guides(sae_params, TwoDomains(*(_statistics(one, shared) for one in found)), classifiers)
+    return TwoDomains(*(_statistics(one, shared) for one in found))
 
 
 class _Behaviour(NamedTuple):
@@ -222,8 +253,7 @@ def guide_shapes(config: CycleGANConfig, sae_config: SAEConfig, *, image_shape: 
     def fit(key: jax.Array) -> Guides:
         one = jnp.zeros((1, *image_shape), jnp.float32)
         network = guide_parts(config, image_shape=image_shape, sae=sae_config).classifier
-        domains = () if network is None else ("a", "b") if config.semantic_labels == "both" else ("a",)
-        classifiers = {name: network.init(key, one)["params"] for name in domains} if network is not None else {}
+        classifiers = {name: network.init(key, one)["params"] for name in config.labelled_domains} if network else {}
         params = sae(sae_config, image_shape=image_shape).init(key).params if config.concept_weight else ()
         return fit_guides(config, sae_config, params, TwoDomains(one, one), classifiers)
 

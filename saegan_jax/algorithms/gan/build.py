@@ -7,6 +7,7 @@ import jax
 
 from saegan_jax.algorithms.base import Algorithm
 from saegan_jax.algorithms.gan.config import GANConfig
+from saegan_jax.algorithms.gan.hidden import hidden_penalty_of
 from saegan_jax.algorithms.gan.losses import Objective, discriminator_loss, finish, generator_loss, init_objective
 from saegan_jax.algorithms.gan.networks import ImageShape, image_networks
 from saegan_jax.algorithms.gan.objectives import ADVERSARIAL_LOSSES
@@ -86,6 +87,7 @@ def adversarial(config: GANConfig, game: Game, *, n_classes: int = 0, member: GA
         d_steps=config.d_steps,
         reuse_fakes=config.reuse_fakes,
         n_classes=known_classes(config, n_classes),
+        hidden_penalty=hidden_penalty_of(config),
     )
     settings = hyper(config) if member is None else member
     return Algorithm(

@@ -18,6 +18,8 @@ from saegan_jax.networks.layers import ConvForm
 Network = Literal["mlp", "dcgan", "residual", "unrolled"]
 LossName = Literal["relativistic", "non_saturating", "minimax", "least_squares", "hinge", "wasserstein"]
 Precision = Literal["float32", "bfloat16"]
+HiddenPenalty = Literal["l1", "l2", "hoyer"]
+HiddenLayers = Literal["last", "all"]
 
 
 def check_units(**layers: tuple[int, ...]) -> None:
@@ -113,13 +115,22 @@ class ObjectiveConfig:
     """Weight of LeCam's pull of the logits towards the other side's running mean."""
     penalties: tuple[tuple[str, float], ...] = ()
     """Name and weight of further penalties that a program has registered."""
+    hidden_weight: float = 0.0
+    """Weight of a penalty on the generator's hidden activations, which asks them to be sparse; 0 for none."""
+    hidden_penalty: HiddenPenalty = "l1"
+    """Of what: l1, their mean magnitude; hoyer, sparsity whatever their size; l2, their mean square, a control."""
+    hidden_layers: HiddenLayers = "last"
+    """last: what the generator's last layer reads; all: what every layer but the first reads."""
 
     def __post_init__(self) -> None:
         require_choice("loss", self.loss, tuple(ADVERSARIAL_LOSSES))
         require_non_negative(
             r1_gamma=self.r1_gamma, r2_gamma=self.r2_gamma, final_gamma=self.final_gamma,
             gradient_penalty=self.gradient_penalty, dragan_penalty=self.dragan_penalty, lecam=self.lecam,
+            hidden_weight=self.hidden_weight,
         )  # fmt: skip
+        require_choice("hidden_penalty", self.hidden_penalty, get_args(HiddenPenalty))
+        require_choice("hidden_layers", self.hidden_layers, get_args(HiddenLayers))
         for name, weight in self.penalties:
             require_non_negative(**{f"penalties.{name}": weight})
 
@@ -198,6 +209,12 @@ class GANConfig(GeneratorConfig, DiscriminatorConfig, ObjectiveConfig, Optimiser
             "batch_size",
             self.batch_size,
             f"it is shared equally by d_steps={self.d_steps} discriminator steps; use a multiple.",
+        )
+        require(
+            not self.hidden_weight or self.network != "mlp" or bool(self.hidden),
+            "hidden_weight",
+            self.hidden_weight,
+            "a single dense map has no hidden activations; name hidden layers, or set it to 0.",
         )
         require(
             not self.reuse_fakes or self.d_steps == 1,

@@ -54,7 +54,8 @@ class GANInfo(NamedTuple):
 
     ``penalty`` is the sum of all penalties but R1 and R2. ``accuracy`` is the share of pairs in which the critic (the
     mean over critics) scores the real above the fake: 0.5 where it cannot tell, 1 where it is sure of all.
-    ``generator_extra`` is the game's own term (the alignment of a sparse prior), 0 where there is none.
+    ``generator_extra`` is the generator's loss beside the adversarial one: the game's own term (the alignment of a sparse
+    prior) and the penalty on hidden activations, with their weights; 0 where there is none.
     """
 
     discriminator_loss: jax.Array

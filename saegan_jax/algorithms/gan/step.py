@@ -10,6 +10,7 @@ import optax
 
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.ema import ema_update
+from saegan_jax.algorithms.gan.hidden import Penalised
 from saegan_jax.algorithms.gan.parts import Condition, Game
 from saegan_jax.algorithms.gan.schedule import OptimiserHyper, Scheduled
 from saegan_jax.algorithms.gan.state import GANState
@@ -88,6 +89,7 @@ class Rules(NamedTuple):
       d_steps: discriminator steps for one of the generator, each on its share of the batch.
       reuse_fakes: whether the generator learns on the discriminator's fakes.
       n_classes: of a conditional system, else 0.
+      hidden_penalty: see :func:`saegan_jax.algorithms.gan.hidden.with_hidden_penalty`; None where there is none.
       project_gradients: ``(gradients, params) -> gradients`` of the discriminator, before its optimiser.
       project_params: ``params -> params`` of the discriminator, after its optimiser.
     """
@@ -102,6 +104,7 @@ class Rules(NamedTuple):
     d_steps: int = 1
     reuse_fakes: bool = False
     n_classes: int = 0
+    hidden_penalty: Callable[[Callable[[], jax.Array]], Penalised] | None = None
     project_gradients: Callable[[Any, Any], Any] = lambda gradients, params: gradients
     project_params: Callable[[Any], Any] = lambda params: params
 
@@ -188,14 +191,20 @@ def generator_step(
     (gradients,) = generated.vjp(image_grad)
     optimiser = adam(rules, now, rules.generator_rate)
     params, opt_state = apply_gradients(optimiser, gradients, state.opt_state.generator, state.params.generator)
+    if generated.penalty is not None:
+        report = jax.tree.map(lambda term: term + generated.penalty, report)
     return params, opt_state, report
 
 
 class Generated(NamedTuple):
-    """Fakes ``(n, ...)`` in critic space, and ``vjp(gradient of the fakes) -> (gradient of the params,)``."""
+    """Fakes ``(n, ...)`` in critic space, and ``vjp(gradient of the fakes) -> (gradient of the params,)``.
+
+    The gradient includes that of ``penalty``, the weighed penalty on hidden activations, where there is one.
+    """
 
     fake: jax.Array
     vjp: Callable[[jax.Array], tuple[Any]]
+    penalty: jax.Array | None = None
 
 
 def generate_vjp(rules: Rules, state: GANState, share: Share) -> Generated:
@@ -204,8 +213,12 @@ def generate_vjp(rules: Rules, state: GANState, share: Share) -> Generated:
     def generate(params: Any) -> jax.Array:
         return rules.game.generate(params, state.pretrained, share.latent, share.label(rules))
 
-    fake, vjp = jax.vjp(generate, state.params.generator)
-    return Generated(fake, vjp)
+    if rules.hidden_penalty is None:
+        fake, vjp = jax.vjp(generate, state.params.generator)
+        return Generated(fake, vjp)
+    penalise = rules.hidden_penalty
+    (fake, penalty), vjp = jax.vjp(lambda params: penalise(lambda: generate(params)), state.params.generator)
+    return Generated(fake, lambda gradient: vjp(Penalised(gradient, jnp.ones_like(penalty))), penalty)
 
 
 def shares_of(

@@ -5,7 +5,7 @@ from saegan_jax.algorithms.saegan.config import SAEGANConfig
 from saegan_jax.algorithms.saegan.critics import DISCRIMINATORS, Critic, CriticParts, Discriminator, Projection
 from saegan_jax.algorithms.saegan.frozen import FrozenSAE, Pretrained
 from saegan_jax.algorithms.saegan.generators import INPUTS, OUTPUTS, alignment_loss
-from saegan_jax.algorithms.saegan.pretrained import fit_pretrained, pretrained_shapes, prior_operations
+from saegan_jax.algorithms.saegan.pretrained import fit_pretrained, fitting_operations, pretrained_shapes
 
 __all__ = [
     "DISCRIMINATORS",
@@ -20,8 +20,8 @@ __all__ = [
     "SAEGANConfig",
     "alignment_loss",
     "fit_pretrained",
+    "fitting_operations",
     "pretrained_shapes",
-    "prior_operations",
     "saegan",
     "saegan_game",
 ]

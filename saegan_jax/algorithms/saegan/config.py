@@ -7,6 +7,7 @@ from saegan_jax.algorithms.gan.config import GANConfig, check_units
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.algorithms.saegan.critics import DISCRIMINATORS
 from saegan_jax.algorithms.saegan.generators import INPUTS, OUTPUTS
+from saegan_jax.algorithms.saegan.k_means_encoder import check_k_means
 from saegan_jax.errors import require, require_choice, require_integer, require_non_negative, require_positive
 from saegan_jax.priors import PRIORS, Sampler
 
@@ -14,7 +15,7 @@ GeneratorInput = Literal["gaussian", "sparse"]
 GeneratorOutput = Literal["images", "codes"]
 Discriminator = Literal["pixels", "codes", "ensemble", "projected", "lossless", "joint", "init"]
 Pairing = Literal["other", "same", "shuffled"]
-Encoder = Literal["trained", "random"]
+Encoder = Literal["trained", "random", "kmeans"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,8 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
     """Where the sparse autoencoder enters, and the settings of both systems."""
 
     encoder: Encoder = "trained"
-    """trained: the SAE is trained first; random: it is left at its initial values, a control."""
+    """trained: the SAE is trained first; random: it is left at its initial values, a control; kmeans: its codes are labels of
+    sae.d_sae k-means clusters of the training images, a control (sae.variant topk, sae.k 1)."""
     sae: SAEConfig = field(default_factory=SAEConfig)
     """The sparse autoencoder."""
     gan: GANConfig = field(default_factory=GANConfig)
@@ -106,6 +108,8 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
         for group in SAEGANConfig.__bases__:
             group.__post_init__(self)  # type: ignore[attr-defined]
         require_choice("encoder", self.encoder, get_args(Encoder))
+        if self.encoder == "kmeans":
+            check_k_means(self.sae)
         codes_in, codes_out = INPUTS[self.generator_input].has_code, OUTPUTS[self.generator_output].codes
         require(
             self.sae.patch_size == 0 or not codes_out,
@@ -119,6 +123,12 @@ class SAEGANConfig(GeneratorUse, DiscriminatorUse):
             self.gan.spectral_norm,
             f"the encoder that discriminator={self.discriminator!r} trains would not be normalised; turn it off, or use "
             "another discriminator.",
+        )
+        require(
+            not codes_out or not self.gan.hidden_weight,
+            "gan.hidden_weight",
+            self.gan.hidden_weight,
+            "it penalises layers of a generator of images; set it to 0, or set generator_output='images'.",
         )
         require(
             not codes_out or self.sae.k <= self.sae.d_sae,

@@ -12,6 +12,7 @@ from saegan_jax.algorithms.saegan.config import SAEGANConfig
 from saegan_jax.algorithms.saegan.critics import DISCRIMINATORS
 from saegan_jax.algorithms.saegan.frozen import Pretrained
 from saegan_jax.algorithms.saegan.generators import INPUTS
+from saegan_jax.algorithms.saegan.k_means_encoder import k_means_cost, k_means_params
 from saegan_jax.priors import code_scale, find_prior, fit_prior, settings_of
 
 MOST_IMAGES = 8192  # from which the statistics of convolutional codes are taken: several numbers of each
@@ -36,7 +37,7 @@ def fit_pretrained(
 
     Args:
       config: of the system.
-      sae_params: the autoencoder's trained parameters.
+      sae_params: the autoencoder's trained parameters; not read where its codes are k-means labels.
       images: ``(n, height, width, channels)`` training images, uint8 (0 to 255) or float32 in [0, 1]; for a convolutional
         autoencoder at most ``MOST_IMAGES`` of them, evenly spread, are used.
       key: of random projections and of k-means.
@@ -48,6 +49,9 @@ def fit_pretrained(
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
     functions, d_sae = autoencoder(config.sae, image_shape=shape), config.sae.d_sae
+    if config.encoder == "kmeans":
+        # Not 0 or 1: split(key) below makes those.
+        sae_params = k_means_params(config.sae, images, jax.random.fold_in(key, 2))
     if config.sae.patch_size:
         images = images[:: -(-len(images) // MOST_IMAGES)]  # from everywhere, since data may be sorted by class
     prior_key, critic_key = jax.random.split(key)
@@ -75,13 +79,16 @@ def prior_settings(config: SAEGANConfig) -> dict[str, int]:
     return {"steps": config.prior_steps, "n_clusters": config.prior_clusters}
 
 
-def prior_operations(config: SAEGANConfig, *, n_images: int, image_shape: tuple[int, int, int]) -> float:
-    """Floating-point operations of fitting the prior to the codes of ``n_images``; 0 where the generator reads none."""
+def fitting_operations(config: SAEGANConfig, *, n_images: int, image_shape: tuple[int, int, int]) -> float:
+    """Floating-point operations of :func:`fit_pretrained` beside encoding ``n_images``: of k-means labels and the prior."""
+    labels = k_means_cost(config.sae, n_images=n_images, image_shape=image_shape) if config.encoder == "kmeans" else 0.0
     if not INPUTS[config.generator_input].has_code:
-        return 0.0
+        return labels
     prior, d_code = find_prior(config.sampler), critic_parts(config, image_shape=image_shape).sae.d_code
     known = settings_of(prior)
-    return prior.operations(n_images, d_code, **{k: v for k, v in prior_settings(config).items() if k in known})
+    return labels + prior.operations(
+        n_images, d_code, **{k: v for k, v in prior_settings(config).items() if k in known}
+    )
 
 
 def pretrained_shapes(config: SAEGANConfig, *, image_shape: tuple[int, int, int]) -> Any:

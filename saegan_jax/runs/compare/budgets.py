@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from saegan_jax.algorithms.base import Batch
 from saegan_jax.algorithms.sae import autoencoder, sae
-from saegan_jax.algorithms.saegan import prior_operations
+from saegan_jax.algorithms.saegan import fitting_operations
 from saegan_jax.errors import ConfigError, require
 from saegan_jax.runs.compare.arms import Arm
 from saegan_jax.runs.compare.sizes import ImageShape
@@ -78,7 +78,7 @@ def cost(arm: Arm, *, image_shape: ImageShape, n_classes: int, n_images: int) ->
     counted = operations(arm.settings, image_shape, n_classes, encodes_first=arm.family.encodes_first)
     before = arm.settings.sae.steps * counted.sae_step + n_images * counted.encode
     if arm.family.encodes_first:
-        before += prior_operations(arm.settings, n_images=n_images, image_shape=image_shape)
+        before += fitting_operations(arm.settings, n_images=n_images, image_shape=image_shape)
     return Cost(before, counted.step)
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from saegan_jax.algorithms.gan import Nets
 from saegan_jax.data import Dataset, share
-from saegan_jax.errors import require
 from saegan_jax.files import write_json
 from saegan_jax.report.comparison import MEASURES, Measured
 from saegan_jax.report.table import present_name
@@ -21,9 +20,8 @@ from saegan_jax.runs.compare.budgets import BUDGETS, Equal
 from saegan_jax.runs.compare.sizes import count_parameters, matched
 from saegan_jax.runs.options import RunOptions, TrainSAEGAN
 from saegan_jax.runs.registry import TRAININGS
-from saegan_jax.runs.session import holds_run, recorded_options
+from saegan_jax.runs.session import holds_run, require_same_run
 from saegan_jax.training.finite import NonFiniteError
-from saegan_jax.training.run_folder import read_config
 
 Block = tuple[int, int]
 """First seed and number of seeds of one program."""
@@ -114,15 +112,7 @@ def outcome(options: RunOptions) -> dict[str, list[float]] | None:
     assert folder is not None
     if not (folder / "summary.json").exists():
         return None
-    found = read_config(folder)["options"]
-    wanted = recorded_options(options)
-    different = sorted(key for key in wanted if wanted[key] != found.get(key))
-    require(
-        not different,
-        "out",
-        str(folder),
-        f"it holds a run with other settings ({', '.join(different)}). Name another --out, or move it away.",
-    )
+    require_same_run(options, folder)
     rows = json.loads((folder / "summary.json").read_text())["rows"]
     return {present_name(name): row["values"] for name, row in rows.items()}
 

@@ -32,6 +32,7 @@ from saegan_jax.runs.options import RunOptions, TrainCycleGAN
 from saegan_jax.runs.scores import finish, row
 from saegan_jax.runs.session import Run, RunData, mean_image_error, on_device, open_run
 from saegan_jax.runs.translations import NAMES, SCORED, cycled, held_out, labellers, scores
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import members_of
 from saegan_jax.training.phase import check_batch
 from saegan_jax.training.systems import init_members
@@ -154,6 +155,8 @@ def check_autoencoder(domains: Domains, settings: SAEConfig) -> None:
     require(settings.batch_size % 2 == 0, "sae.batch_size", settings.batch_size, fix)
 
 
+UNRECORDED = ("dataset", "beside")
+"""Options that are no part of a run: it reads domains, and what is drawn beside it changes nothing."""
 CHECKS: Mapping[str, Callable[[Domains, Any], None]] = {"cyclegan": check_translators, "sae": check_autoencoder}
 """What is checked of each phase before anything is trained."""
 
@@ -166,8 +169,7 @@ def both_domains(domains: Domains, options: RunOptions, mesh: Mesh | None) -> Ru
         n_classes=None,
         feed=lambda: on_device(TwoDomains(domains.a.train.image, domains.b.train.image), mesh),
         check_phase=lambda name, settings: CHECKS[name](domains, settings),
-        # What is drawn beside it is no part of a run.
-        unrecorded=("dataset", "beside"),
+        unrecorded=UNRECORDED,
     )
 
 
@@ -228,7 +230,7 @@ def pretrain(job: Run, options: TrainCycleGAN, domains: Domains) -> tuple[Any, d
     if not config.guided:
         return params, rows
     job.display.stop()
-    with job.display.console.status("training the classifiers of the labels, or opening the cached ones"):
+    with busy(job.display.console, "training the classifiers of the labels, or opening the cached ones"):
         classifiers = guide_classifiers(config, domains)
     return fit_member_guides(config, options.sae, params, domains, classifiers, n_seeds=job.n_seeds), rows
 
@@ -274,7 +276,7 @@ def run(options: TrainCycleGAN) -> None:
         )
         job.display.stop()
         arm = arm_of(options)
-        with job.display.console.status("scoring translations"):
+        with busy(job.display.console, "scoring translations"):
             scored = scores(domains, algorithm, state, n_seeds=n_seeds, name=arm, label_of=label_of)
         curves = {"domains": options.domains, "bits": list(BITS), "sigmas": list(SIGMAS), "arms": scored.robustness}
         write_json(job.folder / "cycle_robustness.json", curves)

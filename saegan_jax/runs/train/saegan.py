@@ -15,6 +15,7 @@ from saegan_jax.runs.page import Subject, write_page
 from saegan_jax.runs.parse import parse
 from saegan_jax.runs.scores import finish, sae_rows, sample_rows
 from saegan_jax.runs.session import Run, open_run
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import members_of
 from saegan_jax.training.sweep import data_center
 from saegan_jax.training.systems import fit_members, init_members
@@ -41,10 +42,9 @@ def run(options: TrainSAEGAN) -> None:
             sae_state = job.train("sae", autoencoder.step, start, model.sae, shown=shown)
         else:
             sae_state = start()
-        rows = sae_rows(job, model.sae, sae_state.params)
-
         fit = jax.jit(lambda params, images: fit_members(model, params, images, **members))
         pretrained = fit(sae_state.params, job.data.image)
+        rows = sae_rows(job, model.sae, pretrained.sae)
         algorithm = saegan(model, image_shape=shape, n_classes=n_classes)
         gan_state = job.train(
             "gan",
@@ -68,7 +68,8 @@ def show(job: Run, algorithm: Algorithm, states: Any) -> None:
     state = members_of(states, job.n_seeds)[0]
     model: SAEGANConfig = job.options.model  # type: ignore[attr-defined]
     sae = (model.sae, state.pretrained.sae)
-    write_page(Subject(job.folder, job.config, model.gan.steps, 0, algorithm, state, sae, job.dataset), out)
+    with busy(job.display.console, "writing the page of the run"):
+        write_page(Subject(job.folder, job.config, model.gan.steps, 0, algorithm, state, sae, job.dataset), out)
     job.display.console.print(Text(f"{out} is the page of this run: open it in a browser."), soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import get_args
 
 import chex
@@ -14,6 +15,7 @@ from helpers import SHAPE, assert_every_leaf_moved, filled, numpy_leaves, unit_b
 from saegan_jax import losses
 from saegan_jax.algorithms.cyclegan import (
     DISTANCES,
+    CodeStatistics,
     CycleGANConfig,
     GuidedInfo,
     Guides,
@@ -25,7 +27,7 @@ from saegan_jax.algorithms.cyclegan import (
     pretrained_shapes,
 )
 from saegan_jax.algorithms.cyclegan.config import ConceptDistance
-from saegan_jax.algorithms.cyclegan.guides import concept_loss, semantic_loss
+from saegan_jax.algorithms.cyclegan.guides import GuideParts, concept_loss, semantic_loss
 from saegan_jax.algorithms.sae import SAEConfig, autoencoder
 from saegan_jax.errors import ConfigError
 from saegan_jax.images import to_signed
@@ -108,6 +110,28 @@ def test_units_that_one_domain_never_uses_are_left_out():
         assert not np.asarray(statistics.inverse_scale)[never].any()
         assert not np.asarray(statistics.inverse_spread)[never].any()
         chex.assert_tree_all_finite(statistics)
+
+
+@pytest.mark.parametrize("name", get_args(ConceptDistance))
+def test_units_that_are_left_out_change_neither_value_nor_gradient(name):
+    """The same as of an autoencoder without them."""
+    rng = np.random.default_rng(0)
+    left_out = np.isin(np.arange(8), (1, 4))
+    linear = SimpleNamespace(encode=lambda w, x: jnp.maximum(x @ w, 0), pre_activations=lambda w, x: x @ w)
+    weights, *images = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((5, 8), *[(3, 5)] * 4))
+    scales = np.where(left_out, 0, rng.uniform(1, 2, (2, 2, 8))).astype(np.float32)
+    places = rng.normal(size=(2, 2, 8)).astype(np.float32)
+    statistics = [CodeStatistics(p[0], s[0], p[1], s[1]) for p, s in zip(places, scales, strict=True)]
+    parts = GuideParts(replace(GUIDED, concept_distance=name), linear, None)
+
+    def loss(fake, units):
+        kept = TwoDomains(*(jax.tree.map(lambda leaf: jnp.asarray(leaf[units]), one) for one in statistics))
+        return concept_loss(parts, Guides(weights[:, units], kept, {}), TwoDomains(*images[:2]), fake)
+
+    fake = TwoDomains(*images[2:])
+    found, wanted = (jax.value_and_grad(loss)(fake, units) for units in (np.arange(8), np.flatnonzero(~left_out)))
+    chex.assert_trees_all_close(found, wanted, rtol=1e-5, atol=1e-6)
+    assert np.abs(wanted[1].a).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", get_args(ConceptDistance))
@@ -197,17 +221,20 @@ def test_the_loss_falls_by_its_own_gradient():
     parts = guide_parts(GUIDED, image_shape=SHAPE, sae=SAE)
     real = TwoDomains(*(to_signed(i) for i in x))
 
-    def loss(generator):
+    def terms(generator):
         moved = state.replace(params=state.params._replace(generator=generator))
         fake = TwoDomains(
             to_signed(algorithm.translate(moved, x.b, "ba")), to_signed(algorithm.translate(moved, x.a, "ab"))
         )
-        terms = [f(parts, state.pretrained, real, fake) for f in (concept_loss, semantic_loss)]
-        return terms[0] + terms[1]
+        return jnp.stack([f(parts, state.pretrained, real, fake) for f in (concept_loss, semantic_loss)])
 
-    value, gradient = jit(jax.value_and_grad(loss))(state.params.generator)
-    after = jit(loss)(jax.tree.map(lambda p, g: p - 1e-3 * g, state.params.generator, gradient))
-    assert after < value
+    gradients = jit(jax.jacrev(terms))(state.params.generator)
+    for term in range(2):
+        for direction in ("ab", "ba"):
+            steepness = [np.abs(leaf[term]).max() for leaf in numpy_leaves(gradients[direction]).values()]
+            assert max(steepness) > 1e-4
+    moved = jax.tree.map(lambda p, g: p - 1e-3 * g.sum(axis=0), state.params.generator, gradients)
+    assert jit(terms)(moved).sum() < terms(state.params.generator).sum()
 
 
 def test_members_equal_single_runs():
@@ -245,7 +272,6 @@ def test_what_cannot_be_guided_is_refused():
     with pytest.raises(ValueError, match=r"needs pretrained, the guides of fit_guides: call init\(key, pretrained\)"):
         programs(GUIDED)[0].init(jax.random.key(0))
     assert set(DISTANCES) == set(get_args(ConceptDistance))
-    assert isinstance(guides(), Guides)
 
 
 def test_a_code_of_zeros_has_finite_distance_and_gradient():

@@ -16,8 +16,8 @@ from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, module
 from saegan_jax.algorithms.saegan import (
     SAEGANConfig,
     fit_pretrained,
+    fitting_operations,
     pretrained_shapes,
-    prior_operations,
     saegan,
     saegan_game,
 )
@@ -258,7 +258,7 @@ def test_the_prior_has_the_clusters_that_are_asked_for():
     assert pretrained_of(config).prior.weight.shape == (3,)
     shapes = pretrained_shapes(config, image_shape=SHAPE)
     assert shapes.prior.weight.shape == (3,)
-    few, many = (prior_operations(replace(config, prior_clusters=n), n_images=100, image_shape=SHAPE) for n in (2, 4))
+    few, many = (fitting_operations(replace(config, prior_clusters=n), n_images=100, image_shape=SHAPE) for n in (2, 4))
     assert 0 < few < many
     with pytest.raises(ConfigError, match=r"^prior_clusters = "):
         replace(config, prior_clusters=0)

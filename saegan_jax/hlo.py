@@ -22,6 +22,7 @@ class Instruction(NamedTuple):
       name, opcode: of the instruction.
       shape: of its result, as text; see :func:`arrays`.
       operands: names of the instructions that it reads.
+      inside: the text between the parentheses, of a constant its value.
       attributes: what follows the operands.
       root: whether its result is the computation's.
     """
@@ -30,6 +31,7 @@ class Instruction(NamedTuple):
     shape: str
     opcode: str
     operands: list[str]
+    inside: str
     attributes: str
     root: bool
 
@@ -77,10 +79,11 @@ def _instruction(match: re.Match[str], known: Computation) -> Instruction:
     shape, rest = rest[:end], rest[end:].lstrip()
     opening = rest.index("(")
     closing = _closing(rest, opening)
-    names = re.findall(r"[A-Za-z_][\w.\-]*", rest[opening + 1 : closing])
+    inside = rest[opening + 1 : closing]
+    names = re.findall(r"[A-Za-z_][\w.\-]*", inside)
     # A constant's literal or an operand's type is no name of an instruction.
     operands = [name for name in names if name in known]
-    return Instruction(match[2], shape, rest[:opening], operands, rest[closing + 1 :], bool(match[1]))
+    return Instruction(match[2], shape, rest[:opening], operands, inside, rest[closing + 1 :], bool(match[1]))
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
@@ -120,12 +123,17 @@ def elements(shape: str) -> int:
     return math.prod(dimensions(shape)) if arrays(shape) else 0
 
 
-def size(shape: str) -> float:
-    """Bytes of an array, or of all arrays of a tuple."""
-    return sum(
+def sizes(shape: str) -> list[float]:
+    """Bytes of an array, or of each array of a tuple."""
+    return [
         math.prod(dims) * (_BITS[kind] if kind in _BITS else int((re.findall(r"\d+", kind) or ["0"])[0])) / 8
         for kind, dims in arrays(shape)
-    )
+    ]
+
+
+def size(shape: str) -> float:
+    """Bytes of an array, or of all arrays of a tuple."""
+    return sum(sizes(shape))
 
 
 def numbers(pattern: str, text: str) -> list[int]:
