@@ -15,7 +15,7 @@ from saegan_jax.runs.compare.sizes import WIDTHS, Widen
 from saegan_jax.runs.presets import energy_settings
 
 Settings = SAEGANConfig | EnergyConfig
-HIDDEN_WEIGHTS: Mapping[str, float] = {"l1": 0.1, "l2": 0.01, "hoyer": 0.1}
+HIDDEN_WEIGHTS: Mapping[str, float] = {"l1": 0.1, "l2": 0.1, "hoyer": 0.1}
 """Of penalties on hidden activations: of 0.01, 0.1 and 1 the largest whose mean Frechet distance to validation images of the
 digits (four seeds) is within one standard error of the best."""
 
