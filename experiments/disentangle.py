@@ -42,7 +42,6 @@ class Disentangle:
 
     def __post_init__(self) -> None:
         check_options(self)
-        check_options(self.study)
         for arm in self.arms:
             require_choice("arms", arm, tuple(ARMS))
         require_json(self.results)

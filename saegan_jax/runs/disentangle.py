@@ -20,6 +20,7 @@ from saegan_jax.data.shapes import ShapesWithFactors
 from saegan_jax.errors import require, require_integer, require_positive
 from saegan_jax.evaluation.disentanglement import score_disentanglement
 from saegan_jax.images import any_to_unit_float
+from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import prefixed
 from saegan_jax.training.members import unstacked
 from saegan_jax.training.run_folder import to_json
@@ -55,6 +56,7 @@ class Study:
     seeds: int = 5
 
     def __post_init__(self) -> None:
+        check_options(self)
         require_positive(d=self.d, k=self.k, steps=self.steps, batch_size=self.batch_size, fitted=self.fitted)
         require_integer(d=self.d, k=self.k, steps=self.steps, batch_size=self.batch_size, fitted=self.fitted)
         require(2 <= self.d <= 3072, "d", self.d, "codes are compared with each other, and an image has 3,072 numbers.")
