@@ -29,6 +29,7 @@ from saegan_jax.metrics.modes import (
     reverse_kl_floor,
 )
 from saegan_jax.metrics.neighbours import Memorisation, NeighbourMetrics, memorisation, neighbour_metrics
+from saegan_jax.metrics.recovery import Activity, Detection, Matched, activity, detection, match_features
 from saegan_jax.metrics.sae import (
     SAEMetrics,
     SAEStats,
@@ -42,11 +43,14 @@ from saegan_jax.metrics.vae import active_units, importance_bound
 
 __all__ = [
     "DCI",
+    "Activity",
     "ClassPurity",
     "CoActivationError",
     "Coherence",
+    "Detection",
     "DictionaryMatch",
     "L0Error",
+    "Matched",
     "Memorisation",
     "MixtureQuality",
     "NearestUnits",
@@ -57,17 +61,20 @@ __all__ = [
     "TwoSample",
     "UnitStatistics",
     "active_units",
+    "activity",
     "class_balance_kl",
     "class_purity",
     "co_activation_error",
     "coherence",
     "dci",
+    "detection",
     "dictionary_match",
     "frechet_distance",
     "importance_bound",
     "init_sae_stats",
     "kernel_distance",
     "l0_error",
+    "match_features",
     "memorisation",
     "merge_sae_stats",
     "mixture_quality",

@@ -58,7 +58,8 @@ class RunOptions(ImageFiles, DeviceOptions):
     picture_every: int = 1000
     """Steps between two pictures of samples; a multiple of log_every."""
     evaluate: bool = True
-    """Score samples against held-out data in the features of a small classifier, trained once and cached."""
+    """Score samples against held-out data in the features of a small classifier, trained once and cached; of an autoencoder
+    alone, fit probes of the labels to its codes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

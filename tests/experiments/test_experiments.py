@@ -41,6 +41,7 @@ from saegan_jax.training.writers import read_alarms
 
 SCRIPTS = ("train_sae", "train_gan", "train_saegan")
 SAE_ROWS = {"SAE FVU", "SAE FVU, active", "SAE L0", "SAE dead units", "SAE Hoyer"}
+PROBE_ROWS = {"||mean|| / ||std||", "SAE probe", "SAE probe, 1 unit", "SAE probe, 5 units"}  # of eight units
 MEASURES = ("class balance KL", "kernel distance", "precision", "recall", "density", "coverage", "memorisation")
 SAMPLE_ROWS = {"Frechet distance", "Frechet / floor", "Frechet / floor, second network", *MEASURES}
 EVALUATIONS = {"first evaluation", "best evaluation", "last evaluation"}
@@ -55,7 +56,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         score_quickly(patch, folder / "cache")
         for script, extra in zip(
             SCRIPTS,
-            ([], [*QUICK_TO_COMPILE, "--evaluate"], [*QUICK_TO_COMPILE, "--discriminator", "codes", "--seeds", 2]),
+            (
+                ["--evaluate"],
+                [*QUICK_TO_COMPILE, "--evaluate"],
+                [*QUICK_TO_COMPILE, "--discriminator", "codes", "--seeds", 2],
+            ),
             strict=True,
         ):
             outcome = command(script, *tiny(script, "--out", folder / script, *extra))
@@ -91,7 +96,10 @@ def test_a_sparse_autoencoder(runs: dict[str, Path]) -> None:
     assert sorted(p.name for p in (folder / "checkpoints" / "sae").iterdir()) == ["10", "20"]
     assert any(p.name.startswith("events.out.tfevents") for p in (folder / "tensorboard").iterdir())
     summary = json.loads((folder / "summary.json").read_text())
-    assert set(summary["rows"]) == SAE_ROWS | {"alarms"}
+    assert set(summary["rows"]) == SAE_ROWS | PROBE_ROWS | {"alarms"}
+    (one,), (five,) = (summary["rows"][f"SAE probe, {k}"]["values"] for k in ("1 unit", "5 units"))
+    assert 0.55 < one < five < 1  # hardly trained, but digits are not at chance
+    assert summary["rows"]["||mean|| / ||std||"]["values"] == [pytest.approx(1.49, abs=0.02)]
     config = json.loads((folder / "config.json").read_text())
     assert config["script"] == "sae"
     assert config["image_shape"] == [8, 8, 1]

@@ -18,6 +18,7 @@ from saegan_jax.report import (
     audit_defects,
     comparison,
     control,
+    disentangle,
     labels,
     modes,
     papers,
@@ -25,6 +26,7 @@ from saegan_jax.report import (
     shift,
     steering,
     sweep,
+    synth_bench,
 )
 from saegan_jax.report.table import Result, Row, cell, document, each, floor_rows, origin, pivot, present_name
 from saegan_jax.runs.reliability import rows
@@ -48,6 +50,8 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "reliability_": rows.tables,
     "sae_papers": papers.tables,
     "steer_": steering.tables,
+    "disentangle_": disentangle.tables,
+    "synth_bench_": synth_bench.tables,
     "cyclegan_labels_": labels.tables,
     "cyclegan_codes_": labels.code_tables,
 }

@@ -35,6 +35,7 @@ STUDIES = {
     "audit_defects": "AuditDefects",
     "compare": "Compare",
     "control": "Control",
+    "disentangle": "Disentangle",
     "gaussians": "Gaussians",
     "paper_tables": "PaperTables",
     "prior_gap": "PriorGap",
@@ -44,6 +45,7 @@ STUDIES = {
     "stacked_mnist": "StackedMNIST",
     "steer": "Steer",
     "sweep_sae": "SweepSAE",
+    "synth_bench": "SynthBench",
     "train_features": "TrainFeatures",
 }
 REQUIRED = {

@@ -14,7 +14,8 @@ from saegan_jax.data.registry import VECTORS
 from saegan_jax.errors import require
 from saegan_jax.runs.options import TrainSAE
 from saegan_jax.runs.parse import parse
-from saegan_jax.runs.scores import finish, sae_rows, vector_rows
+from saegan_jax.runs.probes import image_rows
+from saegan_jax.runs.scores import finish, vector_rows
 from saegan_jax.runs.session import RunData, labelled_images, open_run
 from saegan_jax.runs.vectors import vector_data
 from saegan_jax.training.saved_weights import SavedWeights, check_saved, read_saved, start_params
@@ -60,7 +61,7 @@ def run(options: TrainSAE) -> None:
             shown=("reconstruction", "sparsity", "l0"),
             picture=None if vectors else job.sample_pictures("sae", algorithm),
         )
-        rows = vector_rows if vectors else sae_rows
+        rows = vector_rows if vectors else image_rows
         finish(job, rows(job, options.sae, state.params), offers_page=not vectors)
 
 
