@@ -69,6 +69,13 @@ def test_starting_on_a_point_that_is_not_the_optimum_leaves_it() -> None:
     assert total_distance(got, x) <= best.fun * (1 + 1e-5)
 
 
+def test_a_step_from_a_point_by_hand() -> None:
+    # The mean is the point 0. Of the others three pull to the left and one to the right, r = 2 and eta = 1: half of the step
+    # -2 / (3 + 1/3) is taken.
+    x = jnp.array([[-1.0], [-1.0], [-1.0], [0.0], [3.0]])
+    assert float(geometric_median(x, iterations=1)[0]) == pytest.approx(-0.3)
+
+
 def test_points_on_a_line_have_the_one_dimensional_median() -> None:
     t = np.array([-7.0, -1.0, 0.5, 2.0, 30.0])
     direction = np.array([3.0, 4.0, 12.0]) / 13

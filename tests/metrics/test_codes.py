@@ -28,6 +28,7 @@ def test_co_activation_by_hand():
     assert got.relative == pytest.approx(np.sqrt(2))
     assert got.independent == pytest.approx(0.25)
     assert co_activation_error(real, real[::-1], threshold=THRESHOLD)[:2] == (0, 0)
+    assert co_activation_error(real[:, :2], fake[:, :2], threshold=THRESHOLD).rms == pytest.approx(0.5)
     # No pair of the real codes ever meets.
     alone = np.eye(3)
     assert co_activation_error(alone, alone, threshold=THRESHOLD).relative == 0

@@ -44,6 +44,7 @@ def test_coherence_rejects_what_has_no_pairs() -> None:
     for shape in ((4,), (1, 4), (2, 2, 2)):
         with pytest.raises(ValueError, match="W_dec"):
             coherence(jnp.ones(shape))
+    assert coherence(jnp.ones((2, 4))).largest == pytest.approx(1)
 
 
 def test_match_by_hand() -> None:

@@ -66,6 +66,13 @@ def test_a_turn_mixes_factors():
     assert mutual_information_gap(turned, FACTORS[:, :2]) < 0.05
 
 
+def test_two_bins_are_enough_for_a_factor_of_two_levels():
+    factors = np.array([[0], [1], [0], [1]])
+    assert mutual_information(factors * 2.5, factors, bins=2)[0, 0] == pytest.approx(np.log(2))
+    with pytest.raises(ValueError, match="bins = 1"):
+        mutual_information(factors * 2.5, factors, bins=1)
+
+
 def test_a_constant_code_tells_nothing():
     codes = np.column_stack([FACTORS, np.ones(4000)])
     assert not mutual_information(codes, FACTORS)[3].any()

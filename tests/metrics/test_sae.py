@@ -153,8 +153,10 @@ def test_wrong_shapes_are_named() -> None:
             update_sae_stats(stats, *bad, threshold=0.0)
     with pytest.raises(ValueError, match="two axes"):
         sae_metrics(jnp.ones((2, 2, 2)), x, codes, threshold=0.0)
-    with pytest.raises(ValueError, match="d_sae"):
-        init_sae_stats(4, 1)
+    for sizes in ((4, 1), (0, 2)):
+        with pytest.raises(ValueError, match="d_sae"):
+            init_sae_stats(*sizes)
+    assert init_sae_stats(1, 2).mean.shape == (1,)
 
 
 @pytest.mark.parametrize("batch", [1000, 96])

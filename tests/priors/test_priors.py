@@ -33,6 +33,7 @@ from saegan_jax.priors import (
     sample_factorised,
     sample_prior,
 )
+from saegan_jax.priors.base import magnitudes_at
 from saegan_jax.priors.copula import _correlation_root, _tetrachoric
 from saegan_jax.priors.k_means import k_means
 
@@ -325,6 +326,14 @@ def test_more_clusters_than_codes_leave_some_empty():
     assert np.isfinite(prior.density).all()
     drawn = np.asarray(sample("clusters", prior, jax.random.key(1), n=100))
     assert {tuple(row) for row in drawn} == {tuple(row) for row in codes}
+
+
+def test_magnitudes_at_the_ends_of_a_table_and_between():
+    quantiles = jnp.array([[0.0], [1.0], [5.0], [70.0], [80.0], [90.0]])
+    rank = jnp.array([[0.0], [0.75], [1.0]])
+    first = magnitudes_at(quantiles, rank, n_quantiles=3)
+    assert first[:, 0].tolist() == [0, 3, 5]
+    assert magnitudes_at(quantiles, rank, first=jnp.full((3, 1), 3), n_quantiles=3)[:, 0].tolist() == [70, 85, 90]
 
 
 def test_k_means_finds_separated_groups_from_any_start():

@@ -127,6 +127,11 @@ def test_instance_norm_by_hand():
 # The history of generated images
 
 
+def test_history_takes_images_of_its_own_shape_alone():
+    with pytest.raises(AssertionError):
+        query(empty_history(3, (2, 2, 1)), jnp.zeros((4, 1, 1, 1)), jax.random.key(0))
+
+
 def test_history_equals_a_plain_python_one_and_gives_half_of_them_back():
     size, n = 5, 4
     one = jax.jit(query)

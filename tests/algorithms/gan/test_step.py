@@ -23,6 +23,7 @@ from helpers import (
 
 from saegan_jax import losses
 from saegan_jax.algorithms.gan import Game, GANConfig, Nets, adversarial, gan, hyper, image_networks, scheduled
+from saegan_jax.algorithms.gan.schedule import length_matters
 from saegan_jax.errors import ConfigError
 
 BATCH, D_NOISE = 6, 3
@@ -335,3 +336,21 @@ def test_penalties_are_known_by_name_and_weighed():
         gan(config, image_shape=SHAPE)
     with pytest.raises(ConfigError, match=r"^penalties\.r1 = -1\.0 .*zero or above"):
         replace(TINY, penalties=(("r1", -1.0),))
+    with pytest.raises(ConfigError, match=r"^penalties = .*option of its own, such as r1_gamma"):
+        gan(replace(TINY, penalties=(("r1", 1.0),)), image_shape=SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, ""),
+        ({"final_gamma": 0.1}, "final_gamma"),
+        ({"final_gamma": 0.1, "r1_gamma": 0.0, "r2_gamma": 0.0}, ""),
+        ({"final_gamma": 0.1, "schedule_steps": 4}, ""),
+        ({"final_learning_rate": 0.5, "ema_burn_in": True}, "final_learning_rate and ema_burn_in"),
+        ({"final_beta2": 0.9}, "final_beta2"),
+    ],
+)
+def test_what_makes_a_longer_training_another_one(changes, named):
+    assert length_matters(replace(TINY, **changes)).startswith(f"with {named} each step" if named else "")
+    assert bool(length_matters(replace(TINY, **changes))) == bool(named)

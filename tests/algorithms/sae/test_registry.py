@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from saegan_jax.training.interchange import export_sae, import_sae
 
 D_SAE, N = 6, 8
 DEAD = np.array([True, True, False, False, False, False])
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def leaky(config, weights, a, *, k):
@@ -227,3 +230,22 @@ def test_the_loss_gives_the_pre_activations_too():
     np.testing.assert_array_equal(functions.activate(params, terms.pre_activations), terms.codes)
     one = functions.activate(params, terms.pre_activations, k=1)
     assert (np.asarray(one) > 0).sum(axis=1).max() == 1
+
+
+def test_a_sweep_varies_what_the_published_frontier_shows():
+    rows = json.loads((ROOT / "experiments" / "results" / "sae_frontier_digits.json").read_text())["rows"]
+    names = ("rho", "beta", "k")
+    swept = {
+        variant: {name: tuple(map(float, values)) for name, values in VARIANTS[variant].sweep_axes.items()}
+        for variant in {row["variant"] for row in rows}
+    }
+    shown = {
+        variant: {
+            name: tuple(sorted({float(row["settings"][name]) for row in rows if row["variant"] == variant}))
+            for name in names
+            if name in axes
+        }
+        for variant, axes in swept.items()
+    }
+    assert {variant: dict(axes) for variant, axes in swept.items()} == shown
+    assert set(swept) == {name for name, variant in VARIANTS.items() if variant.sweep_axes}

@@ -455,6 +455,7 @@ def test_bad_settings_raise_and_name_the_field(field, settings):
 def test_hidden_layers_are_whole_numbers():
     with pytest.raises(ConfigError, match=r"^hidden = 8.5 cannot be used: .* whole number"):
         VAEConfig(hidden=(16, 8.5))
+    assert VAEConfig(hidden=(1,)).hidden == (1,)
 
 
 def test_nothing_pretrained_is_taken_and_images_must_be_floats():
