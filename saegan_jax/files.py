@@ -36,7 +36,12 @@ def why_not_writable(path: Path) -> str:
     if not above.is_dir():
         return f"{above} is a file, and nothing can be written below it; name another place."
     allowed = os.access(above, os.W_OK | os.X_OK) and (not path.exists() or os.access(path, os.W_OK))
-    return "" if allowed else f"you may not write in {above}; name another place."
+    if allowed:
+        return ""
+    read_only = os.statvfs(above).f_flag & os.ST_RDONLY
+    return (f"{above} is on a read-only file system" if read_only else f"you may not write in {above}") + (
+        "; name another place."
+    )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

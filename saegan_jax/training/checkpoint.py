@@ -239,9 +239,19 @@ class Checkpoints:
         if step is not None and step not in steps:
             fix = f"{self.directory} holds steps {', '.join(map(str, steps)) or 'none'}; choose one of them."
             raise ConfigError("step", step, fix)
+        refusal: ConfigError | None = None
         for candidate in reversed(steps) if step is None else [step]:
-            if (state := self._attempt(candidate, like)) is not None:
+            try:
+                state = self._attempt(candidate, like)
+            except ConfigError as error:
+                # All checkpoints of a run are of one architecture: where an older one fits, this one's record is damaged.
+                refusal, state = refusal or error, None
+                self.damaged.append((candidate, f"its record does not fit the run: {error.fix}"))
+            if state is not None:
                 return candidate, state
+        if refusal is not None:
+            del self.damaged[before:]
+            raise refusal
         tried = self.damaged[before:]
         if tried:  # never begin anew without a word where there was a training
             reasons = "; ".join(f"step {damaged}: {reason}" for damaged, reason in tried)

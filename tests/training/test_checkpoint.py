@@ -343,6 +343,23 @@ def test_another_architecture_is_refused_with_the_differences(copy: Path) -> Non
     assert tree(copy) == before
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"float32", b"fl\x7fat32"), (b'"format"', b'"formau"')])
+def test_a_record_that_alone_does_not_fit_is_damaged(copy: Path, old: bytes, new: bytes) -> None:
+    # One flipped bit in the newest record: the older checkpoint is of this architecture.
+    record = copy / "10" / "config" / "_strings.json"
+    files = [path for path in (copy / "10" / "config").rglob("*") if path.is_file() and old in path.read_bytes()]
+    for path in files or [record]:
+        path.write_bytes(path.read_bytes().replace(old, new, 1))
+    assert files
+    before = tree(copy)
+    with Checkpoints(copy) as checkpoints:
+        found = checkpoints.restore(shapes("gan"))
+        assert found is not None
+        assert found[0] == 5
+        assert [step for step, _ in checkpoints.damaged] == [10]
+    assert tree(copy) == before
+
+
 def test_an_unknown_step_is_refused_with_those_there_are(copy: Path) -> None:
     with Checkpoints(copy) as checkpoints:
         with pytest.raises(ConfigError, match=r"step = 7 .* holds steps 5, 10"):
