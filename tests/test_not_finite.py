@@ -73,6 +73,7 @@ CASES: dict[str, Case] = {
     "l0_error": ({"real_codes": X, "fake_codes": Y}, CODES),
     "two_sample_accuracy": ({"real_codes": X, "fake_codes": Y}, {"key": KEY}),
     "coherence": ({"W_dec": X}, {}),
+    "match_features": ({"W_dec": X, "atoms": Y}, {}),
     "nearest_units": ({"W_dec": X}, {"count": 2}),
     "unit_statistics": ({"activity": X}, {"threshold": 0.1, "count": 2}),
     "class_purity": ({"activity": X}, {"labels": np.arange(len(X)) % 2, "num_classes": 2, "threshold": 0.1}),
@@ -105,6 +106,8 @@ EXCEPTIONS = {
     "update_sae_stats": "a part of sae_metrics",
     "merge_sae_stats": "a part of sae_metrics",
     "summarise": "a part of sae_metrics",
+    "activity": "counts of codes above a threshold, int32; NaN is above none",
+    "detection": "takes counts, which are integers",
 }
 SATURATES = {
     ("began_balance", "k"): "the next k is clipped to [0, 1]",

@@ -22,6 +22,7 @@ from saegan_jax.evaluation.disentanglement import score_disentanglement
 from saegan_jax.images import any_to_unit_float
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.program import prefixed
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import unstacked
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import Member, data_center, encode_all, grid, score_members, train_members
@@ -224,8 +225,8 @@ def asked_of(study: Study) -> dict[str, Any]:
 
 def run_arm(name: str, study: Study, shapes: ShapesWithFactors, console: Console) -> dict[str, Any]:
     """Train and score an arm: what its file holds."""
-    with console.status(name) as status:
-        say = prefixed(status.update, f"{name}: ")
+    with busy(console, name) as tell:
+        say = prefixed(tell, f"{name}: ")
         made = ARMS[name](study, shapes, say)
         scores = []
         for seed, one in zip(study.all_seeds, made.members, strict=True):

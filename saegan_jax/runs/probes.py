@@ -16,6 +16,7 @@ from saegan_jax.evaluation.sparse_probe import k_sparse_probe
 from saegan_jax.images import any_to_unit_float
 from saegan_jax.runs.scores import row, sae_rows
 from saegan_jax.runs.session import Run
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import members_of
 from saegan_jax.training.sweep import encode_all
 
@@ -86,7 +87,7 @@ def probe_rows(run: Run, config: SAEConfig, params: Any) -> dict[str, dict[str, 
         return {}
     ks = [k for k in KS if k <= config.d_sae]
     run.display.stop()  # rich before 14 allows one live display at a time
-    with run.display.console.status("probing the codes"):
+    with busy(run.display.console, "probing the codes"):
         members = members_of(params, run.n_seeds)
         scores = np.array([probe_scores(config, member, found, ks) for member in members]).T
     commonest = np.bincount(found.test.label).max() / len(found.test.label)

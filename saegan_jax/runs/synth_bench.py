@@ -18,6 +18,7 @@ from saegan_jax.evaluation.autoencoders import decoder
 from saegan_jax.metrics import init_sae_stats, summarise, update_sae_stats
 from saegan_jax.metrics.recovery import Activity, activity, detection, match_features
 from saegan_jax.runs.program import prefixed
+from saegan_jax.training.busy import busy
 from saegan_jax.training.members import unstacked
 from saegan_jax.training.run_folder import to_json
 from saegan_jax.training.sweep import CENTER_IMAGES, Member, grid
@@ -241,8 +242,8 @@ def make_world(size: Size) -> World:
 def run_arm(name: str, study: Study, made: World, console: Console) -> dict[str, Any]:
     """Train and score an arm: what its file holds."""
     arm, size = ARMS[name], study.of
-    with console.status(name) as status:
-        say = prefixed(status.update, f"{name}: ")
+    with busy(console, name) as tell:
+        say = prefixed(tell, f"{name}: ")
         config = chosen(arm, config_of(arm, size), study, made, say)
         members = [Member(config, study.seed + i) for i in range(study.seeds)]
         states = trained(members, size, made, say, steps=size.steps if arm.trained else 0)

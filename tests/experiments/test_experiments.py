@@ -229,7 +229,7 @@ def test_stdout_is_the_table_alone(script: str, runs: dict[str, Path]) -> None:
 
 
 def test_a_process_of_its_own_is_quiet_too(runs: dict[str, Path], tmp_path: Path) -> None:
-    arguments = tiny("train_sae", "--out", tmp_path / "run", "--seed", 0)
+    arguments = tiny("train_sae", "--out", tmp_path / "run", "--seed", 0, "--evaluate")
     code, out, err = finished(start("train_sae", *arguments))
     assert (code, err) == (0, "")
     assert not CONTROL.search(out)
@@ -258,7 +258,7 @@ def test_runs_are_left_alone_unless_resumed_with_the_same_configuration(runs: di
         (["--sae.d-sae", 9, "--resume"], "options.sae.d_sae: 8 there, 9 here"),
         (["--sae.steps", 40, "--resume"], "options.sae.steps: 20 there, 40 here"),
     ):
-        code, out, err = command("train_sae", *tiny("train_sae", "--out", folder, *extra))
+        code, out, err = command("train_sae", *tiny("train_sae", "--out", folder, "--evaluate", *extra))
         assert (code, out) == (2, "")
         assert message in err
     code, out, err = command("train_gan", *tiny("train_gan", "--out", folder))
@@ -267,7 +267,7 @@ def test_runs_are_left_alone_unless_resumed_with_the_same_configuration(runs: di
     assert tree(folder) == before
 
     # A finished run resumed is scored and shown again, and trains no more.
-    resumed = command("train_sae", *tiny("train_sae", "--out", folder, "--resume"))
+    resumed = command("train_sae", *tiny("train_sae", "--out", folder, "--evaluate", "--resume"))
     assert (resumed.code, resumed.err) == (0, "")
     after = tree(folder)
     assert {name for name in before if after[name] != before[name]} <= {"curves.png"}

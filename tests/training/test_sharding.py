@@ -30,7 +30,7 @@ def test_no_mesh_and_all_of_one_device():
     [
         ("data=2", "takes 2 devices, and JAX sees 1"),
         ("dat=1", "did you mean data"),
-        ("", "choose one of data, seed, model"),
+        ("", "give each axis once with its number of devices"),
         ("data", "as in data=4,model=2"),
         ("data=0", "as in data=4,model=2"),
         ("data=1,data=1", "each axis once"),
