@@ -37,7 +37,9 @@ class Compare(TrainSAEGAN):
     An arm is a placement of the autoencoder: sparse, sparse-copula, sparse-clusters, sparse-bootstrap, sparse-aligned (the
     generator's input), latent-codes, latent-pixels (its output), codes, ensemble, projected, lossless, init (the
     discriminator), both, both-codes, and ebgan and began, whose discriminator is the autoencoder. After + : dense (a dense
-    autoencoder of equal size instead), random (one that is not trained), augment (DiffAugment), dropout (random parts of codes,
+    autoencoder of equal size instead), random (one that is not trained), kmeans (k-means labels instead), augment
+    (DiffAugment),
+    hidden-l1, hidden-hoyer and hidden-l2 (a penalty on what the generator's last layer reads), dropout (random parts of codes,
     beside the joint critic), bootstrap (samples of codes of training images, a diagnostic). Each runs in a folder of --out:
     finished ones are kept, interrupted ones continued, so that the same command completes the comparison after any stop, and
     more arms, fractions or seeds add to it.

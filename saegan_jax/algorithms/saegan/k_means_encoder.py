@@ -4,16 +4,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from saegan_jax.algorithms.sae import SAEConfig
 from saegan_jax.errors import require
+from saegan_jax.images import any_to_unit_float
 from saegan_jax.priors.k_means import k_means_centres, k_means_operations
 
 MOST_IMAGES = 8192
 """From which the centres are found."""
 OFFSET = 100.0
-"""Codes are as many times the largest squared norm of an image, and so equal to about one percent."""
+"""A code is about this many times the largest squared norm of an image: all are then equal to about 1 %, as labels are."""
 NEEDED = {"variant": "topk", "k": 1, "tied": False, "patch_size": 0, "sigmoid_output": False}
 """Settings of an autoencoder whose parameters can be such labels."""
 
@@ -41,13 +41,12 @@ def k_means_params(config: SAEConfig, images: jax.Array, key: jax.Array) -> Any:
       ``{"params": {W_enc (d_in, d_sae), b_enc (d_sae,), W_dec (d_sae, d_in), b_dec (d_in,)}}``.
     """
     chosen = images[:: -(-len(images) // MOST_IMAGES)]
-    unit = 1 / 255 if images.dtype == jnp.uint8 else 1.0
-    x = unit * chosen.reshape(len(chosen), -1).astype(jnp.float32)
+    x = any_to_unit_float(chosen).reshape(len(chosen), -1)
     centres = k_means_centres(x, key, n_clusters=config.d_sae)
     offset = OFFSET * jnp.maximum(jnp.sum(x**2, axis=1).max(), 1.0)
     bias = offset - jnp.sum(centres**2, axis=1)
-    names = {"W_enc": 2 * centres.T, "b_enc": bias, "W_dec": centres / offset, "b_dec": jnp.zeros(x.shape[1], x.dtype)}
-    return {"params": lax.stop_gradient(names)}
+    b_dec = jnp.zeros(x.shape[1], x.dtype)
+    return {"params": {"W_enc": 2 * centres.T, "b_enc": bias, "W_dec": centres / offset, "b_dec": b_dec}}
 
 
 def k_means_cost(config: SAEConfig, *, n_images: int, image_shape: tuple[int, int, int]) -> float:
