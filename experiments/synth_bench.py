@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -14,6 +13,7 @@ from saegan_jax.errors import require, require_choice
 from saegan_jax.report.results import require_json
 from saegan_jax.report.synth_bench import rows_of, tables
 from saegan_jax.report.table import Result, seeds_text
+from saegan_jax.runs.arguments import read_options
 from saegan_jax.runs.checks import check_options
 from saegan_jax.runs.parts import kept_or_made
 from saegan_jax.runs.program import experiment_command, main
@@ -103,7 +103,7 @@ def run(options: SynthBench) -> None:
 
 def parse_options(arguments: Sequence[str] | None = None) -> SynthBench:
     """The command line as options."""
-    return tyro.cli(SynthBench, args=arguments)
+    return read_options(SynthBench, arguments)
 
 
 if __name__ == "__main__":

@@ -199,10 +199,10 @@ def _within_trees(config: WorldConfig, mean: jax.Array, h: jax.Array, lot: jax.A
     parts, start, b = [h[:, : config.roots]], 0, config.branching
     for n in config.generations[:-1]:
         own = slice(start + n, start + n + n * b)
-        children, drawn = (a[:, own].reshape(-1, b, n) for a in (h, lot))
+        children, drawn = (a[:, own].reshape(len(h), b, n) for a in (h, lot))
         drawn = jnp.where(children > 0, drawn, -1.0)
         scale = parts[-1] / mean[start : start + n].reshape(1, -1)  # 0 where the parent is not active
         kept = jnp.where(drawn == drawn.max(axis=1, keepdims=True), children, 0.0)
-        parts.append((kept * scale.reshape(-1, 1, n)).reshape(-1, n * b))
+        parts.append((kept * scale.reshape(len(h), 1, n)).reshape(len(h), n * b))
         start += n
     return jnp.concatenate([*parts, h[:, sum(config.generations) :]], axis=1)

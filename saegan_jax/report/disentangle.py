@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from saegan_jax.report.comparison import percent
-from saegan_jax.report.table import Result, Row, Text, document, each, origin, pivot
+from saegan_jax.report.table import Result, Row, Text, document, each, floor_rows, origin, pivot
 from saegan_jax.stats import effects
 
 METRICS = {
@@ -56,7 +56,12 @@ def tables(result: Result) -> str:
     """Arms down, measures across; then the changes against each baseline."""
     titles = {TITLES.get(metric, metric): metric for metric in METRICS}
     legend = "\n".join(f"- {title}: {METRICS[metric]}" for title, metric in titles.items())
-    parts = [origin(result), result.extra["note"], pivot(result.rows, columns=titles), legend]
+    parts = [
+        origin(result),
+        result.extra["note"],
+        pivot([*result.rows, *floor_rows(result.rows, "chance")], columns=titles),
+        legend,
+    ]
     baselines = dict.fromkeys(b for row in result.rows for b in row.get("against", {}))
     for baseline in baselines:
         columns: dict[str, str | Text] = {TITLES.get(metric, metric): _change(metric, baseline) for metric in COMPARED}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from saegan_jax.report.table import Result, Row, Text, document, each, origin, pivot
+from saegan_jax.report.table import Result, Row, Text, document, each, floor_rows, origin, pivot
 
 METRICS = {
     "mcc": "mean absolute cosine of units and features, one to one (Hungarian)",
@@ -54,4 +54,9 @@ def tables(result: Result) -> str:
         if any(row.published is not None for row in result.rows if row.metric == metric):
             columns[f"{title}, published"] = each("published", of=metric, form="{:.3g}".format)
     legend = "\n".join(f"- {TITLES.get(metric, metric)}: {unit}" for metric, unit in METRICS.items())
-    return document(origin(result), result.extra["note"], pivot(result.rows, columns=columns), legend)
+    return document(
+        origin(result),
+        result.extra["note"],
+        pivot([*result.rows, *floor_rows(result.rows, "chance")], columns=columns),
+        legend,
+    )

@@ -25,7 +25,7 @@ from saegan_jax.runs.program import prefixed
 from saegan_jax.training.busy import busy
 from saegan_jax.training.members import unstacked
 from saegan_jax.training.run_folder import to_json
-from saegan_jax.training.sweep import Member, data_center, encode_all, grid, score_members, train_members
+from saegan_jax.training.sweep import Member, data_center, encode_all, grid, nearest_l0, score_members, train_members
 from saegan_jax.training.systems import member_keys
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_steps
 
@@ -117,25 +117,28 @@ def chosen(study: Study, config: SAEConfig, shapes: ShapesWithFactors, say: Say)
     members = grid(config, [study.seed + study.seeds], **axes)
     states = _train(study, members, shapes.dataset.train, prefixed(say, f"choosing {' and '.join(axes)}, "))
     l0 = score_members(members, states, jnp.asarray(shapes.dataset.validation.image)).l0
-    distance = np.abs(np.log(np.maximum(l0, 1e-3) / study.k))
-    return members[int(np.nanargmin(distance))].config
+    return nearest_l0(members, l0, study.k)
 
 
-def _encoded(config: SAEConfig, study: Study, states: SAEState, shapes: ShapesWithFactors) -> Made:
+def _encoded(
+    config: SAEConfig, study: Study, states: SAEState, shapes: ShapesWithFactors, *, active_only: bool = False
+) -> Made:
     train, test = shapes.dataset.train.image[: study.fitted], shapes.dataset.test.image
     metrics = score_members([Member(config, seed) for seed in study.all_seeds], states, jnp.asarray(test))
     made = []
     for i, params in enumerate(unstacked(states.params, study.seeds)):
         fitted, held = (encode_all(config, params, jnp.asarray(images)) for images in (train, test))
+        if active_only:
+            fitted, held = (np.where(codes > config.active_above, codes, 0.0) for codes in (fitted, held))
         made.append(Encoded(fitted, held, float(metrics.l0[i]), float(metrics.fvu[i])))
     return Made(made, to_json(config))
 
 
-def sparse(variant: str, study: Study, shapes: ShapesWithFactors, say: Say) -> Made:
-    """A trained sparse autoencoder."""
+def sparse(variant: str, study: Study, shapes: ShapesWithFactors, say: Say, *, active_only: bool = False) -> Made:
+    """A trained sparse autoencoder; with ``active_only`` what its L0 does not count is 0 in its codes."""
     config = chosen(study, base_config(study, variant, shapes.dataset.image_shape), shapes, say)
     states = _train(study, [Member(config, seed) for seed in study.all_seeds], shapes.dataset.train, say)
-    return _encoded(config, study, states, shapes)
+    return _encoded(config, study, states, shapes, active_only=active_only)
 
 
 def dense(study: Study, shapes: ShapesWithFactors, say: Say) -> Made:
@@ -180,10 +183,13 @@ def gaussian_vae(study: Study, shapes: ShapesWithFactors, say: Say) -> Made:
     algorithm = vae(config, image_shape=shape)
     states = jax.jit(jax.vmap(algorithm.init))(member_keys(study.seed, study.seeds))
     data = Examples(jnp.asarray(shapes.dataset.train.image), jnp.asarray(shapes.dataset.train.label))
+    programs: dict[int, Any] = {}
     for taken in range(0, study.steps, CHUNK):
         length = min(CHUNK, study.steps - taken)
-        steps = many_steps(algorithm.step, length=length, batch_size=study.batch_size)
-        states, _ = compile_chunk(ensemble(steps))(states, data)
+        if length not in programs:
+            steps = many_steps(algorithm.step, length=length, batch_size=study.batch_size)
+            programs[length] = compile_chunk(ensemble(steps))
+        states, _ = programs[length](states, data)
         say(f"step {taken + length} of {study.steps}")
     encode = jax.jit(
         lambda s, x: posterior_mean(variational(config, image_shape=shape).encode(s.params, any_to_unit_float(x)))
@@ -202,6 +208,8 @@ ARMS: Mapping[str, Arm] = {
     PCA: pca,
     "untrained topk": untrained,
     **{name: partial(sparse, name) for name in ("topk", *(other for other in VARIANTS if other != "topk"))},
+    # Sigmoid codes are never 0: is it what L0 counts that tells factors apart, or the faint rest?
+    "kl, active codes alone": partial(sparse, "kl", active_only=True),
     "Gaussian VAE": gaussian_vae,
 }
 """What makes codes, by name."""
@@ -216,6 +224,12 @@ def scores_of(one: Encoded, study: Study, shapes: ShapesWithFactors, *, seed: in
         return dict.fromkeys(names, math.nan) | found
     scores = score_disentanglement(one.train, train, one.test, test, seed=seed)
     return {name: float(getattr(scores, name)) for name in names} | found
+
+
+def chance(shapes: ShapesWithFactors) -> float:
+    """Informativeness of the commonest level of each factor."""
+    test = shapes.factors["test"]
+    return float(np.mean([np.bincount(column).max() / len(column) for column in test.T]))
 
 
 def asked_of(study: Study) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from saegan_jax.algorithms.sae import VARIANTS, SAEConfig, SAEState, Start, auto
 from saegan_jax.data.superposition import World, WorldConfig, draw_world, ranks, world
 from saegan_jax.evaluation.autoencoders import decoder
 from saegan_jax.metrics import init_sae_stats, summarise, update_sae_stats
-from saegan_jax.metrics.recovery import Activity, activity, detection, match_features
+from saegan_jax.metrics.recovery import Activity, Matched, activity, detection, match_features
 from saegan_jax.runs.program import prefixed
 from saegan_jax.training.busy import busy
 from saegan_jax.training.members import unstacked
 from saegan_jax.training.run_folder import to_json
-from saegan_jax.training.sweep import CENTER_IMAGES, Member, grid
+from saegan_jax.training.sweep import CENTER_IMAGES, Member, grid, nearest_l0
 from saegan_jax.training.transforms import compile_chunk, ensemble, many_fresh_steps
 
 Say = Callable[[str], None]
@@ -213,20 +213,21 @@ def chosen(arm: Arm, config: SAEConfig, study: Study, made: World, say: Say) -> 
     states = trained(members, size, made, prefixed(say, "choosing the penalty, "), steps=size.steps)
     nearest = np.zeros((len(members), config.d_sae), np.int32)
     l0 = counted(config, size, states.params, nearest, made, "validation").l0
-    distance = np.abs(np.log(np.maximum(l0, 1e-3) / size.k))
-    return members[int(np.nanargmin(distance))].config
+    return nearest_l0(members, l0, size.k)
 
 
 def scores(config: SAEConfig, size: Size, states: SAEState, n: int, made: World) -> dict[str, list[float]]:
-    """Every measure of every member, on test draws."""
-    matched = [
-        match_features(decoder(config, params), np.asarray(made.atoms)) for params in unstacked(states.params, n)
-    ]
+    """Every measure of every member, on test draws; NaN of one that is not finite."""
+    members, atoms = unstacked(states.params, n), np.asarray(made.atoms)
+    good = [all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)) for params in members]
+    failed = Matched(math.nan, math.nan, np.zeros(config.d_sae, np.int32))
+    matched = [match_features(decoder(config, p), atoms) if ok else failed for p, ok in zip(members, good, strict=True)]
     found = counted(config, size, states.params, np.stack([m.nearest for m in matched]), made, "test")
     detected = [detection(one) for one in unstacked(found.activity, n)]
     values = {"mcc": [m.mcc for m in matched], "uniqueness": [m.uniqueness for m in matched]}
     values |= {name: [getattr(d, name) for d in detected] for name in ("f1", "precision", "recall")}
-    return values | {name: getattr(found, name).tolist() for name in ("explained_variance", "l0", "dead_fraction")}
+    values |= {name: getattr(found, name).tolist() for name in ("explained_variance", "l0", "dead_fraction")}
+    return {name: [v if ok else math.nan for v, ok in zip(mine, good, strict=True)] for name, mine in values.items()}
 
 
 def asked_of(study: Study) -> dict[str, Any]:

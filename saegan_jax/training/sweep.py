@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from saegan_jax.algorithms.base import Examples
 from saegan_jax.algorithms.geometric_median import center
@@ -158,6 +159,12 @@ def score(
         x, x_hat = flatten_images(part), flatten_images(functions.decode(params, codes))
         stats = update_sae_stats(stats, x, x_hat, codes, threshold=config.active_above)
     return summarise(stats)
+
+
+def nearest_l0(members: Sequence[Member], l0: ArrayLike, k: int) -> SAEConfig:
+    """The settings of the member whose L0 is nearest to ``k``, in ratio; one that is not finite is never taken, unless all are."""
+    distance = np.abs(np.log(np.maximum(np.asarray(l0, np.float64), 1e-3) / k))
+    return members[int(np.nan_to_num(distance, nan=np.inf).argmin())].config
 
 
 def score_members(

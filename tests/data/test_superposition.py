@@ -83,7 +83,7 @@ def test_a_child_grows_with_its_parent():
 
 
 def test_common_causes_make_features_fire_together():
-    config = dataclasses.replace(SMALL, correlation=0.4, rank=1, roots=0, depth=0, exponent=1e-3)
+    config = dataclasses.replace(SMALL, correlation=0.4, rank=1, roots=0, exponent=1e-3)
     made = world(jax.random.key(0), config)
     _, h = draw_world(config, made, jax.random.key(1), 4000)
     on, weight = np.asarray(h) > 0, np.asarray(made.causes)[:, 0]

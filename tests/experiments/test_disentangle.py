@@ -5,11 +5,11 @@ import json
 import pytest
 from command_line import command
 
-from saegan_jax.algorithms.sae import VARIANTS
 from saegan_jax.data import shapes
 from saegan_jax.report.disentangle import COMPARED, METRICS, rows_of, tables
 from saegan_jax.report.table import Result
-from saegan_jax.runs.disentangle import ARMS, DENSE, PCA, Study, chosen
+from saegan_jax.runs import disentangle
+from saegan_jax.runs.disentangle import DENSE, PCA, Study
 
 
 def test_changes_are_paired_by_seed_and_the_baseline_has_none_against_itself():
@@ -69,10 +69,9 @@ def test_the_script_scores_arms_and_keeps_them(few, tmp_path):
 
 
 def test_a_penalty_is_chosen_by_the_number_of_active_units_without_factors(few, monkeypatch):
-    module = chosen.__globals__
     made = shapes.shapes_with_factors()._replace(factors={})
     study = Study(d=4, k=2, steps=1, batch_size=8, fitted=100, seeds=2)
-    config = module["base_config"](study, "l1", (32, 32, 3))
+    config = disentangle.base_config(study, "l1", (32, 32, 3))
     l0 = {0.1: 3.9, 0.2: 3.0, 0.4: 1.9, 0.8: 0.4, 1.2: float("nan")}
     seen = []
 
@@ -80,12 +79,8 @@ def test_a_penalty_is_chosen_by_the_number_of_active_units_without_factors(few, 
         seen.extend((m.seed, len(images)) for m in members)
         return type("Scores", (), {"l0": [l0[m.config.beta] for m in members]})
 
-    monkeypatch.setitem(module, "_train", lambda *a: None)
-    monkeypatch.setitem(module, "score_members", scored)
-    assert chosen(study, config, made, print).beta == 0.4
+    monkeypatch.setattr(disentangle, "_train", lambda *a: None)
+    monkeypatch.setattr(disentangle, "score_members", scored)
+    assert disentangle.chosen(study, config, made, print).beta == 0.4
     assert set(seen) == {(2, 30)}  # a seed of its own, on the validation images
-    assert chosen(study, module["base_config"](study, "topk", (32, 32, 3)), made, print).k == 2
-
-
-def test_every_variant_has_an_arm():
-    assert set(VARIANTS) < set(ARMS)
+    assert disentangle.chosen(study, disentangle.base_config(study, "topk", (32, 32, 3)), made, print).k == 2
