@@ -162,7 +162,7 @@ def score(
 
 
 def nearest_l0(members: Sequence[Member], l0: ArrayLike, k: int) -> SAEConfig:
-    """The settings of the member whose L0 is nearest to ``k``, in ratio; one that is not finite is never taken, unless all are."""
+    """The settings of the member whose L0 is nearest to ``k``, in ratio; one that is not finite is taken last."""
     distance = np.abs(np.log(np.maximum(np.asarray(l0, np.float64), 1e-3) / k))
     return members[int(np.nan_to_num(distance, nan=np.inf).argmin())].config
 

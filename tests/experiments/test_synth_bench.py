@@ -1,6 +1,7 @@
 """The study of known features found again: the script at a tiny size, and the published size traced."""
 
 import json
+import math
 from functools import partial
 
 import jax
@@ -60,6 +61,16 @@ def test_the_published_size_can_be_traced(name):
     assert config.steps * config.batch_size == pytest.approx(200e6, rel=1e-5)
     assert (config.k, config.learning_rate, config.batch_size) == (25, 3e-4, 1_024)
     assert sum(size.world.generations) == 128 * (1 + 4 + 16 + 64)
+
+
+def test_a_member_that_is_not_finite_has_failed_and_the_others_are_scored():
+    config, made = config_of(ARMS["topk"], TINY), world(jax.random.key(0), TINY.world)
+    init = jax.vmap(sae(config, image_shape=(1, 4, 1)).init, in_axes=(0, None))
+    states = init(jax.random.split(jax.random.key(1), 2), Start(center=jnp.zeros(4)))
+    params = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), states.params)
+    found = synth_bench.scores(config, TINY, states.replace(params=params), 2, made)
+    assert set(found) == set(METRICS)
+    assert all(math.isfinite(good) and math.isnan(bad) for good, bad in found.values())
 
 
 def test_published_numbers_stand_beside_their_own_arm():

@@ -182,3 +182,9 @@ def test_a_missing_value_of_what_is_read_ahead_is_refused_like_others():
 )
 def test_the_closest_choice(value, choices, hint):
     assert closest(value, choices) == hint
+
+
+def test_every_command_line_is_read_here():
+    root = Path(__file__).resolve().parents[2]
+    files = [*(root / "saegan_jax").rglob("*.py"), *(root / "experiments").glob("*.py")]
+    assert [path.name for path in files if "tyro.cli(" in path.read_text()] == ["arguments.py"]
