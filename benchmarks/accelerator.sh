@@ -36,8 +36,10 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$out" ] || usage
 case "$minutes" in
-  '' | *[!0-9]* | 0) usage ;;
+  '' | *[!0-9]*) usage ;;
 esac
+minutes=$((10#$minutes))
+[ "$minutes" -gt 0 ] || usage
 
 mkdir -p "$out/logs" || exit 2
 out="$(cd "$out" && pwd)"
@@ -52,6 +54,10 @@ export TF_CPP_MIN_LOG_LEVEL=3
 started=$SECONDS
 deadline=$((started + 60 * minutes))
 done_parts=() failed_parts=()
+
+# Stopped, it stops the part that runs, which is in a process group of its own.
+child=""
+trap '[ -z "$child" ] || { kill -TERM "$child"; wait "$child"; }; exit 143' INT TERM
 
 # part NAME SECONDS COMMAND...: run a part for so long at most, and keep its log.
 part() {
@@ -71,8 +77,11 @@ part() {
   began=$SECONDS
   echo "$name ..."
   # Asked to stop, a benchmark writes what it has finished.
-  timeout --signal=TERM --kill-after=15 "$limit" "$@" >"$out/logs/$name.log" 2>&1
+  timeout --signal=TERM --kill-after=15 "$limit" "$@" >"$out/logs/$name.log" 2>&1 &
+  child=$!
+  wait "$child"
   code=$?
+  child=""
   took=$((SECONDS - began))
   if [ "$code" -eq 0 ]; then
     done_parts+=("$name: $took s")
@@ -136,4 +145,8 @@ for line in "${done_parts[@]}"; do echo "  $line"; done
 echo "Parts not done: ${#failed_parts[@]}"
 for line in "${failed_parts[@]}"; do echo "  $line"; done
 echo "Total: $((SECONDS - started)) s"
+if [ $((${#done_parts[@]} + ${#failed_parts[@]})) -eq 0 ]; then
+  echo "--only '$only' matches no part." >&2
+  exit 2
+fi
 [ "${#failed_parts[@]}" -eq 0 ]

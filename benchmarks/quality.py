@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.harness import results
 from benchmarks.harness.crossing import Course, Evaluation, Trainee, follow, rows_of
-from benchmarks.harness.errors import OptionError
+from benchmarks.harness.errors import OptionError, UnavailableError
 from benchmarks.harness.options import matching, parse
 from benchmarks.harness.session import Outcome, Part, command, say_line, work_through
 from benchmarks.harness.timing import Say
@@ -129,12 +129,11 @@ def _make_theirs(arm: str, setting: Setting) -> Made:
     config, images = setting.recipe.plain, setting.dataset.train.image
     work, record = peer_work(setting.dataset, config), PEERS[arm]
     agreement = agreed(work, record, images)
-    start = partial(_theirs, work, record, images)
-    return Made(start, flops_of(plain_arm(setting.recipe), setting.dataset), agreement)
-
-
-def _theirs(work: Any, record: Any, images: Any, seed: int) -> Trainee:
-    return Theirs(work, record, images, seed=seed)
+    return Made(
+        lambda seed: Theirs(work, record, images, seed=seed),
+        flops_of(plain_arm(setting.recipe), setting.dataset),
+        agreement,
+    )
 
 
 def make(arm: str, setting: Setting) -> Made:
@@ -149,8 +148,14 @@ def train(
     options, agreement = setting.options, []
     if arm not in setting.made:
         say("compiling")
-        setting.made[arm] = make(arm, setting)
+        try:
+            setting.made[arm] = make(arm, setting)
+        except UnavailableError as error:  # nor can it be for another seed
+            setting.made[arm] = error
+            return {"skipped": [{"work": options.dataset, "arm": arm, "reason": str(error)}]}
         agreement = setting.made[arm].agreement
+    if isinstance(setting.made[arm], UnavailableError):
+        return {}
     say("what comes before the first step")
     trainee = setting.made[arm].start(seed)
 
@@ -222,7 +227,9 @@ def run(
 ) -> None:
     """Train every arm that the options ask for, and write what was found."""
     console, chosen = Console(), matching("--only", options.only, arms_of(options))
-    absent: Mapping[str, str] = {arm: why for arm in chosen if arm in PEERS and (why := not_here(arm))}
+    absent: Mapping[str, str] = {
+        arm: why for arm in chosen if arm in PEERS and (why := not_here(arm, quick=options.quick))
+    }
     for arm, reason in absent.items():
         say_line(console, f"{arm} left out: {reason}")
     if options.peers:

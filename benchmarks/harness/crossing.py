@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from benchmarks.harness.rows import Row, Rows, row
-from benchmarks.harness.system import busy_seconds
-from benchmarks.harness.timing import stopwatch
+from benchmarks.harness.timing import watched
 
 
 class Evaluation(NamedTuple):
@@ -108,10 +107,8 @@ def follow(
     """
     found, seconds, others = [], 0.0, 0.0
     for step in range(every, most_steps + 1, every):
-        all_before, family_before = busy_seconds()
-        seconds += stopwatch(partial(trainee.advance, every))[1]
-        all_after, family_after = busy_seconds()
-        others += max((all_after - all_before) - (family_after - family_before), 0.0)  # in this order a NaN stays one
+        took, other = watched(partial(trainee.advance, every))
+        seconds, others = seconds + took, others + other
         found.append(Evaluation(step, seconds, score(trainee.sample(n))))
         tell(found[-1])
         if found[-1].ratio <= min(marks):

@@ -55,7 +55,7 @@ def require_count(**values: int | None) -> None:
     """Refuse the first option that is not a whole number from 1 on; None is an option that was left out."""
     for name, value in values.items():
         if value is not None and value < 1:
-            raise OptionError(f"--{name}", value, "it must be 1 or more.")
+            raise OptionError(f"--{name.replace('_', '-')}", value, "it must be 1 or more.")
 
 
 def require_out(path: Path | None) -> None:

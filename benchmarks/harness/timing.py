@@ -61,6 +61,14 @@ def stopwatch(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
+def watched(function: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds that it took, and core-seconds of other processes meanwhile, NaN where unknown."""
+    all_before, family_before = busy_seconds()
+    took = stopwatch(function)[1]
+    all_after, family_after = busy_seconds()
+    return took, max((all_after - all_before) - (family_after - family_before), 0.0)  # in this order a NaN stays one
+
+
 def calls_of(arm: Arm, seconds: float) -> int:
     """Warm ``arm`` up, and count the calls that take at least ``seconds``, times its ``turn``."""
     arm.run(1)
@@ -90,10 +98,7 @@ def alternate(arms: Sequence[Arm], *, repeats: int, seconds: float, say: Say = s
     for repeat in range(repeats):
         for arm in arms:
             say(f"{arm.name}: repeat {repeat + 1} of {repeats}")
-            all_before, family_before = busy_seconds()
-            took = stopwatch(partial(arm.run, calls[arm.name]))[1]
-            all_after, family_after = busy_seconds()
+            took, others = watched(partial(arm.run, calls[arm.name]))
             timings[arm.name].rates.append(calls[arm.name] * arm.steps_per_call / took)
-            others = (all_after - all_before) - (family_after - family_before)
-            timings[arm.name].others.append(max(others, 0.0) / took)  # in this order a NaN stays one
+            timings[arm.name].others.append(others / took)
     return timings

@@ -9,15 +9,17 @@ import numpy as np
 
 from benchmarks.harness.timing import stopwatch
 from benchmarks.peers.checked import built
-from benchmarks.peers.registry import COMPILED, EAGER, GRAPHS, Record, not_installed
+from benchmarks.peers.registry import COMPILED, EAGER, GRAPHS, PEERS, Record, not_installed
 from benchmarks.workloads.work import Work, start
 
 NAMES = (EAGER, COMPILED, GRAPHS)
 """Of the records, in order."""
 
 
-def not_here(name: str) -> str | None:
-    """Why the arm of this name cannot be trained here, or None."""
+def not_here(name: str, *, quick: bool) -> str | None:
+    """Why the arm of this name is not trained here, or None."""
+    if quick and not PEERS[name].quick:
+        return "a quick run leaves it out; it compiles for a minute."
     if name == GRAPHS and jax.default_backend() == "cpu":
         return "it is for GPUs."
     return not_installed(name)

@@ -249,6 +249,8 @@ class GANPeer(_Peer):
         super().__init__(images, config.batch_size, mode)
         if config.loss not in ("relativistic", "non_saturating"):
             raise ValueError(f"This peer has no loss {config.loss!r}; add it first.")
+        if config.final_gamma != 1 or config.final_beta2 not in (None, config.beta2) or config.ema_burn_in:
+            raise ValueError("This peer moves the learning rate alone along the schedule; add the others first.")
         height, width, channels = images.shape[1:]
         self.config, self.shape, self.steps = config, (channels, height, width), 0
         self.side = gans.smallest(config, images.shape[1:])
@@ -351,12 +353,12 @@ class GANPeer(_Peer):
             optimiser.param_groups[0]["lr"] = config.learning_rate * (1 + moved)
         self.steps += 1
 
-    def sample(self, n: int, *, seed: int, batch_size: int = 500) -> np.ndarray:
+    def sample(self, n: int, *, seed: int) -> np.ndarray:
         """``(n, height, width, channels)`` float32 in [0, 1] by the averaged weights; ``seed`` fixes the noise."""
         source = torch.Generator(self.device).manual_seed(seed)
-        size, found = (batch_size, self.config.d_noise), []
+        size, found = (500, self.config.d_noise), []
         with torch.no_grad(), self._precision():
-            for _ in range(-(-n // batch_size)):
+            for _ in range(-(-n // size[0])):
                 z = torch.randn(size, device=self.device, generator=source)
                 found.append(self._generator(self.ema, z).permute(0, 2, 3, 1).add(1).div(2).cpu().numpy())
         return np.concatenate(found)[:n]

@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,29 @@ def test_a_quick_run_of_some_parts(script, tmp_path):
     assert "--dataset digits --seeds 3 --quick --out" in (tmp_path / "out" / "logs" / "quality.log").read_text()
 
 
+def test_a_pattern_that_matches_no_part_is_no_success(script):
+    done = script("out", "--only", "nothing")
+    assert done.returncode == 2
+    assert "matches no part" in done.stderr
+
+
+def test_stopped_it_stops_the_part_that_runs(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho $$ > {tmp_path / 'pid'}\nexec sleep 60\n")
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    started = subprocess.Popen(["bash", str(SCRIPT), str(tmp_path / "out")], env={**os.environ, "PYTHON": str(python)})
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    started.terminate()
+    assert started.wait(30) == 143
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
 @pytest.mark.parametrize(
-    "arguments", [(), ("out", "--minutes"), ("out", "--minutes", "x"), ("out", "more"), ("out", "--no")]
+    "arguments",
+    [(), ("out", "--minutes"), ("out", "--minutes", "x"), ("out", "--minutes", "00"), ("out", "more"), ("out", "--no")],
 )
 def test_bad_arguments_are_refused(script, tmp_path, arguments):
     done = script(*arguments)

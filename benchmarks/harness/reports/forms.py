@@ -22,7 +22,7 @@ def markdown(result: Result) -> str:
         lines += ["", f"## {work}", "", *table(["", unit, *titles.values()], cells)]
     notes = [
         "Ratios pair the turns of one repeat.",
-        f"TopK chooses 32 among {width:,} in each of {rows:,} rows.",
+        *([f"TopK chooses 32 among {width:,} in each of {rows:,} rows."] if "topk" in by_work(result) else []),
         *busy_note(result),
         *(f"Not timed: {row['work']}, {row['arm']}: {row['reason']}" for row in result["skipped"]),
     ]

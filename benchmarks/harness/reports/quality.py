@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.harness.reports.parts import BUSY, Result, busy_note, by_work, finish, heading, load, number, table
+from benchmarks.harness.reports.parts import Result, busy_note, by_work, finish, heading, number, table
 from benchmarks.harness.reports.pictures import png
 
 STEPS = {"steps": "steps"}
@@ -25,21 +25,13 @@ def cell(row: Mapping[str, Any] | None) -> str:
         return ""
     values, censored = row["values"], row["censored"]
     each = [_bound(value, late) for value, late in zip(values, censored, strict=True)]
-    middle = float(np.median([math.inf if late else value for value, late in zip(values, censored, strict=True)]))
-    if math.isinf(middle):
-        ends = [value for value, late in zip(values, censored, strict=True) if late]
-        median = _bound(min(ends), True)
-    else:
-        median = number(middle)
+    late = math.isinf(np.median([math.inf if late else value for value, late in zip(values, censored, strict=True)]))
+    median = _bound(float(np.median(values)), late)
     return median if len(each) == 1 else f"{median} ({', '.join(each)})"
 
 
 def _plain(row: Mapping[str, Any] | None) -> str:
     return "" if row is None else ", ".join("no number" if value < 0 else number(value) for value in row["values"])
-
-
-def _is_busy(result: Result) -> bool:
-    return load(result) > BUSY
 
 
 def _charges(arms: Mapping[str, Mapping[str, Any]], busy: bool) -> list[str]:
@@ -55,7 +47,7 @@ def _charges(arms: Mapping[str, Mapping[str, Any]], busy: bool) -> list[str]:
 
 def markdown(result: Result) -> str:
     """For every mark a table of the arms, then what each arm took beside its steps; every seed is shown."""
-    settings, busy = result["settings"], _is_busy(result)
+    settings, busy = result["settings"], bool(busy_note(result))
     lines = [
         *heading(result),
         f"{settings['samples']:,} samples of the averaged weights against the {settings['samples']:,} validation images, "
@@ -79,21 +71,25 @@ def _notes(result: Result, busy: bool) -> list[str]:
         f"A mark is reached at the first evaluation at or below it: steps are known to within {settings['every']:,}, and "
         "nothing is interpolated. `> N` is a training that ended at N above the mark.",
         "The floor is what as many training images score.",
-        "On the clock: steps, and what an arm needs before them (training of the autoencoder, encoding of all training images, "
-        "fitting of the prior). Not on it: drawing and scoring samples, and checkpoints, of which none are written.",
-        "Steps are those of the GAN; operations include what comes before them, as XLA counts them in the compiled programs.",
+        "Steps are those of the GAN. Operations include what comes before them: XLA's count of our compiled steps and of the "
+        "encoding, and a formula for the fitting of the prior. PyTorch's arms are given those of our plain GAN.",
     ]
     if busy:
         notes.append("Seconds are left out: other processes used cores that the trainings needed.")
-    if settings["programs_kept"]:
-        notes.append("Compile times are those of programs kept in JAX's cache.")
+    else:
+        notes.append(
+            "On the clock: steps, and what an arm needs before them (training of the autoencoder, encoding of all training "
+            "images, fitting of the prior). Not on it: drawing and scoring samples, and checkpoints, of which none are written."
+        )
+        if settings["programs_kept"]:
+            notes.append("JAX's compilation cache was on, so that compiling may have been reading.")
     skipped = [f"Not run: {row['work']}, {row['arm']}: {row['reason']}" for row in result["skipped"]]
     return [*notes, *busy_note(result), *skipped]
 
 
 def picture(result: Result) -> bytes:
     """A PNG: distance of samples against seconds, or against steps where the machine was busy, a line a seed."""
-    busy, drawing = _is_busy(result), Figure(figsize=(6.4, 4.0), dpi=110, layout="constrained")
+    busy, drawing = bool(busy_note(result)), Figure(figsize=(6.4, 4.0), dpi=110, layout="constrained")
     axes = drawing.add_subplot()
     arms = list(dict.fromkeys(course["arm"] for course in result["courses"]))
     named = set()
