@@ -13,14 +13,20 @@ class ConfigError(ValueError):
         self.field, self.value, self.fix = field, value, fix
 
 
-def closest(value: str, choices: Iterable[str]) -> str:
-    """The words "did you mean X? " of the choice most like ``value``, whatever the case; empty where none is like it."""
+def most_like(value: str, choices: Iterable[str]) -> str:
+    """The choice most like ``value``, whatever the case, the first of several; empty where none is like it."""
 
     def likeness(choice: str) -> float:
         return difflib.SequenceMatcher(None, value.casefold(), choice.casefold()).ratio()
 
     found = max(choices, key=likeness, default="")
-    return f"did you mean {found}? " if found and likeness(found) >= 0.6 else ""
+    return found if found and likeness(found) >= 0.6 else ""
+
+
+def closest(value: str, choices: Iterable[str]) -> str:
+    """The words "did you mean X? " of :func:`most_like`; empty where there is none."""
+    found = most_like(value, choices)
+    return f"did you mean {found}? " if found else ""
 
 
 def require(condition: bool, field: str, value: Any, fix: str) -> None:

@@ -32,16 +32,14 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 def why_not_writable(path: Path) -> str:
     """Why nothing can be written at ``path``, a file or a folder that need not be there; empty where it can."""
-    above = path if path.is_dir() else next(folder for folder in path.absolute().parents if os.path.lexists(folder))
-    if not above.is_dir():
-        return f"{above} is a file, and nothing can be written below it; name another place."
-    allowed = os.access(above, os.W_OK | os.X_OK) and (not path.exists() or os.access(path, os.W_OK))
-    if allowed:
+    # Those of os.path answer below a folder that may not be searched, where those of pathlib raise.
+    above = path if os.path.isdir(path) else next(f for f in path.absolute().parents if os.path.lexists(f))
+    if not os.path.isdir(above):
+        return f"{above} is a file, and nothing can be written below it"
+    if os.access(above, os.W_OK | os.X_OK) and (not os.path.exists(path) or os.access(path, os.W_OK)):
         return ""
     read_only = os.statvfs(above).f_flag & os.ST_RDONLY
-    return (f"{above} is on a read-only file system" if read_only else f"you may not write in {above}") + (
-        "; name another place."
-    )
+    return f"{above} is on a read-only file system" if read_only else f"you may not write in {above}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

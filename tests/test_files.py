@@ -19,9 +19,9 @@ def test_below_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "why"), [(0, "you may not write in {}; "), (os.ST_RDONLY, "{} is on a read-only file system; ")]
+    ("flag", "why"), [(0, "you may not write in {}"), (os.ST_RDONLY, "{} is on a read-only file system")]
 )
 def test_what_forbids_it(flag: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=flag))
-    assert why_not_writable(tmp_path / "run") == why.format(tmp_path) + "name another place."
+    assert why_not_writable(tmp_path / "run") == why.format(tmp_path)

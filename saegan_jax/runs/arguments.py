@@ -6,11 +6,12 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise, takewhile
 from typing import Any, NamedTuple, TypeVar
 
 import tyro
 
-from saegan_jax.errors import ConfigError, closest, require_choice
+from saegan_jax.errors import ConfigError, most_like, require_choice
 from saegan_jax.runs.help import field_docs
 from saegan_jax.runs.program import program_name
 
@@ -28,13 +29,11 @@ class Flag(NamedTuple):
 
     Attributes:
       name: such as ``--gan.steps``.
-      kind: type of its value, or of its values.
       default: of the command at hand; :data:`dataclasses.MISSING` of what must be given.
       on: of a switch, whether it is on by default; None of what takes a value.
     """
 
     name: str
-    kind: Any
     default: Any
     on: bool | None = None
 
@@ -56,7 +55,7 @@ def flags_of(kind: Any, default: Any = None, prefix: str = "") -> Iterator[Flag]
             yield from flags_of(hint, value if dataclasses.is_dataclass(value) else None, inner)
         elif _POSITIONAL not in marks:
             on = (value is True) if hint is bool else None
-            yield Flag("--" + f"{prefix}{name}".replace("_", "-"), hint, value, on)
+            yield Flag("--" + f"{prefix}{name}".replace("_", "-"), value, on)
 
 
 def turned_off(name: str) -> str:
@@ -80,6 +79,11 @@ def _hyphenated(word: str) -> str:
     """tyro takes ``--log_every`` for ``--log-every``."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
+def _parts(word: str) -> list[str]:
+    """``--seed=1`` is ``--seed 1``."""
+    return word.split("=", 1) if word.startswith("--") else [word]
 
 
 def read_options(
@@ -112,7 +116,7 @@ class _Refusal:
 
     def __init__(self, kind: Any, words: list[str], flags: list[Flag], program: str) -> None:
         self.kind = kind
-        self.words = [_hyphenated(word) for word in words]
+        self.words = [part for word in words for part in _parts(_hyphenated(word))]
         self.flags = {flag.name: flag for flag in flags}
         for flag in flags:  # a switch has two names
             if flag.on is not None:
@@ -152,15 +156,15 @@ class _Refusal:
             raise ConfigError(name, "", f"it needs a value{self._example(name)}. {self.more}")
 
     def _invalid_choice(self, event: Any) -> None:
-        choices = sorted((str(c) for c in event.choices if c != "None"), key=_by_number)
-        declared = [c for c in _declared(self.flags.get(_name(event.argument))) if c in choices]
-        require_choice(_name(event.argument), event.value, tuple(declared or choices))
+        declared = [str(part) for part in _leaves(event.argument.field.type_stripped)]  # in the order they are written
+        choices = tuple(part for part in declared if part in event.choices and part != "None")
+        require_choice(_name(event.argument), event.value, choices or tuple(event.choices))
 
     def _not_made(self, event: Any) -> None:
         if event.argument is not None:
             name = _name(event.argument)
             given = self._given(name)
-            kind = next((k for k in NUMBERS if self.flags.get(name) and k in _types(self.flags[name].kind)), None)
+            kind = next((k for k in NUMBERS if k in _leaves(event.argument.field.type_stripped)), None)
             what = f"give {NUMBERS[kind]}{self._example(name)}." if kind else f"{event.message}."
             raise ConfigError(name, given[0] if len(given) == 1 else tuple(given), what)
         raised = sys.exc_info()[1]  # tyro handles it while it calls the hook, and its event has the text alone
@@ -177,7 +181,7 @@ class _Refusal:
         """Raise what is wrong with the first of the words that belong to no option."""
         if not tokens:
             return
-        named = [token for token in tokens if token[0] in DASHES and not _is_number(token)] if all(tokens) else []
+        named = [token for token in tokens if token.startswith(tuple(DASHES)) and not _is_number(token)]
         if named:
             word = named[0].partition("=")[0]
             hint = self._similar(word)
@@ -186,12 +190,11 @@ class _Refusal:
         needed = [
             name for name, flag in self.flags.items() if flag.default is dataclasses.MISSING and name not in self.words
         ]
-        before = self.words[self.words.index(word) - 1] if word in self.words[1:] else ""
-        flag = self.flags.get(before)
-        if flag is not None and flag.on is not None:
-            no = "--no-" not in before and ".no-" not in before
-            other = next(name for name, f in self.flags.items() if f is flag and name != before)
-            fix = f"{before} takes no value; leave it out" + (f", or write {other}." if no else ".")
+        switches = {name for name, flag in self.flags.items() if flag.on is not None}
+        before = next((a for a, b in pairwise(self.words) if b == word and a in switches), None)
+        if before is not None:
+            other = turned_off(before)
+            fix = f"{before} takes no value; leave it out" + (f", or write {other}." if other in switches else ".")
         elif f"--{word}" in self.flags:
             fix = f"did you mean --{word}? Options begin with two dashes."
         elif needed:
@@ -208,10 +211,9 @@ class _Refusal:
         if same:
             return f"did you mean {' or '.join(same[:3])}? "
         bare_names = [name.removeprefix("--") for name in names]
-        hint = closest(bare, bare_names) or closest(bare, [name.split(".")[-1] for name in bare_names])
-        found = hint.removeprefix("did you mean ").removesuffix("? ")
+        found = most_like(bare, bare_names) or most_like(bare, [name.split(".")[-1] for name in bare_names])
         meant = [name for name in names if name.removeprefix("--") == found or name.split(".")[-1] == found]
-        return f"did you mean {' or '.join(meant[:3])}? " if hint else ""
+        return f"did you mean {' or '.join(meant[:3])}? " if found else ""
 
     def _example(self, name: str) -> str:
         flag = self.flags.get(name)
@@ -223,13 +225,10 @@ class _Refusal:
 
     def _given(self, name: str) -> list[str]:
         """The words after the last ``name``."""
-        for i in reversed(range(len(self.words))):
-            found, equals, value = self.words[i].partition("=")
-            if found == name:
-                rest = self.words[i + 1 :]
-                end = next((j for j, w in enumerate(rest) if w.startswith("--")), len(rest))
-                return [value] if equals else rest[:end]
-        return []
+        if name not in self.words:
+            return []
+        after = self.words[len(self.words) - self.words[::-1].index(name) :]
+        return list(takewhile(lambda word: not word.startswith("--"), after))
 
 
 def _name(argument: Any) -> str:
@@ -237,23 +236,10 @@ def _name(argument: Any) -> str:
     return str(argument.display_name() if argument.is_positional() else argument.lowered.name_or_flags[0])
 
 
-def _types(hint: Any) -> set[Any]:
-    """The types in a hint, those of its parts included."""
-    return {hint}.union(*(_types(part) for part in typing.get_args(hint))) if typing.get_args(hint) else {hint}
-
-
-def _declared(flag: Flag | None) -> list[str]:
-    """The choices of a literal in the order in which they are written."""
-    return [] if flag is None else [str(part) for part in _types_in_order(flag.kind)]
-
-
-def _types_in_order(hint: Any) -> list[Any]:
+def _leaves(hint: Any) -> list[Any]:
+    """The types and the choices that a hint is made of, in their order."""
     parts = typing.get_args(hint)
-    return [leaf for part in parts for leaf in _types_in_order(part)] if parts else [hint]
-
-
-def _by_number(text: str) -> tuple[float, str]:
-    return (float(text) if _is_number(text) else 0.0), text
+    return [leaf for part in parts for leaf in _leaves(part)] if parts else [hint]
 
 
 def _is_number(text: str) -> bool:

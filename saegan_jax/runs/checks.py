@@ -50,7 +50,7 @@ def _check_item(name: str, value: Any) -> None:
         if name in WRITTEN:
             require(value != Path(), name, str(value), "it is the current folder; name another.")
             refused = why_not_writable(value)
-            require(not refused, name, str(value), refused)
+            require(not refused, name, str(value), f"{refused}; name another place.")
     elif isinstance(value, float):
         require(math.isfinite(value), name, value, "it must be a finite number.")
     elif name in INTERVALS:
@@ -68,7 +68,7 @@ def require_writable(out: Path, *, suffix: str) -> None:
     require(out.suffix == suffix, "out", str(out), f"give it a name that ends in {suffix}.")
     require(not out.is_dir(), "out", str(out), f"it is a folder; name a file in it, such as {out / f'report{suffix}'}.")
     refused = why_not_writable(out)
-    require(not refused, "out", str(out), refused)
+    require(not refused, "out", str(out), f"{refused}; name another place.")
 
 
 def require_folder(out: Path) -> None:
@@ -79,7 +79,7 @@ def require_folder(out: Path) -> None:
 def require_place(out: Path | None) -> None:
     """Refuse the current folder, into which an output that is not named goes, where nothing can be written into it."""
     refused = why_not_writable(Path()) if out is None else ""
-    require(not refused, "out", "", refused.replace("name another place", "name it"))
+    require(not refused, "out", "", f"{refused}; name it.")
 
 
 def check_memory(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import time
 import typing
 from collections.abc import Iterator
@@ -100,8 +101,8 @@ def check_folder(folder: Path, config: dict[str, Any], *, resume: bool, longer: 
     """
     require_literal_path(folder)
     refused = why_not_writable(folder)
-    require(not folder.is_file(), "out", str(folder), "it is a file; name a folder.")
-    require(not refused, "out", str(folder), refused)
+    require(not os.path.isfile(folder), "out", str(folder), "it is a file; name a folder.")
+    require(not refused, "out", str(folder), f"{refused}; name another place.")
     # What a process was killed in writing before there was a run is nothing that could be lost.
     empty = not folder.exists() or (folder.is_dir() and len(list(folder.iterdir())) == len(unfinished(folder)))
     if empty:

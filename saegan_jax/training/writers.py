@@ -128,10 +128,8 @@ class MetricsWriter:
             self._events = None
 
     def close(self) -> None:
-        """Flush the TensorBoard events, and end the tracked run."""
+        """Flush the TensorBoard events."""
         self._close_events()
-        if self.tracked is not None:
-            self.tracked.finish()
 
 
 class Screen(Console):

@@ -184,6 +184,20 @@ def test_the_closest_choice(value, choices, hint):
     assert closest(value, choices) == hint
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resume=true"], "--resume takes no value"),
+        (["--out", "true", "--resume", "true"], "--resume takes no value"),
+        (["--sead", ""], "did you mean --seed"),
+        (["--seed=x"], "a whole number"),
+    ],
+)
+def test_words_written_with_an_equals_sign_twice_or_empty(words, said):
+    with pytest.raises(ConfigError, match=said):
+        read_options(TrainGAN, words)
+
+
 def test_every_command_line_is_read_here():
     root = Path(__file__).resolve().parents[2]
     files = [*(root / "saegan_jax").rglob("*.py"), *(root / "experiments").glob("*.py")]

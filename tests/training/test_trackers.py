@@ -61,7 +61,8 @@ def begin(package, folder, said=None):
 
 
 def test_every_kind_of_number_reaches_it(package, tmp_path, capsys):
-    writer = MetricsWriter(tmp_path, begin(package, tmp_path))
+    tracked = begin(package, tmp_path)
+    writer = MetricsWriter(tmp_path, tracked)
     writer.write("sae", 10, {"loss": 0.5})
     writer.write("gan", 5, {"loss": [1.0, 2.0]})
     writer.write("gan-scores", 5, {"frechet": 3.0})
@@ -71,6 +72,7 @@ def test_every_kind_of_number_reaches_it(package, tmp_path, capsys):
     row = {"unit": "", "note": ""}
     writer.table({"recall": row | {"values": [0.5, 0.25], "floor": 1.0}, "L0": row | {"values": [2.0], "floor": None}})
     writer.close()
+    tracked.finish()
     assert package.logged == [
         {"step": 10, "sae/loss": 0.5},
         {"step": 5, "gan/loss/seed_0": 1.0, "gan/loss/seed_1": 2.0},
